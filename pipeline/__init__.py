@@ -1,0 +1,1 @@
+"""Controlled experiment variations on MLflow, with conclusions that can be trusted."""

@@ -1,0 +1,102 @@
+"""What every entry point does the same: arguments from a model, a mistake in one line, a signal as an exception."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config import Interrupted, UserError, did_you_mean
+
+Options = TypeVar("Options", bound=BaseModel)
+
+
+def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: str, description: str) -> Options:
+    """The command line of `options`: one `--name value` for each of its fields.
+
+    Raises:
+        UserError: an unknown name, a missing value, or a value that `options` does not allow.
+    """
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    for name, field in options.model_fields.items():
+        about = f"{field.description} (default: {field.default})".replace("%", "%%")
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=about, metavar="VALUE")
+    given, unknown = parser.parse_known_args(argv)
+    if unknown:
+        word = unknown[0].split("=")[0]
+        fields = options.model_fields
+        hint = did_you_mean(word.lstrip("-"), fields)
+        raise UserError(f"unknown parameter {word.lstrip('-')!r}{hint}; the parameters are {', '.join(fields)}")
+    try:
+        return options.model_validate(vars(given))
+    except ValidationError as error:
+        raise UserError(_one_line(error, options)) from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise UserError(f"{message}; see python -m {self.prog} --help")
+
+
+def _one_line(error: ValidationError, options: type[BaseModel]) -> str:
+    parts = []
+    for problem in error.errors():
+        name = str(problem["loc"][0])
+        rule = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        default = options.model_fields[name].default
+        parts.append(f"{name}={problem['input']!r} cannot be used: {rule} (default: {default})")
+    return "; ".join(parts)
+
+
+def run(call: Callable[[], str]) -> int:
+    """Call, print what it returns, and return the exit code: 0, 2 for a `UserError`, 130 when interrupted.
+
+    A run that `mlflow run` opened for this process and that `call` did not take up ends with the reason, too.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    _end_with_launcher()
+    try:
+        print(call())
+        return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        _end_launched_run(error)
+        return 2
+    except (KeyboardInterrupt, Interrupted) as error:
+        print("interrupted", file=sys.stderr, flush=True)
+        _end_launched_run(error)
+        return 130
+    except Exception as error:
+        _end_launched_run(error)
+        raise
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    raise Interrupted
+
+
+def _end_launched_run(error: BaseException) -> None:
+    if "MLFLOW_RUN_ID" in os.environ:
+        from pipeline import tracking
+
+        tracking.end_launched_run(error)
+
+
+def _end_with_launcher() -> None:
+    """End when `mlflow run` does: killed, it would leave its child training and the run RUNNING."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if "MLFLOW_RUN_ID" in os.environ:
+        threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,148 @@
+"""What one run is made of: its parameters, stated once, and the names that writers and readers share.
+
+The command line is made from `RunConfig`, and a test holds `MLproject` against it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+# Keras's optimizers that fit a plain `fit`, with Keras's own learning rates. They stand here, and a
+# test holds them against Keras, because whoever reads a run back must know them without TensorFlow.
+OPTIMIZERS = {
+    "adadelta": 0.001,
+    "adafactor": 0.001,
+    "adagrad": 0.001,
+    "adam": 0.001,
+    "adamax": 0.001,
+    "adamw": 0.001,
+    "ftrl": 0.001,
+    "lamb": 0.001,
+    "lion": 0.001,
+    "muon": 0.001,
+    "nadam": 0.001,
+    "rmsprop": 0.001,
+    "schedulefreeadamw": 0.0025,
+    "sgd": 0.01,
+}
+DEFAULT = "default"  # the optimizer's own learning rate
+
+# Per-epoch metrics. `loss` is what was minimised, penalty included; `bce` the reconstruction alone.
+LOSSES = ("loss", "val_loss", "bce", "val_bce")
+EPOCH_SECONDS = "epoch_seconds"
+# End-of-run metrics: `first_loss`, `last_val_bce`, ... and the quality of the test reconstructions.
+FIRST, LAST = "first_", "last_"
+DISPLAYED_LOSS = "displayed_loss"
+FIRST_DISPLAYED_LOSS = FIRST + DISPLAYED_LOSS
+TRAINING_SECONDS = "training_seconds"
+QUALITY = ("mse", "psnr", "ssim", "dark_noise", "thin_stroke_error", "collapse", "dead_units")
+
+# A parameter beside `learning_rate`: `mlflow run` logs that one as typed, which may be `default`.
+USED_LEARNING_RATE = "learning_rate_used"
+
+# Tags.
+FINGERPRINT = "fingerprint"
+DATA_HASH = "data_hash"
+LOCK_HASH = "lock_hash"
+GIT_DIRTY = "git_dirty"
+FAILURE = "failure"
+
+
+class UserError(Exception):
+    """A mistake of the user's or of the surroundings: one line that says what, what is allowed, what to do."""
+
+
+def _learning_rate(value: Any, info: ValidationInfo) -> Any:
+    """`default` becomes the number that the optimizer uses, so that both are one configuration."""
+    return OPTIMIZERS.get(info.data.get("optimizer", ""), 1.0) if value == DEFAULT else value
+
+
+def _optimizer(value: Any) -> Any:
+    name = str(value).lower()
+    if name not in OPTIMIZERS:
+        raise ValueError(f"allowed: {', '.join(OPTIMIZERS)}{did_you_mean(name, OPTIMIZERS)}")
+    return name
+
+
+class Interrupted(BaseException):
+    """SIGTERM, as an exception, so that a run can end as KILLED. Ctrl-C has its own, KeyboardInterrupt."""
+
+
+class RunConfig(BaseModel):
+    """Every parameter of one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    optimizer: Annotated[str, BeforeValidator(_optimizer)] = Field(
+        "adadelta", description="a Keras optimizer, by its lower-case name"
+    )
+    epochs: int = Field(50, ge=1, description="passes over the training images")
+    l1: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="L1 penalty on the encoder's output: times the sum over its units, mean over the batch",
+    )
+    learning_rate: Annotated[float, BeforeValidator(_learning_rate)] = Field(
+        DEFAULT,
+        gt=0,
+        allow_inf_nan=False,
+        validate_default=True,
+        description="a number, or `default` for the optimizer's own",
+    )
+    batch_size: int = Field(256, ge=1, description="images per training step")
+    encoding_dim: int = Field(32, ge=1, le=65536, description="width of the encoder's output")
+    decoder_hidden: int = Field(
+        0,
+        ge=0,
+        le=65536,
+        description="width of one more sigmoid layer in the decoder; 0 = none, 784 = the published baseline",
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="the only source of randomness")
+    dataset: str = Field(
+        "mnist",
+        min_length=1,
+        description="`mnist`, `fashion_mnist`, or a path: an .npz with x_train and x_test, or a folder of IDX files",
+    )
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that are the same for the same configuration, however it was typed."""
+        canonical = json.dumps(self.model_dump(), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """A run name that a person can tell apart: `adam-50ep`, then whatever is not the default."""
+        plain = RunConfig(optimizer=self.optimizer, epochs=self.epochs)
+        changed = {k: v for k, v in self.model_dump().items() if v != getattr(plain, k)}
+        if "dataset" in changed:
+            changed["dataset"] = Path(self.dataset).name
+        return "-".join([f"{self.optimizer}-{self.epochs}ep", *(f"{k}={v}" for k, v in changed.items())])
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> RunConfig:
+        """A run's MLflow params, back through their types.
+
+        `mlflow run` logs what was typed, quoted for the shell: `1e-5`, `1e-05` and `0.00001` are one
+        value, and `'a b'` is `a b`. Params of other names are passed over.
+
+        Raises:
+            ValueError: the params are not those of a run of this project.
+        """
+        known = {k: v for k, v in params.items() if k in cls.model_fields}
+        return cls.model_validate({k: shlex.split(v)[0] if v.startswith("'") else v for k, v in known.items()})
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` where a known word is close, else nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

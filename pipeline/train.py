@@ -1,0 +1,207 @@
+"""One run: train the autoencoder of a `RunConfig` and log it to MLflow.
+
+python -m pipeline.train --optimizer adam --epochs 50
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pipeline import cli, dataset
+from pipeline.config import (
+    DISPLAYED_LOSS,
+    EPOCH_SECONDS,
+    FIRST,
+    FIRST_DISPLAYED_LOSS,
+    LAST,
+    LOSSES,
+    TRAINING_SECONDS,
+    RunConfig,
+    UserError,
+)
+
+if TYPE_CHECKING:
+    import keras
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from pipeline.dataset import Images
+    from pipeline.tracking import TrackedRun
+    from pipeline.training import Trained
+
+RECONSTRUCTIONS = "reconstructions.png"
+LOSS_CURVE = "loss_curve.png"
+
+_SHOWN = 10  # test images in the pictures
+_BATCH = 1000  # test images at a time
+_PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make one run; returns the exit code."""
+    about = "Train one autoencoder, tracked in MLflow."
+    return cli.run(lambda: run(cli.parse_arguments(RunConfig, argv, "pipeline.train", about)))
+
+
+def run(config: RunConfig) -> str:
+    """Make one run of `config`; returns what to tell the user about it.
+
+    Raises:
+        UserError: the data or the stores cannot be used, or the training diverged.
+    """
+    images = dataset.load(config.dataset)
+    if config.batch_size > len(images.train):
+        raise UserError(
+            f"batch_size={config.batch_size} is larger than the data: {images.name} has {len(images.train)} "
+            f"training images; allowed: 1 to {len(images.train)}"
+        )
+    from pipeline import tracking  # here and below: a mistake above should not wait for MLflow and TensorFlow
+
+    with tracking.track(config, images) as tracked:
+        training = _import_training()
+        with _progress(config) as report:
+            trained = training.train(config, images, [_epoch_logger(config, images, tracked, report)])
+        _log_results(images, trained, tracked)
+    last = trained.history.iloc[-1]
+    return (
+        f"{tracked.name} is finished: loss {last['loss']:.4f}, val_loss {last['val_loss']:.4f}\n"
+        f"run ID: {tracked.id}\n"
+        f"to see it: {tracking.ui_command()}"
+    )
+
+
+def summarise(history: pd.DataFrame) -> dict[str, float]:
+    """The end-of-run metrics of a `Trained.history`: the first and last of each loss, and the time."""
+    return {
+        **{FIRST + name: history[name].iloc[0] for name in LOSSES},
+        **{LAST + name: history[name].iloc[-1] for name in LOSSES},
+        FIRST_DISPLAYED_LOSS: history[DISPLAYED_LOSS].iloc[0],
+        TRAINING_SECONDS: history[EPOCH_SECONDS].sum(),
+    }
+
+
+def pictured(epoch: int, epochs: int) -> bool:
+    """Whether the UI shows reconstructions of this epoch: 1, 2, 5, 10, 20, 50, ... and the last."""
+    return epoch == epochs or str(epoch).rstrip("0") in {"1", "2", "5"}
+
+
+def _import_training():
+    """TensorFlow, without what it prints while it looks for a GPU."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _silent_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+    from pipeline import training
+
+    return training
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Native code writes to the descriptor, not to `sys.stderr`."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _epoch_logger(
+    config: RunConfig, images: Images, tracked: TrackedRun, report: Callable[[int, Mapping[str, float]], None]
+) -> keras.callbacks.Callback:
+    import keras
+
+    from pipeline import figures
+
+    originals = _pictures(images, images.test[:_SHOWN])
+
+    class EpochLogger(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+            tracked.log_epoch(epoch + 1, {name: logs[name] for name in (*LOSSES, EPOCH_SECONDS)})
+            if pictured(epoch + 1, config.epochs):
+                reconstructed = self.model.predict_on_batch(images.test[:_SHOWN])
+                strip = figures.strip(originals, _pictures(images, reconstructed))
+                tracked.log_image("reconstructions", epoch + 1, strip)
+            report(epoch + 1, logs)
+
+    return EpochLogger()
+
+
+def _log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
+    from pipeline import figures, quality
+
+    codes = trained.model.get_layer("encoder").predict(images.test, batch_size=_BATCH, verbose=0)
+    reconstructed = trained.model.get_layer("decoder").predict(codes, batch_size=_BATCH, verbose=0)
+    x, y = _pictures(images, images.test), _pictures(images, reconstructed)
+    measures = {**summarise(trained.history), **quality.measure(x, y, codes)}
+    tracked.log_epoch(len(trained.history), measures)
+    tracked.log_figures(
+        {
+            RECONSTRUCTIONS: figures.reconstructions(x[:_SHOWN], y[:_SHOWN], tracked.name),
+            LOSS_CURVE: figures.loss_curve(trained.history, tracked.name),
+        }
+    )
+    tracked.log_model(trained.model, images.test[:_SHOWN])
+
+
+def _pictures(images: Images, flat: NDArray[np.float32]) -> NDArray[np.float32]:
+    return flat.reshape(-1, *images.shape)
+
+
+@contextmanager
+def _progress(config: RunConfig) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+    """One live line on a terminal; elsewhere a plain line every few seconds, for the first and last epoch always."""
+    console = Console()
+    seconds: list[float] = []
+
+    def line(epoch: int, logs: Mapping[str, float]) -> str:
+        # The first epoch compiles, so its time says little as soon as there is another.
+        seconds.append(logs[EPOCH_SECONDS])
+        left = (config.epochs - epoch) * statistics.median(seconds[-10:])
+        return f"epoch {epoch}/{config.epochs}  loss {logs['loss']:.4f}  val_loss {logs['val_loss']:.4f}  " + (
+            f"{duration(left)} left" if epoch < config.epochs else "done"
+        )
+
+    if not console.is_terminal:
+        printed = -_PLAIN_SECONDS
+
+        def plain(epoch: int, logs: Mapping[str, float]) -> None:
+            nonlocal printed
+            text = line(epoch, logs)
+            if epoch in (1, config.epochs) or time.monotonic() - printed > _PLAIN_SECONDS:
+                print(text, flush=True)
+                printed = time.monotonic()
+
+        print(f"training {config.name}", flush=True)
+        yield plain
+        return
+
+    with Progress(TextColumn("{task.description}"), BarColumn(), console=console) as progress:
+        task = progress.add_task(f"training {config.name}: compiling", total=config.epochs)
+        yield lambda epoch, logs: progress.update(task, completed=epoch, description=line(epoch, logs))
+
+
+def duration(seconds: float) -> str:
+    """A time for a person: `12 s`, `3.5 min`, `2.0 h`, `1.5 days`, `31.7 years`."""
+    for unit, length in (("years", 365.25 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

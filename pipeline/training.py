@@ -1,0 +1,209 @@
+"""Configuration and images in, trained model and its history out. Knows no MLflow.
+
+An epoch is one Keras step: the images lie in memory once, Keras is fed the order in which the epoch visits
+them, and XLA compiles the loop over the batches. `benchmarks/training.py` compares that with a stock `fit`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipeline.config import DISPLAYED_LOSS, EPOCH_SECONDS, LOSSES, RunConfig, UserError
+from pipeline.dataset import Images
+from pipeline.model import build
+
+_VALIDATION_BATCH = 1000  # larger than a training batch: nothing is learned from it, so only speed counts
+
+Order = tuple[NDArray[np.int32], NDArray[np.int32]]  # [steps, batch] full batches, [n < batch] what is left
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained autoencoder.
+
+    Attributes:
+        model: see `model.build`.
+        history: one row per epoch (index `epoch`, from 1): the losses of `config.LOSSES`, the loss as Keras 2's
+            progress bar displayed it, and the seconds that the epoch took, validation included.
+    """
+
+    model: keras.Model
+    history: pd.DataFrame
+
+
+class Diverged(UserError):
+    """The loss is no number any more, so there is nothing left to train."""
+
+
+def train(config: RunConfig, images: Images, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Trained:
+    """Train the autoencoder of `config` on `images`.
+
+    The result depends on `config` and `images` alone: the same seed gives the same weights, bit for bit, on
+    the same machine. `callbacks` see the per-epoch logs, `config.EPOCH_SECONDS` included.
+
+    Raises:
+        Diverged: the loss became NaN or infinite.
+    """
+    model = build(config, images.train.shape[1])
+    trainer = _EpochTrainer(model, images, config.l1)
+    trainer.compile(optimizer=_optimizer(config), jit_compile=True)
+    fit = trainer.fit(
+        _training_orders(len(images.train), config.batch_size, config.seed),
+        epochs=config.epochs,
+        steps_per_epoch=1,
+        shuffle=False,
+        validation_data=_validation_order(len(images.test)),
+        verbose=0,
+        callbacks=[_EpochTimer(), *callbacks, keras.callbacks.LambdaCallback(on_epoch_end=_stop_if_diverged)],
+    )
+    history = pd.DataFrame(fit.history, index=pd.RangeIndex(1, config.epochs + 1, name="epoch"))
+    return Trained(model, history[[*LOSSES, DISPLAYED_LOSS, EPOCH_SECONDS]])
+
+
+def order(n: int, seed: int, epoch: int) -> NDArray[np.int32]:
+    """The order in which epoch `epoch` (from 1) visits `n` images: depends on `(seed, epoch)` and nothing else."""
+    return np.random.default_rng([seed, epoch]).permutation(n).astype(np.int32)
+
+
+class ProgressBarMean(keras.metrics.Metric):
+    """The loss of an epoch as Keras 2's progress bar displayed it: the mean, over the batches, of the running mean.
+
+    With the losses l1, l2, l3 of three equal batches: (l1 + (l1 + l2) / 2 + (l1 + l2 + l3) / 3) / 3.
+    It exists to compare with logs that were published in those days; it is not the mean loss of the epoch.
+    """
+
+    def __init__(self, name: str = DISPLAYED_LOSS) -> None:
+        super().__init__(name=name)
+        self._running = keras.metrics.Mean(name="running")
+        self._displayed = keras.metrics.Mean(name="displayed")
+
+    def update_state(self, loss: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
+        self._running.update_state(loss, sample_weight)
+        self._displayed.update_state(self._running.result())
+
+    def result(self) -> tf.Tensor:
+        return self._displayed.result()
+
+    def reset_state(self) -> None:
+        self._running.reset_state()
+        self._displayed.reset_state()
+
+
+class _EpochTrainer(keras.Model):
+    """Trains an autoencoder on images that it holds; what Keras feeds it is the `Order` of an epoch."""
+
+    def __init__(self, autoencoder: keras.Model, images: Images, l1: float) -> None:
+        super().__init__(name="trainer")
+        self._encoder = autoencoder.get_layer("encoder")
+        self._decoder = autoencoder.get_layer("decoder")
+        self._l1 = l1
+        self._train_images = tf.constant(images.train)  # [images, pixels]
+        self._test_images = tf.constant(images.test)
+        self._mean_loss = keras.metrics.Mean(name="loss")
+        self._mean_bce = keras.metrics.Mean(name="bce")
+        self._displayed_loss = ProgressBarMean()
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [self._mean_loss, self._mean_bce, self._displayed_loss]
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        return self._decoder(self._encoder(images))
+
+    def train_step(self, data: tuple[Order]) -> dict[str, tf.Tensor]:
+        _for_each_batch(data[0], self._train_on)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def test_step(self, data: tuple[Order]) -> dict[str, tf.Tensor]:
+        _for_each_batch(data[0], self._test_on)
+        return {metric.name: metric.result() for metric in (self._mean_loss, self._mean_bce)}
+
+    def _train_on(self, indices: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            loss, bce = self._loss_and_bce(tf.gather(self._train_images, indices))
+        weights = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        self._displayed_loss.update_state(loss, tf.size(indices))
+        self._record(loss, bce, tf.size(indices))
+
+    def _test_on(self, indices: tf.Tensor) -> None:
+        self._record(*self._loss_and_bce(tf.gather(self._test_images, indices)), tf.size(indices))
+
+    def _loss_and_bce(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What is minimised, and its reconstruction part alone: binary cross-entropy, mean over pixels and images.
+
+        The penalty is Keras's activity regularizer, L1 over the units and mean over the batch. It is written
+        out because Keras 3 before 3.15 forgot the mean, which made the strength depend on the batch size.
+        """
+        codes = self._encoder(images)  # [batch, encoding_dim]
+        bce = tf.reduce_mean(keras.losses.binary_crossentropy(images, self._decoder(codes)))
+        penalty = self._l1 * tf.reduce_mean(tf.reduce_sum(tf.abs(codes), axis=-1))
+        return bce + penalty, bce
+
+    def _record(self, loss: tf.Tensor, bce: tf.Tensor, images: tf.Tensor) -> None:
+        self._mean_loss.update_state(loss, sample_weight=images)
+        self._mean_bce.update_state(bce, sample_weight=images)
+
+
+def _for_each_batch(batches: Order, do: Callable[[tf.Tensor], None]) -> None:
+    full, rest = batches
+
+    def step(i: tf.Tensor) -> tuple[tf.Tensor]:
+        do(full[i])
+        return (i + 1,)
+
+    tf.while_loop(lambda i: i < full.shape[0], step, (tf.constant(0),))
+    if rest.shape[0]:
+        do(rest)
+
+
+def _in_batches(indices: NDArray[np.int32], batch: int) -> Order:
+    steps = len(indices) // batch
+    return indices[: steps * batch].reshape(steps, batch), indices[steps * batch :]
+
+
+def _training_orders(n: int, batch: int, seed: int) -> tf.data.Dataset:
+    def orders() -> Iterator[tuple[Order]]:
+        for epoch in itertools.count(1):
+            yield (_in_batches(order(n, seed, epoch), batch),)
+
+    steps, rest = divmod(n, batch)
+    signature = ((tf.TensorSpec((steps, batch), tf.int32), tf.TensorSpec((rest,), tf.int32)),)
+    return tf.data.Dataset.from_generator(orders, output_signature=signature)
+
+
+def _validation_order(n: int) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors((_in_batches(np.arange(n, dtype=np.int32), min(_VALIDATION_BATCH, n)),))
+
+
+def _optimizer(config: RunConfig) -> keras.optimizers.Optimizer:
+    try:
+        optimizer = keras.optimizers.get(config.optimizer)
+    except ValueError:
+        raise UserError(f"optimizer={config.optimizer!r} is not in Keras {keras.__version__}; take another") from None
+    optimizer.learning_rate = config.learning_rate
+    return optimizer
+
+
+class _EpochTimer(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        logs[EPOCH_SECONDS] = time.perf_counter() - self._begin
+
+
+def _stop_if_diverged(epoch: int, logs: dict[str, float]) -> None:
+    if not all(math.isfinite(logs[name]) for name in LOSSES):
+        found = ", ".join(f"{name} = {logs[name]}" for name in LOSSES)
+        raise Diverged(f"training diverged in epoch {epoch + 1} ({found}); lower learning_rate or l1")
