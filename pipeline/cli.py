@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
@@ -28,7 +29,7 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: st
     for name, field in options.model_fields.items():
         about = f"{field.description} (default: {field.default})".replace("%", "%%")
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=about, metavar="VALUE")
-    given, unknown = parser.parse_known_args(argv)
+    given, unknown = parser.parse_known_args(_joined(sys.argv[1:] if argv is None else argv))
     if unknown:
         word = unknown[0].split("=")[0]
         fields = options.model_fields
@@ -38,6 +39,17 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: st
         return options.model_validate(vars(given))
     except ValidationError as error:
         raise UserError(_one_line(error, options)) from None
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and re.fullmatch(r"--\w+", joined[-1]) and joined[-1] != "--help":
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 class _Parser(argparse.ArgumentParser):

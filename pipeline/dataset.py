@@ -44,6 +44,10 @@ class Images:
     train: NDArray[np.float32]
     test: NDArray[np.float32]
 
+    def as_pictures(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[images, height * width * channels] as [images, height, width, channels]."""
+        return flat.reshape(-1, *self.shape)
+
 
 def load(dataset: str) -> Images:
     """The images that `RunConfig.dataset` names.
@@ -68,7 +72,8 @@ def load(dataset: str) -> Images:
     shapes = [array.shape[1:] for array in raw]
     if shapes[0] != shapes[1]:
         raise UserError(
-            f"dataset={dataset!r}: the images of x_train are {shapes[0]}, of x_test {shapes[1]}; make them the same size"
+            f"dataset={dataset!r}: the images of x_train are {shapes[0]}, those of x_test {shapes[1]}; "
+            "make them the same size"
         )
     height, width, *channels = shapes[0]
     full_scale = max(_full_scale(array) for array in raw)
@@ -105,9 +110,10 @@ def _fashion_mnist() -> dict[str, NDArray]:
 
 def _npz(path: Path) -> dict[str, NDArray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is one array, not an archive of several")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("it is one array, not an archive of several")
+        with loaded as archive:
             missing = {"x_train", "x_test"} - set(archive.files)
             if missing:
                 raise UserError(
@@ -162,7 +168,9 @@ def _require_images(dataset: str, name: str, array: NDArray) -> None:
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UserError(f"{found} and has NaN or infinite values; remove or replace them")
     if low < 0 or high > (1 if array.dtype.kind == "f" else 255):
-        raise UserError(f"{found} with values from {low} to {high}; allowed: integers from 0 to 255, floats from 0 to 1")
+        raise UserError(
+            f"{found} with values from {low} to {high}; allowed: integers from 0 to 255, floats from 0 to 1"
+        )
 
 
 def _full_scale(array: NDArray) -> int:
@@ -178,7 +186,7 @@ def _content_hash(arrays: list[NDArray]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

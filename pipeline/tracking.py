@@ -25,6 +25,7 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.data import numpy_dataset
 from mlflow.entities import Metric, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
@@ -127,8 +128,7 @@ class TrackedRun:
         )
         with self._writing_artifacts():
             mlflow.log_dict(config.model_dump(), CONFIG_FILE)
-        for array, context in ((images.train, "training"), (images.test, "validation")):
-            mlflow.log_input(_as_mlflow_dataset(images, array), context=context)
+        mlflow.log_input(_as_mlflow_dataset(images), context="training")
 
     @contextmanager
     def _writing_artifacts(self) -> Iterator[None]:
@@ -248,8 +248,9 @@ def _start(config: RunConfig) -> TrackedRun:
 
 
 def _end(run_id: str, error: BaseException) -> None:
-    killed = isinstance(error, (KeyboardInterrupt, Interrupted))
-    reason = "interrupted" if killed else f"{type(error).__name__}: {_first_line(error)}"
+    signals = {KeyboardInterrupt: "interrupted by Ctrl-C", Interrupted: "interrupted by SIGTERM"}
+    killed = type(error) in signals
+    reason = signals.get(type(error), f"{type(error).__name__}: {_first_line(error)}")
     mlflow.MlflowClient().set_tag(run_id, FAILURE, reason)
     status = "KILLED" if killed else "FAILED"
     if mlflow.active_run():
@@ -258,20 +259,23 @@ def _end(run_id: str, error: BaseException) -> None:
         mlflow.MlflowClient().set_terminated(run_id, status)
 
 
-def _as_mlflow_dataset(images: Images, array: NDArray[np.float32]) -> mlflow.data.dataset.Dataset:
-    pictures = array.reshape(-1, *images.shape)
+def _as_mlflow_dataset(images: Images) -> mlflow.data.dataset.Dataset:
+    pictures = {name: images.as_pictures(getattr(images, name)) for name in ("train", "test")}
     with warnings.catch_warnings():
         # MLflow registers its source of local files twice and wonders aloud which of the two to take.
         warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways")
-        return mlflow.data.from_numpy(pictures, images.source, name=images.name, digest=images.sha256[:16])
+        return numpy_dataset.from_numpy(pictures, images.source, name=images.name, digest=images.sha256[:16])
 
 
 def _is_random(name: str) -> bool:
     """Whether MLflow made the name up, as it does where none is given: `bold-fox-123`."""
-    predicate, noun, number = (name.split("-") + ["", "", ""])[:3]
-    predicates = {word.lower() for word in name_utils._GENERATOR_PREDICATES}
-    nouns = {word.lower() for word in name_utils._GENERATOR_NOUNS}
-    return predicate in predicates and noun in nouns and number.isdigit()
+    words = name.split("-")
+    return (
+        len(words) == 3
+        and words[0] in {word.lower() for word in name_utils._GENERATOR_PREDICATES}
+        and words[1] in {word.lower() for word in name_utils._GENERATOR_NOUNS}
+        and words[2].isdigit()
+    )
 
 
 def _lock_hash() -> str:

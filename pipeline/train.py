@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -32,7 +33,6 @@ from pipeline.config import (
 if TYPE_CHECKING:
     import keras
     import pandas as pd
-    from numpy.typing import NDArray
 
     from pipeline.dataset import Images
     from pipeline.tracking import TrackedRun
@@ -94,7 +94,7 @@ def pictured(epoch: int, epochs: int) -> bool:
     return epoch == epochs or str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
-def _import_training():
+def _import_training() -> ModuleType:
     """TensorFlow, without what it prints while it looks for a GPU."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _silent_stderr():
@@ -127,14 +127,14 @@ def _epoch_logger(
 
     from pipeline import figures
 
-    originals = _pictures(images, images.test[:_SHOWN])
+    originals = images.as_pictures(images.test[:_SHOWN])
 
     class EpochLogger(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
             tracked.log_epoch(epoch + 1, {name: logs[name] for name in (*LOSSES, EPOCH_SECONDS)})
             if pictured(epoch + 1, config.epochs):
                 reconstructed = self.model.predict_on_batch(images.test[:_SHOWN])
-                strip = figures.strip(originals, _pictures(images, reconstructed))
+                strip = figures.strip(originals, images.as_pictures(reconstructed))
                 tracked.log_image("reconstructions", epoch + 1, strip)
             report(epoch + 1, logs)
 
@@ -146,7 +146,7 @@ def _log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
 
     codes = trained.model.get_layer("encoder").predict(images.test, batch_size=_BATCH, verbose=0)
     reconstructed = trained.model.get_layer("decoder").predict(codes, batch_size=_BATCH, verbose=0)
-    x, y = _pictures(images, images.test), _pictures(images, reconstructed)
+    x, y = images.as_pictures(images.test), images.as_pictures(reconstructed)
     measures = {**summarise(trained.history), **quality.measure(x, y, codes)}
     tracked.log_epoch(len(trained.history), measures)
     tracked.log_figures(
@@ -156,10 +156,6 @@ def _log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
         }
     )
     tracked.log_model(trained.model, images.test[:_SHOWN])
-
-
-def _pictures(images: Images, flat: NDArray[np.float32]) -> NDArray[np.float32]:
-    return flat.reshape(-1, *images.shape)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class Trained:
     history: pd.DataFrame
 
 
-class Diverged(UserError):
+class DivergenceError(UserError):
     """The loss is no number any more, so there is nothing left to train."""
 
 
@@ -52,7 +52,7 @@ def train(config: RunConfig, images: Images, callbacks: Sequence[keras.callbacks
     the same machine. `callbacks` see the per-epoch logs, `config.EPOCH_SECONDS` included.
 
     Raises:
-        Diverged: the loss became NaN or infinite.
+        DivergenceError: the loss became NaN or infinite.
     """
     model = build(config, images.train.shape[1])
     trainer = _EpochTrainer(model, images, config.l1)
@@ -206,4 +206,4 @@ class _EpochTimer(keras.callbacks.Callback):
 def _stop_if_diverged(epoch: int, logs: dict[str, float]) -> None:
     if not all(math.isfinite(logs[name]) for name in LOSSES):
         found = ", ".join(f"{name} = {logs[name]}" for name in LOSSES)
-        raise Diverged(f"training diverged in epoch {epoch + 1} ({found}); lower learning_rate or l1")
+        raise DivergenceError(f"training diverged in epoch {epoch + 1} ({found}); lower learning_rate or l1")

@@ -1,0 +1,47 @@
+# `make run` and `make test` are all that a newcomer needs; `make help` lists the rest.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: help run test check compare ui bench lock
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# The environment: made anew when a lock changes.
+$(INSTALLED): requirements.txt requirements-dev.txt
+	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info < (3, 14), f"Python {sys.version.split()[0]} found; 3.10 to 3.13 needed: make PYTHON=python3.11"'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --requirement requirements-dev.txt
+	touch $@
+
+run: $(INSTALLED) ## one run, by the command to use from then on
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -P optimizer=adam --env-manager local
+
+test: $(INSTALLED) ## all tests
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## format, lint, types, all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+compare: $(INSTALLED) ## the conclusion table of the runs made so far
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare --env-manager local
+
+ui: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000
+	$(BIN)/mlflow ui
+
+bench: $(INSTALLED) ## speed and memory, as ratios measured side by side
+	$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(BIN)/python -m benchmarks.training
+
+lock: $(INSTALLED) ## write the lock files anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --custom-compile-command 'make lock' \
+		pyproject.toml --output-file requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --custom-compile-command 'make lock' \
+		--constraint requirements.txt --extra dev pyproject.toml --output-file requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --custom-compile-command 'make lock' \
+		--constraint requirements.txt --extra bench pyproject.toml --output-file benchmarks/requirements.txt

@@ -1,0 +1,133 @@
+"""RunConfig against MLproject, Keras, and what people type."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline import cli, compare
+from pipeline.config import DEFAULT, OPTIMIZERS, RunConfig, UserError
+from tests.conftest import ROOT
+
+
+def parse(*words: str) -> RunConfig:
+    return cli.parse_arguments(RunConfig, words, "pipeline.train", "")
+
+
+@pytest.mark.parametrize(("entry_point", "options"), [("main", RunConfig), ("compare", compare.Options)])
+def test_mlproject_states_the_same_parameters(entry_point: str, options: type[BaseModel]) -> None:
+    entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"][entry_point]
+    fields = options.model_fields
+    assert list(entry["parameters"]) == list(fields)
+    for name, stated in entry["parameters"].items():
+        number = isinstance(fields[name].default, (int, float)) and not isinstance(fields[name].default, bool)
+        assert stated["type"] == ("float" if number else "string"), name
+        assert str(stated["default"]) == str(fields[name].default), name
+        assert f"--{name} {{{name}}}" in entry["command"], name
+
+
+def test_the_table_of_optimizers_is_keras_own() -> None:
+    import keras
+
+    wrappers = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
+    shipped = {
+        name.lower(): inspect.signature(cls).parameters["learning_rate"].default
+        for name, cls in vars(keras.optimizers).items()
+        if inspect.isclass(cls) and issubclass(cls, keras.optimizers.Optimizer) and name not in wrappers
+    }
+    known = OPTIMIZERS if keras.__version__ >= "3.15" else {name: OPTIMIZERS[name] for name in shipped}
+    assert shipped == known
+
+
+def test_defaults_are_the_published_base_with_the_shallow_decoder() -> None:
+    assert RunConfig().model_dump() == {
+        "optimizer": "adadelta",
+        "epochs": 50,
+        "l1": 0.0,
+        "learning_rate": 0.001,
+        "batch_size": 256,
+        "encoding_dim": 32,
+        "decoder_hidden": 0,
+        "seed": 0,
+        "dataset": "mnist",
+    }
+
+
+@pytest.mark.parametrize("typed", ["1e-5", "1e-05", "0.00001", " 1e-5"])
+def test_one_value_is_one_configuration_however_it_is_typed(typed: str) -> None:
+    config = RunConfig.from_params({"optimizer": "adam", "l1": typed, "learning_rate": DEFAULT, "epochs": "50"})
+    assert config == RunConfig(optimizer="adam", l1=1e-5, learning_rate=0.001)
+    assert config.fingerprint == RunConfig(optimizer="Adam", l1=0.00001).fingerprint
+    assert config.fingerprint != RunConfig(optimizer="adam", l1=1e-4).fingerprint
+
+
+def test_the_default_learning_rate_is_the_optimizers_own() -> None:
+    assert RunConfig(optimizer="sgd").learning_rate == 0.01
+    assert RunConfig(optimizer="sgd").fingerprint == RunConfig(optimizer="sgd", learning_rate=0.01).fingerprint
+
+
+def test_params_are_read_back_as_the_shell_quoted_them() -> None:
+    assert RunConfig.from_params({"dataset": "'/my data/it'\"'\"'s.npz'"}).dataset == "/my data/it's.npz"
+    assert RunConfig.from_params({"dataset": "mnist", "learning_rate_used": "0.1", "else": "x"}) == RunConfig()
+    with pytest.raises(ValidationError):
+        RunConfig.from_params({"epochs": "many"})
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (RunConfig(), "adadelta-50ep"),
+        (RunConfig(optimizer="adam", l1=1e-5), "adam-50ep-l1=1e-05"),
+        (RunConfig(optimizer="sgd", learning_rate=1, epochs=3, seed=2), "sgd-3ep-learning_rate=1.0-seed=2"),
+        (RunConfig(decoder_hidden=784, dataset="/a/b/c.npz"), "adadelta-50ep-decoder_hidden=784-dataset=c.npz"),
+    ],
+)
+def test_a_name_says_what_is_not_the_default(config: RunConfig, name: str) -> None:
+    assert config.name == name
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--optimizer", "adm"], ["'adm'", "adadelta, ", "sgd", "did you mean 'adam'?"]),
+        (["--optimizer", "adam; touch x"], ["'adam; touch x'", "allowed: adadelta"]),
+        (["--optimzer", "sgd"], ["unknown parameter 'optimzer', did you mean 'optimizer'?"]),
+        (["--optimzer=sgd"], ["unknown parameter 'optimzer', did you mean 'optimizer'?"]),
+        (["--epoch", "3"], ["unknown parameter 'epoch', did you mean 'epochs'?"]),
+        (["--epochs"], ["--epochs: expected one argument"]),
+        (["--epochs", "0"], ["epochs='0'", "greater than or equal to 1"]),
+        (["--epochs", "-3"], ["epochs='-3'", "greater than or equal to 1"]),
+        (["--epochs", "abc"], ["epochs='abc'", "integer"]),
+        (["--epochs", "1.5"], ["epochs='1.5'", "integer"]),
+        (["--l1", "-1e-5"], ["l1='-1e-5'", "greater than or equal to 0"]),
+        (["--l1", "nan"], ["l1='nan'", "finite"]),
+        (["--l1", ""], ["l1=''", "number"]),
+        (["--learning_rate", "0"], ["learning_rate='0'", "greater than 0"]),
+        (["--learning_rate", "inf"], ["learning_rate='inf'", "finite"]),
+        (["--batch_size", "0"], ["batch_size='0'"]),
+        (["--seed", "-1"], ["seed='-1'", "greater than or equal to 0"]),
+        (["--dataset", ""], ["dataset=''"]),
+        (["surplus"], ["unknown parameter 'surplus'"]),
+    ],
+)
+def test_a_mistake_is_one_clear_line(words: list[str], says: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        parse(*words)
+    assert "\n" not in str(error.value)
+    for text in says:
+        assert text in str(error.value)
+
+
+def test_a_huge_number_of_epochs_is_allowed() -> None:
+    assert parse("--epochs", str(10**30)).epochs == 10**30
+
+
+@pytest.mark.parametrize("module", ["pipeline.train", "pipeline.compare", "pipeline.tracking"])
+def test_tensorflow_is_not_imported_before_it_is_needed(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
