@@ -25,7 +25,7 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: st
     Raises:
         UserError: an unknown name, a missing value, or a value that `options` does not allow.
     """
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    parser = _Parser(prog=f"python -m {prog}", description=description, allow_abbrev=False)
     for name, field in options.model_fields.items():
         about = f"{field.description} (default: {field.default})".replace("%", "%%")
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=about, metavar="VALUE")
@@ -54,7 +54,7 @@ def _joined(words: Sequence[str]) -> list[str]:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise UserError(f"{message}; see python -m {self.prog} --help")
+        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def _one_line(error: ValidationError, options: type[BaseModel]) -> str:

@@ -110,12 +110,11 @@ def _fashion_mnist() -> dict[str, NDArray]:
 
 def _npz(path: Path) -> dict[str, NDArray]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ValueError("it is one array, not an archive of several")
-        with loaded as archive:
-            missing = {"x_train", "x_test"} - set(archive.files)
-            if missing:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is one array, not an archive of several")
+            if not {"x_train", "x_test"} <= set(archive.files):
                 raise UserError(
                     f"dataset={str(path)!r} has the keys {', '.join(sorted(archive.files)) or 'none'}; "
                     "it must have x_train and x_test"

@@ -187,12 +187,11 @@ def _validation_order(n: int) -> tf.data.Dataset:
 
 
 def _optimizer(config: RunConfig) -> keras.optimizers.Optimizer:
-    try:
-        optimizer = keras.optimizers.get(config.optimizer)
-    except ValueError:
-        raise UserError(f"optimizer={config.optimizer!r} is not in Keras {keras.__version__}; take another") from None
-    optimizer.learning_rate = config.learning_rate
-    return optimizer
+    # By class and not by `keras.optimizers.get`, which does not know Lamb.
+    classes = {name.lower(): optimizer for name, optimizer in vars(keras.optimizers).items()}
+    if config.optimizer not in classes:
+        raise UserError(f"optimizer={config.optimizer!r} is not in Keras {keras.__version__}; take another")
+    return classes[config.optimizer](learning_rate=config.learning_rate)
 
 
 class _EpochTimer(keras.callbacks.Callback):

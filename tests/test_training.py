@@ -1,0 +1,145 @@
+"""Training against a stock Keras loop, a numpy forward pass and numbers worked out by hand."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline import model, training
+from pipeline.config import OPTIMIZERS, RunConfig
+from pipeline.dataset import Images
+
+ADAM = RunConfig(optimizer="adam", epochs=2, batch_size=128)  # 600 images: four full batches and one of 88
+
+
+def weights(trained: training.Trained) -> bytes:
+    return b"".join(weight.tobytes() for weight in trained.model.get_weights())
+
+
+def sigmoid(z: NDArray) -> NDArray:
+    return 1 / (1 + np.exp(-z))
+
+
+def bce(x: NDArray, y: NDArray) -> NDArray:
+    """Binary cross-entropy of each image."""
+    return -(x * np.log(y) + (1 - x) * np.log(1 - y)).mean(axis=1)
+
+
+@pytest.fixture(scope="module")
+def trained(small: Images) -> training.Trained:
+    return training.train(ADAM, small)
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(trained: training.Trained, small: Images) -> None:
+    again = training.train(ADAM, small)
+    assert weights(again) == weights(trained)
+    assert again.history.drop(columns="epoch_seconds").equals(trained.history.drop(columns="epoch_seconds"))
+    assert weights(training.train(ADAM.model_copy(update={"seed": 1}), small)) != weights(trained)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    first = training.order(1000, seed=3, epoch=7)
+    assert sorted(first) == list(range(1000))
+    assert (training.order(1000, seed=3, epoch=7) == first).all()
+    assert (training.order(1000, seed=3, epoch=8) != first).any()
+    assert (training.order(1000, seed=4, epoch=7) != first).any()
+
+
+def test_more_epochs_continue_the_same_trajectory(trained: training.Trained, small: Images) -> None:
+    longer = training.train(ADAM.model_copy(update={"epochs": 3}), small)
+    columns = ["loss", "val_loss", "bce", "val_bce", "displayed_loss"]
+    assert longer.history[columns].iloc[:2].equals(trained.history[columns])
+    assert list(longer.history.index) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("hidden", [0, 20])
+def test_the_model_against_numpy(hidden: int, small: Images) -> None:
+    autoencoder = model.build(RunConfig(encoding_dim=8, decoder_hidden=hidden), 784)
+    encoder, decoder = autoencoder.get_layer("encoder"), autoencoder.get_layer("decoder")
+    x = small.test[:5]
+    kernel, bias = encoder.get_weights()
+    codes = np.maximum(x @ kernel + bias, 0)
+    np.testing.assert_allclose(encoder.predict_on_batch(x), codes, atol=1e-5)
+    layers = decoder.get_weights()
+    assert len(layers) == (4 if hidden else 2)
+    y = codes
+    for kernel, bias in zip(layers[::2], layers[1::2], strict=True):
+        y = sigmoid(y @ kernel + bias)
+    np.testing.assert_allclose(decoder.predict_on_batch(codes), y, atol=1e-5)
+    np.testing.assert_allclose(autoencoder.predict_on_batch(x), y, atol=1e-5)
+
+
+def test_variations_of_a_seed_begin_with_the_same_weights() -> None:
+    def first_weights(config: RunConfig, part: str) -> list[NDArray]:
+        return model.build(config, 784).get_layer(part).get_weights()
+
+    plain, deep = RunConfig(seed=5), RunConfig(seed=5, decoder_hidden=784, optimizer="adam", l1=1e-4)
+    np.testing.assert_array_equal(first_weights(plain, "encoder")[0], first_weights(deep, "encoder")[0])
+    assert (first_weights(plain, "encoder")[0] != first_weights(RunConfig(seed=6), "encoder")[0]).any()
+
+
+@pytest.mark.parametrize("l1", [0.0, 1e-3])
+def test_an_epoch_against_a_stock_keras_loop(l1: float, small: Images) -> None:
+    """The same first weights and the same order, through `train_on_batch` of a plain compiled model."""
+    config = RunConfig(optimizer="adam", epochs=1, batch_size=128, l1=l1, seed=9)
+    stock = model.build(config, 784)
+    if l1 and keras.__version__ < "3.15":
+        pytest.skip("this Keras forgets the mean over the batch in its activity regularizer")
+    stock.get_layer("encoder").layers[-1].activity_regularizer = keras.regularizers.L1(l1)
+    stock.compile(optimizer="adam", loss="binary_crossentropy")
+    order = training.order(600, seed=9, epoch=1)
+    losses, sizes = [], []
+    for start in range(0, 600, 128):
+        batch = small.train[order[start : start + 128]]
+        stock.reset_metrics()
+        losses.append(stock.train_on_batch(batch, batch))
+        sizes.append(len(batch))
+    assert sizes == [128, 128, 128, 128, 88]
+
+    ours = training.train(config, small)
+    row = ours.history.loc[1]
+    assert row["loss"] == pytest.approx(np.average(losses, weights=sizes), rel=1e-5)
+    running = np.cumsum(np.multiply(losses, sizes)) / np.cumsum(sizes)
+    assert row["displayed_loss"] == pytest.approx(running.mean(), rel=1e-5)
+    for mine, theirs in zip(ours.model.get_weights(), stock.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=2e-5)
+
+    codes = ours.model.get_layer("encoder").predict_on_batch(small.test)
+    expected_bce = bce(small.test, ours.model.predict_on_batch(small.test).astype(float)).mean()
+    assert row["val_bce"] == pytest.approx(expected_bce, rel=1e-5)
+    assert row["val_loss"] == pytest.approx(expected_bce + l1 * codes.sum(axis=1).mean(), rel=1e-5)
+    assert (row["loss"] == row["bce"]) == (l1 == 0)
+
+
+def test_the_progress_bars_mean_by_hand() -> None:
+    metric = training.ProgressBarMean()
+    for loss in (6.0, 2.0, 1.0):
+        metric.update_state(loss, 10)
+    assert float(metric.result()) == pytest.approx((6 + 4 + 3) / 3)
+    metric.reset_state()
+    metric.update_state(6.0, 3)
+    metric.update_state(2.0, 1)  # the last batch is smaller: the running mean is (6 * 3 + 2) / 4
+    assert float(metric.result()) == pytest.approx((6 + 5) / 2)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_trains(optimizer: str, small: Images) -> None:
+    if not hasattr(keras.optimizers, "ScheduleFreeAdamW") and optimizer == "schedulefreeadamw":
+        pytest.skip("not in this Keras")
+    config = RunConfig(optimizer=optimizer, learning_rate=0.01, epochs=3, batch_size=100)
+    history = training.train(config, small).history
+    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 600])
+def test_the_smallest_and_the_largest_batch(batch_size: int, small: Images) -> None:
+    history = training.train(RunConfig(optimizer="sgd", epochs=1, batch_size=batch_size), small).history
+    assert 0 < history["loss"].iloc[0] < 0.75
+
+
+def test_divergence_stops_the_run_and_says_when(small: Images) -> None:
+    config = RunConfig(optimizer="sgd", learning_rate=1e38, epochs=100)
+    with pytest.raises(training.DivergenceError, match=r"diverged in epoch \d+ \(loss = .*lower learning_rate"):
+        training.train(config, small)
