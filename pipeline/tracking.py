@@ -83,9 +83,16 @@ class TrackedRun:
             self.flush()
 
     def flush(self) -> None:
-        """Send the metrics that wait. A batch of MLflow's holds 1,000 at the most."""
+        """Send the metrics that wait. A batch of MLflow's holds 1,000 at the most.
+
+        Raises:
+            UserError: the tracking store does not take them.
+        """
         while self._waiting:
-            self._client.log_batch(self.id, metrics=self._waiting[:1000], synchronous=True)
+            try:
+                self._client.log_batch(self.id, metrics=self._waiting[:1000], synchronous=True)
+            except _STORE_ERRORS as error:
+                raise _store_error(mlflow.get_tracking_uri(), error) from error
             del self._waiting[:1000]
         self._flushed = time.monotonic()
 
@@ -238,8 +245,9 @@ def _start(config: RunConfig) -> TrackedRun:
     # Creating the default store logs every migration that MLflow ever had.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        run = mlflow.start_run(run_name=config.name)
-        if run.info.run_name != config.name and _is_random(run.info.run_name):
+        # A name given here would replace the one that `mlflow run --run-name` gave.
+        run = mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else config.name)
+        if _is_random(run.info.run_name):
             mlflow.MlflowClient().update_run(run.info.run_id, name=config.name)
             run.info._set_run_name(config.name)
     except _STORE_ERRORS as error:

@@ -67,10 +67,10 @@ def run(config: RunConfig) -> str:
     from pipeline import tracking  # here and below: a mistake above should not wait for MLflow and TensorFlow
 
     with tracking.track(config, images) as tracked:
-        training = _import_training()
+        training = import_training()
         with _progress(config) as report:
-            trained = training.train(config, images, [_epoch_logger(config, images, tracked, report)])
-        _log_results(images, trained, tracked)
+            trained = training.train(config, images, [epoch_logger(config, images, tracked, report)])
+        log_results(images, trained, tracked)
     last = trained.history.iloc[-1]
     return (
         f"{tracked.name} is finished: loss {last['loss']:.4f}, val_loss {last['val_loss']:.4f}\n"
@@ -94,7 +94,7 @@ def pictured(epoch: int, epochs: int) -> bool:
     return epoch == epochs or str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
-def _import_training() -> ModuleType:
+def import_training() -> ModuleType:
     """TensorFlow, without what it prints while it looks for a GPU."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _silent_stderr():
@@ -120,7 +120,7 @@ def _silent_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _epoch_logger(
+def epoch_logger(
     config: RunConfig, images: Images, tracked: TrackedRun, report: Callable[[int, Mapping[str, float]], None]
 ) -> keras.callbacks.Callback:
     import keras
@@ -141,7 +141,7 @@ def _epoch_logger(
     return EpochLogger()
 
 
-def _log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
+def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
     from pipeline import figures, quality
 
     codes = trained.model.get_layer("encoder").predict(images.test, batch_size=_BATCH, verbose=0)

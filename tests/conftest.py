@@ -1,10 +1,12 @@
-"""What several tests need: a slice of the real MNIST, a store of their own, the project's commands as a user types them."""
+"""What several tests need: a slice of the real MNIST, a store of their own, commands as a user types them."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +17,7 @@ from pipeline import dataset
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
+CHOICES_OF_A_LAUNCHER = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 
 
 @pytest.fixture(scope="session")
@@ -45,26 +46,49 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A tracking store of the test's own, for this process and for those it starts."""
     import mlflow
 
-    uri = f"sqlite:///{tmp_path}/store.db"
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    for name in CHOICES_OF_A_LAUNCHER:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts
-    yield uri
+    yield os.environ["MLFLOW_TRACKING_URI"]
     while mlflow.active_run():
         mlflow.end_run("FAILED")
 
 
-@pytest.fixture
-def command(store: str) -> Command:
-    """Runs `python` or `mlflow` as a user does in the project's folder, against `store`."""
-
-    def run(*words: str, timeout: float = 240, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(words, cwd=cwd, env=environment(), timeout=timeout, capture_output=True, text=True)
-
-    return run
+def environment(folder: Path) -> dict[str, str]:
+    """This process's, with its own Python and MLflow first, and a store in `folder`."""
+    mine = {name: value for name, value in os.environ.items() if name not in CHOICES_OF_A_LAUNCHER}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**mine, "PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/store.db"}
 
 
-def environment() -> dict[str, str]:
-    """This process's, with its own Python and MLflow first."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+def run(*words: str, folder: Path, cwd: Path = ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """A command as a user types it in the project's folder, with a store in `folder`."""
+    env = environment(folder)
+    return subprocess.run(words, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True)
+
+
+def start(*words: str, folder: Path, **changes: str) -> subprocess.Popen[str]:
+    """The same, not waited for, in a process group of its own; what it prints goes to `folder/output`."""
+    env = {**environment(folder), **changes}
+    with (folder / "output").open("w") as output:
+        return subprocess.Popen(
+            words, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+
+
+def wait_for(happened: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Until something has happened; fails when the process ends before or the time is up."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, f"it ended with {process.returncode} before"
+        assert time.monotonic() < end, f"nothing in {seconds} s"
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

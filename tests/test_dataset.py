@@ -26,7 +26,7 @@ def write_idx(path: Path, array: NDArray, code: int = 0x08) -> bytes:
 
 
 def write_npz(path: Path, **arrays: NDArray) -> str:
-    np.savez(path, **arrays)
+    np.savez(path, allow_pickle=True, **arrays)
     return str(path)
 
 

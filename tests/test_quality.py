@@ -67,7 +67,9 @@ def test_ssim_and_psnr_against_scikit_image(blurred: tuple[NDArray, NDArray]) ->
     x, y = blurred
     # Wang et al.'s settings; their means leave out the border that the window does not reach.
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-    maps = [metrics.structural_similarity(a[..., 0], b[..., 0], full=True, **settings)[1] for a, b in zip(x, y, strict=True)]
+    maps = [
+        metrics.structural_similarity(a[..., 0], b[..., 0], full=True, **settings)[1] for a, b in zip(x, y, strict=True)
+    ]
     assert quality.ssim(x, y) == pytest.approx(np.mean([m[5:-5, 5:-5].mean() for m in maps]), abs=1e-5)
     ratios = [metrics.peak_signal_noise_ratio(a, b, data_range=1.0) for a, b in zip(x, y, strict=True)]
     assert quality.psnr(x, y) == pytest.approx(np.mean(ratios), rel=1e-5)

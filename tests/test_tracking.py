@@ -1,0 +1,219 @@
+"""Runs as they are written to a real store and read back from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from mlflow.entities import Run
+
+from pipeline import tracking
+from pipeline.config import Interrupted, RunConfig, UserError
+from pipeline.dataset import Images
+from tests.conftest import free_port
+
+CONFIG = RunConfig(optimizer="adam", epochs=2, l1=1e-5)
+
+
+def latest() -> Run:
+    return mlflow.search_runs(output_format="list")[0]
+
+
+def launched(monkeypatch: pytest.MonkeyPatch, name: str | None = None, **params: str) -> str:
+    """A run as `mlflow run` opens one for its child process."""
+    client = mlflow.MlflowClient()
+    run_id = client.create_run("0", run_name=name).info.run_id
+    for key, value in params.items():
+        client.log_param(run_id, key, value)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    return run_id
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_says_what_went_into_it(small: Images) -> None:
+    with tracking.track(CONFIG, small) as run:
+        run.log_epoch(1, {"loss": 0.5})
+    logged = latest()
+    assert logged.info.run_name == run.name == "adam-2ep-l1=1e-05"
+    assert logged.info.status == "FINISHED"
+    assert logged.data.params == {**{k: str(v) for k, v in CONFIG.model_dump().items()}, "learning_rate_used": "0.001"}
+    tags = logged.data.tags
+    assert tags["fingerprint"] == CONFIG.fingerprint
+    assert tags["data_hash"] == small.sha256
+    lock = (tracking.ROOT / "requirements.txt").read_bytes()
+    assert tags["lock_hash"] == hashlib.sha256(lock).hexdigest()[:12]
+    assert tags["git_dirty"] in {"true", "false", "unknown"}
+    config = mlflow.artifacts.load_dict(f"{logged.info.artifact_uri}/config.json")
+    assert config == json.loads(CONFIG.model_dump_json())
+    assert logged.inputs
+    (data,) = logged.inputs.dataset_inputs
+    assert data.dataset.name == "small"
+    assert data.dataset.digest == small.sha256[:16]
+    assert "[600, 28, 28, 1]" in str(data.dataset.profile)
+
+
+@pytest.mark.usefixtures("store")
+def test_what_mlflow_run_has_logged_already_stays_as_typed(small: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = launched(monkeypatch, l1="0.00001", learning_rate="default", dataset="'my data'")
+    with tracking.track(CONFIG, small):
+        pass
+    logged = latest()
+    assert logged.info.run_id == run_id
+    assert logged.data.params["l1"] == "0.00001"
+    assert logged.data.params["learning_rate"] == "default"
+    assert logged.data.params["learning_rate_used"] == "0.001"
+    row = tracking.read_runs().iloc[0]
+    assert row["params.l1"] == 1e-5
+    assert row["params.learning_rate"] == 0.001
+    assert row["params.dataset"] == "my data"
+    assert row["params.epochs"] == 2
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(("given", "kept"), [(None, "adam-2ep-l1=1e-05"), ("mine", "mine"), ("my-run-1", "my-run-1")])
+def test_a_made_up_name_gives_way_and_a_given_one_stays(
+    given: str | None, kept: str, small: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched(monkeypatch, given)
+    with tracking.track(CONFIG, small) as run:
+        assert run.name == kept
+    assert latest().info.run_name == latest().data.tags["mlflow.runName"] == kept
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (ValueError("too\nbad"), "FAILED", "ValueError: too"),
+        (UserError("no"), "FAILED", "UserError: no"),
+        (KeyboardInterrupt(), "KILLED", "interrupted by Ctrl-C"),
+        (Interrupted(), "KILLED", "interrupted by SIGTERM"),
+    ],
+)
+def test_a_run_that_does_not_finish_says_why(error: BaseException, status: str, reason: str, small: Images) -> None:
+    with pytest.raises(type(error)), tracking.track(CONFIG, small) as run:  # noqa: PT012
+        run.log_epoch(1, {"loss": 0.5})
+        raise error
+    assert latest().info.status == status
+    assert latest().data.tags["failure"] == reason
+    assert latest().data.metrics == {"loss": 0.5}
+    assert mlflow.active_run() is None
+
+
+@pytest.mark.usefixtures("store")
+def test_every_epoch_arrives_once_at_its_own_step(small: Images) -> None:
+    with tracking.track(CONFIG, small) as run:
+        for epoch in range(1, 1202):
+            run.log_epoch(epoch, {"loss": 1 / epoch})
+    history = mlflow.MlflowClient().get_metric_history(run.id, "loss")
+    assert [(point.step, point.value) for point in history] == [(n, 1 / n) for n in range(1, 1202)]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_that_nobody_took_up_is_ended_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched(monkeypatch)
+    tracking.end_launched_run(UserError("epochs='abc' cannot be used"))
+    assert latest().info.status == "FAILED"
+    assert latest().data.tags["failure"] == "UserError: epochs='abc' cannot be used"
+
+
+@pytest.mark.usefixtures("store")
+def test_reading_returns_every_run_of_every_kind_and_changes_nothing(small: Images, tmp_path: Path) -> None:
+    with tracking.track(CONFIG, small):
+        pass
+    with pytest.raises(ZeroDivisionError), tracking.track(CONFIG, small):
+        raise ZeroDivisionError
+    with mlflow.start_run(run_name="by hand"):
+        mlflow.log_params({"epochs": "some", "depth": "3"})
+    with mlflow.start_run(tags={"mlflow.project.entryPoint": "compare"}):
+        pass
+    before = (tmp_path / "store.db").read_bytes()
+    runs = tracking.read_runs()
+    assert (tmp_path / "store.db").read_bytes() == before
+    assert list(runs["status"]) == ["FINISHED", "FAILED", "FINISHED"]
+    assert list(runs["tags.mlflow.runName"]) == ["by hand", CONFIG.name, CONFIG.name]
+    assert list(runs["params.epochs"]) == ["some", 2, 2]
+    assert list(runs["params.depth"][:1]) == ["3"]
+    assert len(tracking.read_runs(filter_string="params.optimizer = 'adam' and attributes.status = 'FAILED'")) == 1
+
+
+def test_reading_says_what_is_wrong(store: str, small: Images, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no tracking store sqlite.*make a run first"):
+        tracking.read_runs()
+    assert not (tmp_path / "store.db").exists()
+    with tracking.track(CONFIG, small):
+        pass
+    with pytest.raises(UserError, match=r"experiment='other' does not exist in .*; it has 'Default'"):
+        tracking.read_runs("other")
+    with pytest.raises(UserError, match=f"{store} cannot be used: "):
+        tracking.read_runs(filter_string="optimizer is adam")
+
+
+def failing(small: Images) -> str:
+    """The message of the `UserError` that starting a run gives, in no more than two seconds."""
+    begin = time.monotonic()
+    with pytest.raises(UserError) as error, tracking.track(CONFIG, small):
+        pass
+    assert time.monotonic() - begin < 2
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_store_that_cannot_be_reached(small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for uri in (f"http://127.0.0.1:{free_port()}", f"postgresql://127.0.0.1:{free_port()}/runs"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert f"the tracking server {uri} does not answer (" in failing(small)
+    (tmp_path / "file").write_text("not a folder, and not a database" * 100)
+    for name in ("file/store.db", "file"):
+        uri = f"sqlite:///{tmp_path}/{name}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert f"the tracking store {uri} cannot be opened (" in failing(small)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_store_that_a_newer_mlflow_wrote(small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tracking.track(CONFIG, small):
+        pass
+    newer = shutil.copy(tmp_path / "store.db", tmp_path / "newer.db")
+    with sqlite3.connect(newer) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'fffffffffffff'")
+    database.close()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{newer}")
+    message = failing(small)
+    assert "was written by another MLflow than 3.17.2 (found version fffffffffffff, but expected" in message
+
+
+@pytest.mark.usefixtures("store")
+def test_no_right_to_write_artifacts(small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    mlflow.MlflowClient().create_experiment("walled", artifact_location=f"{tmp_path}/file/artifacts")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "walled")
+    assert "artifacts cannot be written to" in failing(small)
+    assert mlflow.search_runs(experiment_names=["walled"])["status"].tolist() == ["FAILED"]
+
+
+@pytest.mark.usefixtures("store")
+def test_no_room_for_artifacts(small: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 2**20))
+    assert "no room for artifacts: 1 MiB are free" in failing(small)
+    assert latest().info.status == "FAILED"
+
+
+@pytest.mark.usefixtures("store")
+def test_an_image_arrives_as_it_is(small: Images) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    with tracking.track(CONFIG, small) as run:
+        run.log_image("reconstructions", 7, image)
+    (artifact,) = [
+        file.path for file in mlflow.MlflowClient().list_artifacts(run.id, "images") if file.path.endswith(".png")
+    ]
+    assert "reconstructions+step+7+" in artifact or "reconstructions%step%7%" in artifact
+    loaded = mlflow.artifacts.load_image(f"{latest().info.artifact_uri}/{artifact}")
+    np.testing.assert_array_equal(np.asarray(loaded), image)
