@@ -157,11 +157,11 @@ def test_reading_says_what_is_wrong(store: str, small: Images, tmp_path: Path) -
 
 
 def failing(small: Images) -> str:
-    """The message of the `UserError` that starting a run gives, in no more than two seconds."""
+    """The one line of the `UserError` that starting a run gives; without our own check MLflow tries for minutes."""
     begin = time.monotonic()
     with pytest.raises(UserError) as error, tracking.track(CONFIG, small):
         pass
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 60
     assert "\n" not in str(error.value)
     return str(error.value)
 

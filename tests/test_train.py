@@ -1,0 +1,314 @@
+"""One run from end to end, as users make it: `mlflow run`, `python -m pipeline.train`, a real server, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+
+from pipeline import quality, train
+from pipeline.config import LOSSES, QUALITY, RunConfig
+from pipeline.dataset import Images
+from tests.conftest import ROOT, environment, free_port, run, start, wait_for
+
+LOCAL = ("--env-manager", "local")
+
+
+def runs_in(folder: Path) -> list[Run]:
+    """All runs, newest first."""
+    return mlflow.MlflowClient(environment(folder)["MLFLOW_TRACKING_URI"]).search_runs(["0"])
+
+
+@pytest.fixture(scope="module")
+def launched(
+    small_npz: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder, and what `mlflow run` printed for the run that lies in its store."""
+    folder = tmp_path_factory.mktemp("launched")
+    words = ("-P", "optimizer=adam", "-P", "epochs=12", "-P", "l1=1e-5", "-P", f"dataset={small_npz}")
+    done = run("mlflow", "run", str(ROOT), *words, *LOCAL, folder=folder, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+@pytest.fixture
+def logged(launched: tuple[Path, object], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """That run, with its store set as this process's."""
+    folder, _ = launched
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", environment(folder)["MLFLOW_TRACKING_URI"])
+    (finished,) = runs_in(folder)
+    return finished
+
+
+def test_it_finishes_under_a_name_and_shows_its_progress(
+    launched: tuple[Path, subprocess.CompletedProcess[str]], logged: Run
+) -> None:
+    _, done = launched
+    assert logged.info.status == "FINISHED"
+    assert logged.info.run_name == "adam-12ep-l1=1e-05-dataset=small.npz"
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"training {logged.info.run_name}"
+    assert lines[1].startswith("epoch 1/12  loss 0.")
+    assert lines[1].endswith(" left")
+    assert lines[-4].startswith("epoch 12/12  loss 0.")
+    last = f"loss {logged.data.metrics['loss']:.4f}, val_loss {logged.data.metrics['val_loss']:.4f}"
+    assert lines[-3:] == [
+        f"{logged.info.run_name} is finished: {last}",
+        f"run ID: {logged.info.run_id}",
+        f"to see it: mlflow ui --backend-store-uri {os.environ['MLFLOW_TRACKING_URI']}",
+    ]
+    chatter = [line for line in done.stderr.splitlines() if " INFO " not in line]
+    assert chatter == []
+
+
+def test_every_metric_is_there_at_its_epoch(logged: Run) -> None:
+    client = mlflow.MlflowClient()
+    for name in (*LOSSES, "epoch_seconds"):
+        history = client.get_metric_history(logged.info.run_id, name)
+        assert [point.step for point in history] == list(range(1, 13))
+        if name in LOSSES:
+            assert logged.data.metrics[f"first_{name}"] == history[0].value
+            assert logged.data.metrics[f"last_{name}"] == history[-1].value
+    metrics = logged.data.metrics
+    assert metrics["first_displayed_loss"] > metrics["first_loss"]
+    assert metrics["loss"] > metrics["bce"]
+    assert metrics["training_seconds"] > 0
+    assert set(QUALITY) < set(metrics)
+
+
+def test_the_model_serves_python_and_its_parts_have_names(logged: Run, small: Images) -> None:
+    model = mlflow.pyfunc.load_model(f"runs:/{logged.info.run_id}/model")
+    y = model.predict(small.test)
+    parts = mlflow.tensorflow.load_model(f"runs:/{logged.info.run_id}/model")
+    codes = parts.get_layer("encoder").predict(small.test, verbose=0)
+    np.testing.assert_allclose(parts.get_layer("decoder").predict(codes, verbose=0), y, atol=1e-6)
+    assert model.metadata.get_input_schema().inputs[0].shape == (-1, 784)
+    assert model.input_example.shape == (10, 784)
+    measured = quality.measure(small.as_pictures(small.test), small.as_pictures(y), codes)
+    assert {name: logged.data.metrics[name] for name in QUALITY} == pytest.approx(measured, rel=1e-4)
+
+
+def test_its_pictures_and_its_configuration_are_there(logged: Run, small_npz: Path) -> None:
+    client = mlflow.MlflowClient()
+    names = {file.path for file in client.list_artifacts(logged.info.run_id)}
+    assert names == {"config.json", "images", "loss_curve.png", "reconstructions.png"}
+    config = mlflow.artifacts.load_dict(f"{logged.info.artifact_uri}/config.json")
+    assert config == RunConfig(optimizer="adam", epochs=12, l1=1e-5, dataset=str(small_npz)).model_dump()
+    pictures = [file.path for file in client.list_artifacts(logged.info.run_id, "images") if file.path.endswith(".png")]
+    assert sorted(int(name.replace("%", "+").split("+step+")[1].split("+")[0]) for name in pictures) == [
+        1,
+        2,
+        5,
+        10,
+        12,
+    ]
+    strip = np.asarray(mlflow.artifacts.load_image(f"{logged.info.artifact_uri}/{sorted(pictures)[0]}").convert("L"))
+    assert strip.shape == (2 * 28 * 4, 10 * 28 * 4)
+
+
+def test_what_was_typed_and_what_was_used_are_both_there(logged: Run) -> None:
+    assert logged.data.params["l1"] == "1e-5"
+    assert logged.data.params["learning_rate"] == "default"
+    assert logged.data.params["learning_rate_used"] == "0.001"
+    assert len(logged.data.tags["mlflow.source.git.commit"]) == 40
+
+
+def test_the_model_serves_http(logged: Run, small: Images, launched: tuple[Path, object]) -> None:
+    folder, _ = launched
+    port = free_port()
+    uri = f"runs:/{logged.info.run_id}/model"
+    server = start("mlflow", "models", "serve", "-m", uri, "-p", str(port), "--env-manager", "local", folder=folder)
+    try:
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), server)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": small.test[:3].tolist()}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            served = np.array(json.load(response)["predictions"])
+    finally:
+        end_group(server)
+    np.testing.assert_allclose(served, mlflow.pyfunc.load_model(uri).predict(small.test[:3]), atol=1e-6)
+
+
+def test_a_git_uri_runs(small_npz: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone.git"
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(ROOT), str(clone)], check=True)
+    words = ("-P", "epochs=1", "-P", f"dataset={small_npz}", "--run-name", "mine")
+    done = run("mlflow", "run", f"file://{clone}", *words, *LOCAL, folder=tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (made,) = runs_in(tmp_path)
+    assert (made.info.status, made.info.run_name) == ("FINISHED", "mine")
+    assert made.data.tags["git_dirty"] == "false"
+
+
+def test_the_default_store_is_mlflows_own(small_npz: Path, tmp_path: Path) -> None:
+    env = {k: v for k, v in environment(tmp_path).items() if k != "MLFLOW_TRACKING_URI"}
+    words = ["python", "-m", "pipeline.train", "--epochs", "1", "--dataset", str(small_npz)]
+    changes = {"PYTHONPATH": str(ROOT), "MLFLOW_EXPERIMENT_NAME": "mine"}
+    subprocess.run(words, cwd=tmp_path, env=env | changes, check=True, capture_output=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlruns"]
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("mine")
+    assert experiment
+    (made,) = client.search_runs([experiment.experiment_id])
+    assert made.info.status == "FINISHED"
+
+
+def test_a_real_server(small_npz: Path, tmp_path: Path, server: str) -> None:
+    done = run(
+        "env", f"MLFLOW_TRACKING_URI={server}", "python", "-m", "pipeline.train", "--epochs", "2",
+        "--dataset", str(small_npz), folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"to see it: open {server}" in done.stdout
+    (made,) = mlflow.MlflowClient(server).search_runs(["0"])
+    assert made.info.status == "FINISHED"
+    assert set(QUALITY) < set(made.data.metrics)
+    assert len(mlflow.MlflowClient(server).list_artifacts(made.info.run_id)) == 4
+    table = run("env", f"MLFLOW_TRACKING_URI={server}", "python", "-m", "pipeline.compare", "--out", str(tmp_path), folder=tmp_path)  # fmt: skip
+    assert table.stdout.startswith("1 run (1 finished), 1 configuration with finished runs"), table.stderr
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server on loopback."""
+    port = free_port()
+    folder = tmp_path / "server"
+    folder.mkdir()
+    words = ("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    places = ("--backend-store-uri", f"sqlite:///{folder}/store.db", "--artifacts-destination", f"{folder}/artifacts")
+    process = start(*words, *places, folder=folder)
+    try:
+        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        end_group(process)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def end_group(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--optimizer", "adm"], "error: optimizer='adm' cannot be used: allowed: adadelta"),
+        (["--batch_size", "601"], "error: batch_size=601 is larger than the data: small.npz has 600 training images"),
+        (["--dataset", "/nowhere"], "error: dataset='/nowhere' does not exist"),
+        (["--learning_rate", "1e38", "--optimizer", "sgd"], "error: training diverged in epoch"),
+    ],
+)
+def test_a_mistake_is_one_line_and_no_run_is_left_running(
+    words: list[str], says: str, small_npz: Path, tmp_path: Path
+) -> None:
+    done = run("python", "-m", "pipeline.train", "--dataset", str(small_npz), *words, folder=tmp_path)
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if " INFO " not in line]
+    assert line.startswith(says)
+    if "diverged" in says:
+        (made,) = runs_in(tmp_path)
+        assert made.info.status == "FAILED"
+        assert made.data.tags["failure"].startswith("DivergenceError: training diverged in epoch")
+    else:
+        assert not (tmp_path / "store.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "says"),
+    [("optimzer=sgd", "did you mean 'optimizer'?"), ("optimizer=adam; touch x", "'adam; touch x' cannot be used")],
+)
+def test_a_mistake_under_mlflow_run_fails_the_run_with_the_reason(parameter: str, says: str, tmp_path: Path) -> None:
+    done = run("mlflow", "run", str(ROOT), "-P", parameter, *LOCAL, folder=tmp_path, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert says in line
+    (made,) = runs_in(tmp_path)
+    assert made.info.status == "FAILED"
+    assert says in made.data.tags["failure"]
+    assert not (tmp_path / "x").exists()
+    assert not (ROOT / "x").exists()
+
+
+@pytest.mark.parametrize("words", [("python", "-m", "pipeline.train"), ("mlflow", "run", ".", *LOCAL)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_as_killed(
+    words: tuple[str, ...], number: signal.Signals, small_npz: Path, tmp_path: Path
+) -> None:
+    """Ctrl-C goes to everybody at the terminal, SIGTERM to the launcher alone."""
+    parameters = {"epochs": "1000000", "dataset": str(small_npz)}
+    flags = [
+        word for k, v in parameters.items() for word in (("-P", f"{k}={v}") if words[0] == "mlflow" else (f"--{k}", v))
+    ]
+    process = start(*words, *flags, folder=tmp_path)
+    try:
+        wait_for(lambda: "epoch 1/1000000" in (tmp_path / "output").read_text(), process)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        assert process.wait(60) != 0
+        wait_for_status(tmp_path, "KILLED")
+    finally:
+        subprocess.run(["pkill", "-KILL", "-g", str(process.pid)])
+    (made,) = runs_in(tmp_path)
+    assert made.data.tags["failure"].startswith("interrupted by ")
+    assert "loss" in made.data.metrics
+    assert (
+        "Traceback" not in (tmp_path / "output").read_text().split("training adadelta")[1].split("mlflow.projects")[0]
+    )
+
+
+def wait_for_status(folder: Path, status: str) -> None:
+    import time
+
+    end = time.monotonic() + 30
+    while runs_in(folder)[0].info.status != status:
+        assert time.monotonic() < end, f"the run is {runs_in(folder)[0].info.status}"
+        time.sleep(0.2)
+
+
+def test_pictured_epochs() -> None:
+    assert [epoch for epoch in range(1, 121) if train.pictured(epoch, 120)] == [1, 2, 5, 10, 20, 50, 100, 120]
+
+
+def test_the_first_and_last_of_a_history() -> None:
+    columns = {name: [n + 0.5, n + 0.25, n + 0.125] for n, name in enumerate([*LOSSES, "displayed_loss"])}
+    history = pd.DataFrame({**columns, "epoch_seconds": [3.0, 1.0, 1.0]}, index=[1, 2, 3])
+    summary = train.summarise(history)
+    assert summary["first_val_loss"] == 1.5
+    assert summary["last_val_bce"] == 3.125
+    assert summary["first_displayed_loss"] == 4.5
+    assert summary["training_seconds"] == 5
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.2, "3 s"), (90, "1.5 min"), (7200, "2.0 h"), (129600, "1.5 days"), (1e9, "31.7 years")]
+)
+def test_a_time_for_a_person(seconds: float, text: str) -> None:
+    assert train.duration(seconds) == text
