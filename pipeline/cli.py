@@ -72,7 +72,9 @@ def run(call: Callable[[], str]) -> int:
 
     A run that `mlflow run` opened for this process and that `call` did not take up ends with the reason, too.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, _interrupt)
     _end_with_launcher()
     try:
         print(call())
@@ -91,7 +93,9 @@ def run(call: Callable[[], str]) -> int:
 
 
 def _interrupt(signum: int, frame: Any) -> None:
-    raise Interrupted
+    # On Ctrl-C `mlflow run` sends SIGTERM after the terminal's SIGINT: it must not disturb the ending of the run.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt if signum == signal.SIGINT else Interrupted
 
 
 def _end_launched_run(error: BaseException) -> None:

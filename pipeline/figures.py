@@ -51,10 +51,10 @@ def loss_curve(history: pd.DataFrame, title: str) -> Figure:
 def strip(originals: NDArray[np.float32], reconstructed: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The two rows as one array [height, width, channels] of pixels from 0 to 255, four times enlarged.
 
-    Values are clipped to [0, 1], not stretched, so that the strips of two runs can be compared.
+    Values are clipped to [0, 1], not stretched, so that the strips of two runs can be compared; NaN is black.
     """
     rows = [np.concatenate(list(images), axis=1) for images in (originals, reconstructed)]
-    pixels = np.round(np.clip(np.concatenate(rows), 0, 1) * 255).astype(np.uint8)
+    pixels = np.round(np.clip(np.nan_to_num(np.concatenate(rows)), 0, 1) * 255).astype(np.uint8)
     return pixels.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
 
 

@@ -113,7 +113,7 @@ class TrackedRun:
 
         # Left to itself MLflow infers the requirements by loading the model in a process of its own.
         requirements = [f"{package}=={version(package)}" for package in ("tensorflow", "keras", "numpy")]
-        signature = mlflow.models.infer_signature(example, model.predict_on_batch(example))
+        signature = mlflow.models.infer_signature(example, model(example).numpy())
         with self._writing_artifacts(), redirect_stdout(io.StringIO()):  # Keras's progress bar for the example
             mlflow.tensorflow.log_model(
                 model, name=MODEL, signature=signature, input_example=example, pip_requirements=requirements

@@ -42,7 +42,6 @@ RECONSTRUCTIONS = "reconstructions.png"
 LOSS_CURVE = "loss_curve.png"
 
 _SHOWN = 10  # test images in the pictures
-_BATCH = 1000  # test images at a time
 _PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 
 
@@ -133,7 +132,7 @@ def epoch_logger(
         def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
             tracked.log_epoch(epoch + 1, {name: logs[name] for name in (*LOSSES, EPOCH_SECONDS)})
             if pictured(epoch + 1, config.epochs):
-                reconstructed = self.model.predict_on_batch(images.test[:_SHOWN])
+                reconstructed = self.model(images.test[:_SHOWN]).numpy()
                 strip = figures.strip(originals, images.as_pictures(reconstructed))
                 tracked.log_image("reconstructions", epoch + 1, strip)
             report(epoch + 1, logs)
@@ -144,10 +143,10 @@ def epoch_logger(
 def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
     from pipeline import figures, quality
 
-    codes = trained.model.get_layer("encoder").predict(images.test, batch_size=_BATCH, verbose=0)
-    reconstructed = trained.model.get_layer("decoder").predict(codes, batch_size=_BATCH, verbose=0)
-    x, y = images.as_pictures(images.test), images.as_pictures(reconstructed)
-    measures = {**summarise(trained.history), **quality.measure(x, y, codes)}
+    codes = trained.model.get_layer("encoder")(images.test)
+    reconstructed = trained.model.get_layer("decoder")(codes)
+    x, y = images.as_pictures(images.test), images.as_pictures(reconstructed.numpy())
+    measures = {**summarise(trained.history), **quality.measure(x, y, codes.numpy())}
     tracked.log_epoch(len(trained.history), measures)
     tracked.log_figures(
         {

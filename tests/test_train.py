@@ -143,15 +143,37 @@ def test_the_model_serves_http(logged: Run, small: Images, launched: tuple[Path,
     np.testing.assert_allclose(served, mlflow.pyfunc.load_model(uri).predict(small.test[:3]), atol=1e-6)
 
 
-def test_a_git_uri_runs(small_npz: Path, tmp_path: Path) -> None:
-    clone = tmp_path / "clone.git"
-    subprocess.run(["git", "clone", "--quiet", "--bare", str(ROOT), str(clone)], check=True)
+@pytest.fixture
+def git_uri(tmp_path: Path) -> Iterator[str]:
+    """A clone of the project's last commit, served by git on loopback: what MLflow really fetches."""
+    port = free_port()
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(ROOT), str(tmp_path / "clone.git")], check=True)
+    place = ("--listen=127.0.0.1", f"--port={port}", f"--base-path={tmp_path}", "--export-all")
+    daemon = start("git", "daemon", "--reuseaddr", *place, folder=tmp_path)
+    uri = f"git://127.0.0.1:{port}/clone.git"
+    try:
+        wait_for(lambda: subprocess.run(["git", "ls-remote", uri], capture_output=True).returncode == 0, daemon)
+        yield uri
+    finally:
+        end_group(daemon)
+
+
+def test_a_git_uri_runs(git_uri: str, small_npz: Path, tmp_path: Path) -> None:
     words = ("-P", "epochs=1", "-P", f"dataset={small_npz}", "--run-name", "mine")
-    done = run("mlflow", "run", f"file://{clone}", *words, *LOCAL, folder=tmp_path, cwd=tmp_path)
+    done = run("mlflow", "run", git_uri, *words, *LOCAL, folder=tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (made,) = runs_in(tmp_path)
     assert (made.info.status, made.info.run_name) == ("FINISHED", "mine")
     assert made.data.tags["git_dirty"] == "false"
+    assert made.data.tags["mlflow.source.name"] == git_uri
+
+
+def test_a_file_uri_of_a_clone_runs(small_npz: Path, tmp_path: Path) -> None:
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tmp_path / "clone")], check=True)
+    words = ("-P", "epochs=1", "-P", f"dataset={small_npz}")
+    done = run("mlflow", "run", (tmp_path / "clone").as_uri(), *words, *LOCAL, folder=tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [made.info.status for made in runs_in(tmp_path)] == ["FINISHED"]
 
 
 def test_the_default_store_is_mlflows_own(small_npz: Path, tmp_path: Path) -> None:
@@ -178,7 +200,8 @@ def test_a_real_server(small_npz: Path, tmp_path: Path, server: str) -> None:
     assert made.info.status == "FINISHED"
     assert set(QUALITY) < set(made.data.metrics)
     assert len(mlflow.MlflowClient(server).list_artifacts(made.info.run_id)) == 4
-    table = run("env", f"MLFLOW_TRACKING_URI={server}", "python", "-m", "pipeline.compare", "--out", str(tmp_path), folder=tmp_path)  # fmt: skip
+    words = ("python", "-m", "pipeline.compare", "--out", str(tmp_path))
+    table = run("env", f"MLFLOW_TRACKING_URI={server}", *words, folder=tmp_path)
     assert table.stdout.startswith("1 run (1 finished), 1 configuration with finished runs"), table.stderr
 
 
