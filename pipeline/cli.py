@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -72,10 +73,12 @@ def run(call: Callable[[], str]) -> int:
 
     A run that `mlflow run` opened for this process and that `call` did not take up ends with the reason, too.
     """
+    launched_run, launcher = os.environ.get("MLFLOW_RUN_ID"), os.getppid()
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
             signal.signal(number, _interrupt)
-    _end_with_launcher()
+    if launched_run:
+        threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
         print(call())
         return 0
@@ -86,6 +89,8 @@ def run(call: Callable[[], str]) -> int:
     except (KeyboardInterrupt, Interrupted) as error:
         print("interrupted", file=sys.stderr, flush=True)
         _end_launched_run(error)
+        if launched_run and os.getppid() == launcher:
+            _keep_killed(launched_run, launcher)
         return 130
     except Exception as error:
         _end_launched_run(error)
@@ -98,6 +103,13 @@ def _interrupt(signum: int, frame: Any) -> None:
     raise KeyboardInterrupt if signum == signal.SIGINT else Interrupted
 
 
+def _end_with(launcher: int) -> None:
+    """End when `mlflow run` does: killed, it would leave its child training and the run RUNNING."""
+    while os.getppid() == launcher:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _end_launched_run(error: BaseException) -> None:
     if "MLFLOW_RUN_ID" in os.environ:
         from pipeline import tracking
@@ -105,14 +117,14 @@ def _end_launched_run(error: BaseException) -> None:
         tracking.end_launched_run(error)
 
 
-def _end_with_launcher() -> None:
-    """End when `mlflow run` does: killed, it would leave its child training and the run RUNNING."""
-    launcher = os.getppid()
+def _keep_killed(run_id: str, launcher: int) -> None:
+    """Have the run marked KILLED once more after `mlflow run` has ended, from a process that outlives both.
 
-    def watch() -> None:
-        while os.getppid() == launcher:
-            time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    if "MLFLOW_RUN_ID" in os.environ:
-        threading.Thread(target=watch, daemon=True).start()
+    MLflow 3.17 writes FAILED over whatever its child has said: it means to leave an ended run alone, but looks for
+    the status's name among numbers (`mlflow.projects._maybe_set_run_terminated`).
+    """
+    code = f"from pipeline import tracking; tracking.keep_killed({run_id!r}, {launcher})"
+    nowhere = subprocess.DEVNULL
+    subprocess.Popen(
+        [sys.executable, "-c", code], start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere
+    )

@@ -177,6 +177,15 @@ def end_launched_run(error: BaseException) -> None:
         _end(run_id, error)
 
 
+def keep_killed(run_id: str, launcher: int) -> None:
+    """Mark a run as KILLED, at its own end time, as soon as the process `launcher` is gone; see `cli`."""
+    give_up = time.monotonic() + 60
+    while _is_alive(launcher) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    client = mlflow.MlflowClient()
+    client.set_terminated(run_id, "KILLED", client.get_run(run_id).info.end_time)
+
+
 def read_runs(experiment: str | None = None, filter_string: str = "") -> pd.DataFrame:
     """The training runs of an experiment, newest first, whatever their status; changes nothing in the store.
 
@@ -273,6 +282,14 @@ def _as_mlflow_dataset(images: Images) -> mlflow.data.dataset.Dataset:
         # MLflow registers its source of local files twice and wonders aloud which of the two to take.
         warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways")
         return numpy_dataset.from_numpy(pictures, images.source, name=images.name, digest=images.sha256[:16])
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _is_random(name: str) -> bool:
