@@ -342,8 +342,9 @@ def _with_typed_params(runs: pd.DataFrame) -> pd.DataFrame:
             typed[row] = RunConfig.from_params(params).model_dump()
         except ValueError:
             continue  # written by another version of this project: leave it as MLflow has it
-    frame = pd.DataFrame.from_dict(typed, orient="index", columns=list(RunConfig.model_fields)).add_prefix("params.")
-    frame = frame.reindex(runs.index).astype(object)
+    columns = list(RunConfig.model_fields)
+    frame = pd.DataFrame.from_dict(typed, orient="index", columns=columns, dtype=object).add_prefix("params.")
+    frame = frame.reindex(runs.index)
     for column in raw:
         frame[column] = frame[column].where(frame[column].notna(), runs[column])
     return pd.concat([runs.drop(columns=raw), frame], axis=1)

@@ -1,0 +1,35 @@
+"""The project's own files: what they promise to `mlflow run`, to conda and to a reader."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import yaml
+from mlflow.utils.environment import _PythonEnv
+
+from tests.conftest import ROOT
+
+
+def test_conda_yaml_is_what_conda_and_mlflow_take() -> None:
+    environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
+    assert set(environment) == {"name", "channels", "dependencies"}
+    python, pip, with_pip = environment["dependencies"]
+    assert re.fullmatch(r"python=3\.1[0-3]", python)
+    assert pip == "pip"  # conda warns about a `pip:` list without it
+    assert with_pip == {"pip": ["-r requirements.txt"]}
+    read = _PythonEnv.from_conda_yaml(str(ROOT / "conda.yaml"))
+    assert read.python == python.removeprefix("python=")
+    assert read.dependencies == ["-r requirements.txt"]
+
+
+def test_the_lock_is_exact() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt", "benchmarks/requirements.txt"):
+        lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.lstrip().startswith("#")]
+        assert all(re.match(r"[\w.-]+(\[\w+\])?==\S+", line) for line in lines), name
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text())) <= targets
+    assert subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True).returncode == 0
