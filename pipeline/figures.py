@@ -42,7 +42,7 @@ def loss_curve(history: pd.DataFrame, title: str) -> Figure:
             bce = history[f"{prefix}bce"]
             axis.plot(history.index, bce, color=colour, linestyle="--", label=f"{label}: without the L1 penalty")
     axis.set(title=title, xlabel="epoch", ylabel="binary cross-entropy (nats per pixel)")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axis.grid(alpha=0.3)
     axis.legend()
     return figure

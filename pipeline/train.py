@@ -89,7 +89,7 @@ def summarise(history: pd.DataFrame) -> dict[str, float]:
 
 
 def pictured(epoch: int, epochs: int) -> bool:
-    """Whether the UI shows reconstructions of this epoch: 1, 2, 5, 10, 20, 50, ... and the last."""
+    """Whether the UI shows reconstructions of this epoch: 1, 2, 5, 10, 20, 50, ... and the last (and before the first)."""
     return epoch == epochs or str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
@@ -122,6 +122,7 @@ def _silent_stderr() -> Iterator[None]:
 def epoch_logger(
     config: RunConfig, images: Images, tracked: TrackedRun, report: Callable[[int, Mapping[str, float]], None]
 ) -> keras.callbacks.Callback:
+    """What a run logs while it trains: the metrics of every epoch and some pictures; `report` shows the progress."""
     import keras
 
     from pipeline import figures
@@ -129,18 +130,24 @@ def epoch_logger(
     originals = images.as_pictures(images.test[:_SHOWN])
 
     class EpochLogger(keras.callbacks.Callback):
+        def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+            self._log_picture(0)  # where the UI's slider stands at first
+
         def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
             tracked.log_epoch(epoch + 1, {name: logs[name] for name in (*LOSSES, EPOCH_SECONDS)})
             if pictured(epoch + 1, config.epochs):
-                reconstructed = self.model(images.test[:_SHOWN]).numpy()
-                strip = figures.strip(originals, images.as_pictures(reconstructed))
-                tracked.log_image("reconstructions", epoch + 1, strip)
+                self._log_picture(epoch + 1)
             report(epoch + 1, logs)
+
+        def _log_picture(self, epoch: int) -> None:
+            reconstructed = images.as_pictures(self.model(images.test[:_SHOWN]).numpy())
+            tracked.log_image("reconstructions", epoch, figures.strip(originals, reconstructed))
 
     return EpochLogger()
 
 
 def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
+    """What a run logs when it has trained: summary and quality as metrics, figures, and the model."""
     from pipeline import figures, quality
 
     codes = trained.model.get_layer("encoder")(images.test)
