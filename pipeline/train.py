@@ -89,7 +89,7 @@ def summarise(history: pd.DataFrame) -> dict[str, float]:
 
 
 def pictured(epoch: int, epochs: int) -> bool:
-    """Whether the UI shows reconstructions of this epoch: 1, 2, 5, 10, 20, 50, ... and the last (and before the first)."""
+    """Whether the UI shows reconstructions of this epoch: 1, 2, 5, 10, 20, 50, ... and the last."""
     return epoch == epochs or str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
