@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import os
 import shutil
 import socket
 import sqlite3
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,21 +89,19 @@ class TrackedRun:
             UserError: the tracking store does not take them.
         """
         while self._waiting:
-            try:
+            with _tracking_store():
                 self._client.log_batch(self.id, metrics=self._waiting[:1000], synchronous=True)
-            except _STORE_ERRORS as error:
-                raise _store_error(mlflow.get_tracking_uri(), error) from error
             del self._waiting[:1000]
         self._flushed = time.monotonic()
 
     def log_image(self, key: str, epoch: int, image: NDArray[np.uint8]) -> None:
         """Log `image` [height, width, channels] so that the UI can scrub through the epochs."""
-        with self._writing_artifacts():
+        with _artifact_store(self._artifact_uri):
             mlflow.log_image(image, key=key, step=epoch, synchronous=True)
 
     def log_figures(self, figures: Mapping[str, Figure]) -> None:
         """Log figures by their file names."""
-        with self._writing_artifacts():
+        with _artifact_store(self._artifact_uri):
             for name, figure in figures.items():
                 mlflow.log_figure(figure, name, save_kwargs={"dpi": 150})
 
@@ -114,7 +112,8 @@ class TrackedRun:
         # Left to itself MLflow infers the requirements by loading the model in a process of its own.
         requirements = [f"{package}=={version(package)}" for package in ("tensorflow", "keras", "numpy")]
         signature = mlflow.models.infer_signature(example, model(example).numpy())
-        with self._writing_artifacts(), redirect_stdout(io.StringIO()):  # Keras's progress bar for the example
+        # Keras shows a progress bar for the example.
+        with _artifact_store(self._artifact_uri), redirect_stdout(io.StringIO()):
             mlflow.tensorflow.log_model(
                 model, name=MODEL, signature=signature, input_example=example, pip_requirements=requirements
             )
@@ -122,27 +121,20 @@ class TrackedRun:
     def log_config(self, config: RunConfig, images: Images) -> None:
         """Log what goes into the run: params that are not there yet, configuration, data set, provenance."""
         require_room(self._artifact_uri)
-        known = self._client.get_run(self.id).data.params
         params = {**config.model_dump(), USED_LEARNING_RATE: config.learning_rate}
-        mlflow.log_params({key: value for key, value in params.items() if key not in known})
-        mlflow.set_tags(
-            {
-                FINGERPRINT: config.fingerprint,
-                DATA_HASH: images.sha256,
-                LOCK_HASH: _lock_hash(),
-                GIT_DIRTY: _git_dirty(),
-            }
-        )
-        with self._writing_artifacts():
+        provenance = {
+            FINGERPRINT: config.fingerprint,
+            DATA_HASH: images.sha256,
+            LOCK_HASH: _lock_hash(),
+            GIT_DIRTY: _git_dirty(),
+        }
+        with _tracking_store():
+            known = self._client.get_run(self.id).data.params
+            mlflow.log_params({key: value for key, value in params.items() if key not in known})
+            mlflow.set_tags(provenance)
+            mlflow.log_input(_as_mlflow_dataset(images), context="training")
+        with _artifact_store(self._artifact_uri):
             mlflow.log_dict(config.model_dump(), CONFIG_FILE)
-        mlflow.log_input(_as_mlflow_dataset(images), context="training")
-
-    @contextmanager
-    def _writing_artifacts(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, MlflowException) as error:
-            raise UserError(f"artifacts cannot be written to {self._artifact_uri}: {_first_line(error)}") from error
 
 
 @contextmanager
@@ -160,21 +152,22 @@ def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
         run.log_config(config, images)
         yield run
         run.flush()
+        with _tracking_store():
+            mlflow.end_run("FINISHED")
     except BaseException as error:
-        try:
+        with suppress(UserError):
             run.flush()
-        finally:
-            _end(run.id, error)
+        _end(run.id, error)
         raise
-    mlflow.end_run("FINISHED")
 
 
 def end_launched_run(error: BaseException) -> None:
     """End the run that `mlflow run` opened for this process and that nobody has taken up, if there is one."""
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if run_id:
-        _require_reachable(mlflow.get_tracking_uri())
-        _end(run_id, error)
+        with suppress(UserError):
+            _require_reachable()
+            _end(run_id, error)
 
 
 def keep_killed(run_id: str, launcher: int) -> None:
@@ -201,13 +194,10 @@ def read_runs(experiment: str | None = None, filter_string: str = "") -> pd.Data
     Raises:
         UserError: there is no such store or experiment, or the filter is not MLflow's.
     """
-    uri = mlflow.get_tracking_uri()
-    _require_reachable(uri, must_exist=True)
-    try:
+    _require_reachable(must_exist=True)
+    with _tracking_store():
         experiment_id = _experiment_id(experiment)
         runs = mlflow.search_runs([experiment_id], filter_string, ViewType.ACTIVE_ONLY, max_results=2**31 - 1)
-    except _STORE_ERRORS as error:
-        raise _store_error(uri, error) from error
     if _tag(_ENTRY_POINT) in runs:
         runs = runs[runs[_tag(_ENTRY_POINT)].fillna("main") == "main"]
     return _with_typed_params(runs.reset_index(drop=True))
@@ -215,13 +205,10 @@ def read_runs(experiment: str | None = None, filter_string: str = "") -> pd.Data
 
 def log_files(files: list[Path]) -> str:
     """Log files as artifacts of the run that `mlflow run` opened, else of a new one; returns its ID."""
-    try:
-        with mlflow.start_run(run_name="compare", tags={_ENTRY_POINT: "compare"}) as run:
-            for file in files:
-                mlflow.log_artifact(str(file))
-    except _STORE_ERRORS as error:
-        raise _store_error(mlflow.get_tracking_uri(), error) from error
-    return run.info.run_id
+    with _tracking_store(), mlflow.start_run(run_name="compare", tags={_ENTRY_POINT: "compare"}) as run:
+        for file in files:
+            mlflow.log_artifact(str(file))
+    return str(run.info.run_id)
 
 
 def ui_command() -> str:
@@ -249,18 +236,13 @@ def require_room(artifact_uri: str) -> None:
 
 
 def _start(config: RunConfig) -> TrackedRun:
-    uri = mlflow.get_tracking_uri()
-    _require_reachable(uri)
-    # Creating the default store logs every migration that MLflow ever had.
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    try:
+    _require_reachable()
+    with _tracking_store():
         # A name given here would replace the one that `mlflow run --run-name` gave.
         run = mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else config.name)
         if _is_random(run.info.run_name):
             mlflow.MlflowClient().update_run(run.info.run_id, name=config.name)
             run.info._set_run_name(config.name)
-    except _STORE_ERRORS as error:
-        raise _store_error(uri, error) from error
     return TrackedRun(run)
 
 
@@ -268,12 +250,16 @@ def _end(run_id: str, error: BaseException) -> None:
     signals = {KeyboardInterrupt: "interrupted by Ctrl-C", Interrupted: "interrupted by SIGTERM"}
     killed = type(error) in signals
     reason = signals.get(type(error), f"{type(error).__name__}: {_first_line(error)}")
-    mlflow.MlflowClient().set_tag(run_id, FAILURE, reason)
     status = "KILLED" if killed else "FAILED"
-    if mlflow.active_run():
-        mlflow.end_run(status)
-    else:
-        mlflow.MlflowClient().set_terminated(run_id, status)
+    try:
+        with _tracking_store():
+            mlflow.MlflowClient().set_tag(run_id, FAILURE, reason)
+            if mlflow.active_run():
+                mlflow.end_run(status)
+            else:
+                mlflow.MlflowClient().set_terminated(run_id, status)
+    except UserError as gone:
+        print(f"run {run_id} could not be marked {status}: {gone}", file=sys.stderr, flush=True)
 
 
 def _as_mlflow_dataset(images: Images) -> mlflow.data.dataset.Dataset:
@@ -354,8 +340,9 @@ def _tag(name: str) -> str:
     return f"tags.{name}"
 
 
-def _require_reachable(uri: str, must_exist: bool = False) -> None:
+def _require_reachable(must_exist: bool = False) -> None:
     """Find out in a second or two what MLflow would find out in four minutes of trying again."""
+    uri = mlflow.get_tracking_uri()
     parts = urlsplit(uri)
     if parts.scheme.startswith("sqlite"):
         path = Path(unquote(uri.split(":///", 1)[-1].split("?")[0]))
@@ -383,15 +370,30 @@ def _require_sqlite(uri: str, path: Path, must_exist: bool) -> None:
         ) from None
 
 
-def _store_error(uri: str, error: BaseException) -> UserError:
-    reason = _first_line(error)
-    if "out-of-date database schema" in reason:
+@contextmanager
+def _tracking_store() -> Iterator[None]:
+    """What goes wrong in here is the tracking store's fault, and said in one line."""
+    uri = mlflow.get_tracking_uri()
+    try:
+        yield
+    except _STORE_ERRORS as error:
+        reason = _first_line(error)
+        if "out-of-date database schema" not in reason:
+            raise UserError(f"the tracking store {uri} cannot be used: {reason}") from error
         found = reason[reason.find("(") : reason.find(")") + 1]
-        return UserError(
+        raise UserError(
             f"the tracking store {uri} was written by another MLflow than {mlflow.__version__} {found}: "
             "use that MLflow if it is newer, run `mlflow db upgrade` if it is older, or set MLFLOW_TRACKING_URI"
-        )
-    return UserError(f"the tracking store {uri} cannot be used: {reason}")
+        ) from error
+
+
+@contextmanager
+def _artifact_store(uri: str) -> Iterator[None]:
+    """The same for the artifact store."""
+    try:
+        yield
+    except _STORE_ERRORS as error:
+        raise UserError(f"artifacts cannot be written to {uri}: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:
