@@ -75,6 +75,15 @@ def order(n: int, seed: int, epoch: int) -> NDArray[np.int32]:
     return np.random.default_rng([seed, epoch]).permutation(n).astype(np.int32)
 
 
+def unavailable_optimizers() -> set[str]:
+    """Those of `config.OPTIMIZERS` that this Keras lacks, or cannot run on TensorFlow (Muon before 3.15).
+
+    Python 3.10 has no Keras after 3.12.
+    """
+    newest = tuple(int(part) for part in keras.__version__.split(".")[:2])
+    return {"muon", "schedulefreeadamw"} if newest < (3, 15) else set()
+
+
 class ProgressBarMean(keras.metrics.Metric):
     """The loss of an epoch as Keras 2's progress bar displayed it: the mean, over the batches, of the running mean.
 
@@ -187,10 +196,13 @@ def _validation_order(n: int) -> tf.data.Dataset:
 
 
 def _optimizer(config: RunConfig) -> keras.optimizers.Optimizer:
+    if config.optimizer in unavailable_optimizers():
+        raise UserError(
+            f"optimizer={config.optimizer!r} needs Keras 3.15, which needs Python 3.11; this is Keras "
+            f"{keras.__version__}: take another optimizer or a newer Python"
+        )
     # By class and not by `keras.optimizers.get`, which does not know Lamb.
     classes = {name.lower(): optimizer for name, optimizer in vars(keras.optimizers).items()}
-    if config.optimizer not in classes:
-        raise UserError(f"optimizer={config.optimizer!r} is not in Keras {keras.__version__}; take another")
     return classes[config.optimizer](learning_rate=config.learning_rate)
 
 
