@@ -58,6 +58,7 @@ CONFIG_FILE = "config.json"
 MODEL = "model"
 
 _FLUSH_SECONDS = 2.0  # how long per-epoch metrics may wait: a commit per epoch would slow short epochs down
+_WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
 _CONNECT_SECONDS = 1.5
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
 _ENTRY_POINT = "mlflow.project.entryPoint"
@@ -295,11 +296,13 @@ def _lock_hash() -> str:
 
 
 def _git_dirty() -> str:
-    """Whether the project's tree has changes that its commit (MLflow's own tag) does not have."""
+    """Whether what makes a run has changes that the commit (MLflow's own tag) does not have."""
     try:
         import git
 
-        return str(git.Repo(ROOT, search_parent_directories=True).is_dirty(untracked_files=True)).lower()
+        repository = git.Repo(ROOT, search_parent_directories=True)
+        changes = repository.git.status("--porcelain", "--", *(str(ROOT / path) for path in _WHAT_MAKES_A_RUN))
+        return "true" if changes else "false"
     except Exception:  # no git, no repository, or one of another owner: all mean that nobody can tell
         return "unknown"
 

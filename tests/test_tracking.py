@@ -9,6 +9,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+import git
 import mlflow
 import numpy as np
 import pytest
@@ -57,6 +58,21 @@ def test_a_run_says_what_went_into_it(small: Images) -> None:
     assert data.dataset.name == "small"
     assert data.dataset.digest == small.sha256[:16]
     assert "[600, 28, 28, 1]" in str(data.dataset.profile)
+
+
+def test_dirty_is_what_makes_a_run_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "ROOT", tmp_path)
+    assert tracking._git_dirty() == "unknown"
+    repository = git.Repo.init(tmp_path)
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "model.py").write_text("1")
+    repository.git.add("--all")
+    repository.git.execute(["git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-m", "first"])
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "conclusion.csv").write_text("1")
+    assert tracking._git_dirty() == "false"
+    (tmp_path / "pipeline" / "model.py").write_text("2")
+    assert tracking._git_dirty() == "true"
 
 
 @pytest.mark.usefixtures("store")
