@@ -192,7 +192,7 @@ def _progress(config: RunConfig) -> Iterator[Callable[[int, Mapping[str, float]]
         yield plain
         return
 
-    with Progress(TextColumn("{task.description}"), BarColumn(), console=console) as progress:
+    with Progress(TextColumn("{task.description}", markup=False), BarColumn(), console=console) as progress:
         task = progress.add_task(f"training {config.name}: compiling", total=config.epochs)
         yield lambda epoch, logs: progress.update(task, completed=epoch, description=line(epoch, logs))
 
