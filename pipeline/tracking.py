@@ -30,7 +30,9 @@ from mlflow.entities import Metric, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.utils import name_utils
+from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.rest_utils import http_request
 from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
 from sqlalchemy.exc import SQLAlchemyError
@@ -59,7 +61,8 @@ MODEL = "model"
 
 _FLUSH_SECONDS = 2.0  # how long per-epoch metrics may wait: a commit per epoch would slow short epochs down
 _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
-_CONNECT_SECONDS = 1.5
+_ANSWER_SECONDS = 5  # that a server may take to answer at all; one that is down is known at once
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
 _ENTRY_POINT = "mlflow.project.entryPoint"
 _STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
@@ -344,7 +347,7 @@ def _tag(name: str) -> str:
 
 
 def _require_reachable(must_exist: bool = False) -> None:
-    """Find out in a second or two what MLflow would find out in four minutes of trying again."""
+    """Find out in a moment what MLflow would find out in four minutes of trying again."""
     uri = mlflow.get_tracking_uri()
     parts = urlsplit(uri)
     if parts.scheme.startswith("sqlite"):
@@ -352,11 +355,16 @@ def _require_reachable(must_exist: bool = False) -> None:
         _require_sqlite(uri, path, must_exist)
     elif parts.hostname:
         try:
-            port = parts.port or {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}.get(parts.scheme, 443)
-            socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
-        except OSError as error:
+            if parts.scheme in ("http", "https"):
+                credentials = get_default_host_creds(uri)
+                http_request(credentials, "/health", "GET", max_retries=0, timeout=_ANSWER_SECONDS)
+            else:
+                port = parts.port or _DATABASE_PORTS.get(parts.scheme.split("+")[0], 0)
+                socket.create_connection((parts.hostname, port), timeout=_ANSWER_SECONDS).close()
+        except (OSError, MlflowException) as error:
             raise UserError(
-                f"the tracking server {uri} does not answer ({_first_line(error)}); start it or set MLFLOW_TRACKING_URI"
+                f"the tracking server {uri} does not answer ({_first_line(_root(error))}); "
+                "start it or set MLFLOW_TRACKING_URI"
             ) from None
 
 
@@ -397,6 +405,12 @@ def _artifact_store(uri: str) -> Iterator[None]:
         yield
     except _STORE_ERRORS as error:
         raise UserError(f"artifacts cannot be written to {uri}: {_first_line(error)}") from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """What went wrong first, beneath what the HTTP libraries wrapped around it."""
+    beneath = error.__cause__ or error.__context__
+    return _root(beneath) if beneath else error
 
 
 def _first_line(error: BaseException) -> str:

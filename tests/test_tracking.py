@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import socket
 import sqlite3
 import time
 from pathlib import Path
@@ -184,6 +185,10 @@ def failing(small: Images) -> str:
 
 def test_a_store_that_cannot_be_reached(small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for uri in (f"http://127.0.0.1:{free_port()}", f"postgresql://127.0.0.1:{free_port()}/runs"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert f"the tracking server {uri} does not answer (" in failing(small)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         assert f"the tracking server {uri} does not answer (" in failing(small)
     (tmp_path / "file").write_text("not a folder, and not a database" * 100)
