@@ -102,7 +102,10 @@ def compare(options: Options) -> str:
     for fact in facts[1:]:
         console.print(fact)
 
-    files = _write(options.out, facts, report.markdown(shown) if len(table) else "", report.to_csv(table))
+    paragraphs = [report.markdown_text(fact) for fact in facts]
+    if len(table):
+        paragraphs.insert(1, report.markdown(shown).rstrip())
+    files = _write(options.out, "\n\n".join(paragraphs) + "\n", report.to_csv(table))
     written = f"written: {', '.join(map(str, files))}"
     return f"{written}\nlogged to run {tracking.log_files(files)}" if options.log else written
 
@@ -165,15 +168,15 @@ def _left_out(runs: pd.DataFrame) -> list[str]:
         reason = "still running, or its process is gone" if run["status"] == "RUNNING" else reasons[row]
         name = run.get("tags.mlflow.runName", "")
         lines.append(f"Not in the table: {name} ({run['run_id']}) is {run['status']}: {reason}")
-    return lines
+    return [" ".join(line.split()) for line in lines]  # names may have line breaks
 
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _write(folder: Path, facts: list[str], table: str, csv: str) -> list[Path]:
-    files = {TABLE_MARKDOWN: "\n\n".join([facts[0], table, *facts[1:]]).rstrip() + "\n", TABLE_CSV: csv}
+def _write(folder: Path, markdown: str, csv: str) -> list[Path]:
+    files = {TABLE_MARKDOWN: markdown, TABLE_CSV: csv}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():

@@ -40,7 +40,7 @@ def terminal(table: pd.DataFrame, keys: Sequence[str], console: Console) -> None
 def markdown(table: pd.DataFrame) -> str:
     """A table of texts as a GitHub table; nothing in a cell can end the cell or the row."""
     rows = [list(table.columns), ["---"] * len(table.columns), *table.values.tolist()]
-    return "".join("| " + " | ".join(_markdown_cell(str(cell)) for cell in row) + " |\n" for row in rows)
+    return "".join("| " + " | ".join(markdown_text(str(cell)) for cell in row) + " |\n" for row in rows)
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -65,7 +65,8 @@ def _width(table: Table, console: Console) -> int:
     return Measurement.get(console, console.options.update(max_width=10**6), table).maximum
 
 
-def _markdown_cell(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """A text as one line of Markdown that stands as it is: no cell, no tag and no line ends in it."""
     escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return " ".join(escaped.split())
 

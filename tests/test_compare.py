@@ -35,7 +35,7 @@ def experiment(store: str, small: Images) -> str:
     finished(small, 0.3, optimizer="sgd", epochs=7)
     with pytest.raises(MemoryError), tracking.track(RunConfig(), small):
         raise MemoryError("no memory")
-    mlflow.MlflowClient().create_run("0", run_name="hanging")
+    mlflow.MlflowClient().create_run("0", run_name="hanging\n|[bold]<b>")
     with mlflow.start_run(run_name="by hand"):
         mlflow.log_metric("last_loss", 1.0)
     return store
@@ -55,11 +55,12 @@ def test_one_row_per_configuration(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "A row with several runs shows their means." in text
     assert "Not in the table: 1 finished run that this project did not make." in text
     assert "is FAILED: MemoryError: no memory" in text
-    assert "Not in the table: hanging (" in text
+    assert "Not in the table: hanging |[bold]<b> (" in text
     assert "is RUNNING: still running, or its process is gone" in text
 
     markdown = (tmp_path / "out" / "conclusion.md").read_text()
     assert "| adam | 50 | 1e-05 | 0.001 | 2 | 0.2400 | 0.1200 |" in markdown
+    assert "Not in the table: hanging \\|[bold]&lt;b> (" in markdown
     with (tmp_path / "out" / "conclusion.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["optimizer"] for row in table] == ["adam", "sgd"]
