@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import UserError
 
+MNIST, FASHION_MNIST = "mnist", "fashion_mnist"  # the names; whatever else is given is a path
 SHIPPED = Path(__file__).parent / "datasets" / "mnist.npz"
 SHIPPED_SHA256 = "88eaf78b3cf8a302b5c253212171853934f34bb083759fe893a3554a84c56f0a"
 FASHION_MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # where Keras downloads it from
@@ -55,9 +56,9 @@ def load(dataset: str) -> Images:
     Raises:
         UserError: it is not there, cannot be read, or does not hold images.
     """
-    if dataset == "mnist":
+    if dataset == MNIST:
         source, arrays = SHIPPED.as_uri(), _shipped()
-    elif dataset == "fashion_mnist":
+    elif dataset == FASHION_MNIST:
         source, arrays = FASHION_MNIST_URL, _fashion_mnist()
     else:
         path = Path(dataset).expanduser()

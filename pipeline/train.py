@@ -57,6 +57,8 @@ def run(config: RunConfig) -> str:
     Raises:
         UserError: the data or the stores cannot be used, or the training diverged.
     """
+    if config.dataset == dataset.FASHION_MNIST:
+        import_training()  # Keras loads these images, and TensorFlow comes with it
     images = dataset.load(config.dataset)
     if config.batch_size > len(images.train):
         raise UserError(
