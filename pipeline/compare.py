@@ -28,6 +28,7 @@ from pipeline.config import (
     RunConfig,
     UserError,
 )
+from pipeline.evidence import COUNT, differing_columns, summarise
 
 TABLE_MARKDOWN = "conclusion.md"
 TABLE_CSV = "conclusion.csv"
@@ -84,13 +85,13 @@ def compare(options: Options) -> str:
     Raises:
         UserError: the store, the experiment or the filter cannot be used, or there is nothing to compare.
     """
-    from pipeline import evidence, report, tracking
+    from pipeline import report, tracking  # here, because a mistake in the arguments should not wait for MLflow
 
     runs = tracking.read_runs(options.experiment or None, options.filter)
     if runs.empty:
         raise UserError("no run matches; make one with mlflow run . -P optimizer=adam, or widen --filter")
     table = conclusion(runs)
-    differing = evidence.differing(table, [*_PARAMETERS, DATA_HASH])
+    differing = differing_columns(table, [*_PARAMETERS, DATA_HASH])
     shown = _displayed(table, differing or _PARAMETERS[:1])
     facts = [_count(runs, table), *_constants(table, differing), *_left_out(runs)]
 
@@ -98,7 +99,7 @@ def compare(options: Options) -> str:
     console = Console(width=None if terminal else 10**4, highlight=False, markup=False, soft_wrap=True)
     console.print(facts[0])
     if len(table):
-        report.terminal(shown, [*(differing or _PARAMETERS[:1]), evidence.COUNT], console)
+        report.terminal(shown, [*(differing or _PARAMETERS[:1]), COUNT], console)
     for fact in facts[1:]:
         console.print(fact)
 
@@ -115,30 +116,28 @@ def conclusion(runs: pd.DataFrame) -> pd.DataFrame:
 
     Columns: the parameters (all but the seed), the data's hash, the number of runs, and the mean of each metric.
     """
-    from pipeline import evidence
-
-    finished = _comparable(runs)
-    plain = {column: column.split(".", 1)[1] for column in finished if column.startswith(("params.", "metrics."))}
-    frame = finished.rename(columns={**plain, f"tags.{DATA_HASH}": DATA_HASH})
-    table = evidence.summarise(frame, [*_PARAMETERS, DATA_HASH], _METRICS)
+    finished = runs[_ours(runs) & (runs["status"] == _FINISHED)]
+    sources = {
+        **{name: f"params.{name}" for name in _PARAMETERS},
+        DATA_HASH: f"tags.{DATA_HASH}",
+        **{name: f"metrics.{name}" for name in _METRICS},
+    }
+    frame = pd.DataFrame({name: _column(finished, source) for name, source in sources.items()})
+    table = summarise(frame, [*_PARAMETERS, DATA_HASH], _METRICS)
     return table.sort_values(LAST + "val_bce", kind="stable", ignore_index=True)
 
 
-def _comparable(runs: pd.DataFrame) -> pd.DataFrame:
-    return runs[_ours(runs) & (runs["status"] == _FINISHED)]
-
-
 def _ours(runs: pd.DataFrame) -> pd.Series:
-    return _tag(runs, FINGERPRINT).notna()
+    return _column(runs, f"tags.{FINGERPRINT}").notna()
 
 
-def _tag(runs: pd.DataFrame, name: str) -> pd.Series:
-    return runs.get(f"tags.{name}", pd.Series(None, runs.index, dtype=object))
+def _column(runs: pd.DataFrame, name: str) -> pd.Series:
+    """A column that MLflow leaves out where no run has the tag, param or metric."""
+    return runs.get(name, pd.Series(None, runs.index, dtype=object))
 
 
 def _displayed(table: pd.DataFrame, differing: list[str]) -> pd.DataFrame:
     from pipeline import report
-    from pipeline.evidence import COUNT
 
     shown = table[[*differing, COUNT]].astype(object).map(lambda value: str(value)[:60])
     for heading, metric in _SHOWN.items():
@@ -153,7 +152,7 @@ def _count(runs: pd.DataFrame, table: pd.DataFrame) -> str:
 
 def _constants(table: pd.DataFrame, differing: list[str]) -> list[str]:
     same = [f"{name} {table[name].iloc[0]}" for name in _PARAMETERS if len(table) > 0 and name not in differing]
-    means = ["A row with several runs shows their means."] if (table["runs"] > 1).any() else []
+    means = ["A row with several runs shows their means."] if (table[COUNT] > 1).any() else []
     return [f"The same in every row: {', '.join(same)}.", *means] if same else means
 
 
@@ -163,7 +162,7 @@ def _left_out(runs: pd.DataFrame) -> list[str]:
     foreign = runs[~_ours(runs) & (runs["status"] == _FINISHED)]
     if len(foreign):
         lines.append(f"Not in the table: {_plural(len(foreign), 'finished run')} that this project did not make.")
-    reasons = _tag(runs, FAILURE).fillna("no reason recorded")
+    reasons = _column(runs, f"tags.{FAILURE}").fillna("no reason recorded")
     for row, run in runs[runs["status"] != _FINISHED].iterrows():
         reason = "still running, or its process is gone" if run["status"] == "RUNNING" else reasons[row]
         name = run.get("tags.mlflow.runName", "")

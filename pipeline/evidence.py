@@ -21,6 +21,6 @@ def summarise(runs: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> 
     return groups[list(metrics)].mean().assign(**{COUNT: groups.size()}).reset_index()[[*by, COUNT, *metrics]]
 
 
-def differing(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+def differing_columns(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """Those of `columns` in which the rows of a table are not all the same."""
     return [column for column in columns if table[column].nunique(dropna=False) > 1]

@@ -97,6 +97,16 @@ def test_only_unfinished_runs(small: Images, tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.usefixtures("store")
+def test_only_runs_by_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with mlflow.start_run():
+        mlflow.log_metric("epochs", 3)
+    compare.compare(Options(out=tmp_path / "out"))
+    printed = capsys.readouterr().out
+    assert printed.startswith("1 run (1 finished), 0 configurations with finished runs")
+    assert "Not in the table: 1 finished run that this project did not make." in printed
+
+
+@pytest.mark.usefixtures("store")
 def test_the_same_path_with_other_images_is_another_configuration(small: Images) -> None:
     changed = Images("small", small.source, "1" * 64, small.shape, small.train, small.test)
     finished(small, 0.1)
@@ -131,4 +141,4 @@ def test_the_summary_by_hand() -> None:
     assert table["loss"].tolist() == [1.5, 5.0]
     assert table["mse"].tolist()[0] == 4.0
     assert table[["mse", "absent"]].isna().to_numpy().tolist() == [[False, True], [True, True]]
-    assert evidence.differing(table, ["a", "absent"]) == ["a"]
+    assert evidence.differing_columns(table, ["a", "absent"]) == ["a"]
