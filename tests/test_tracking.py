@@ -8,6 +8,7 @@ import shutil
 import socket
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import git
@@ -203,9 +204,8 @@ def test_a_store_that_a_newer_mlflow_wrote(small: Images, tmp_path: Path, monkey
     with tracking.track(CONFIG, small):
         pass
     newer = shutil.copy(tmp_path / "store.db", tmp_path / "newer.db")
-    with sqlite3.connect(newer) as database:
+    with closing(sqlite3.connect(newer)) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'fffffffffffff'")
-    database.close()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{newer}")
     message = failing(small)
     assert "was written by another MLflow than 3.17.2 (found version fffffffffffff, but expected" in message
