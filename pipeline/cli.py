@@ -111,7 +111,7 @@ def _end_with(launcher: int) -> None:
 
 
 def _end_launched_run(error: BaseException) -> None:
-    if "MLFLOW_RUN_ID" in os.environ:
+    if os.environ.get("MLFLOW_RUN_ID"):
         from pipeline import tracking
 
         tracking.end_launched_run(error)

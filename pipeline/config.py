@@ -60,6 +60,11 @@ class UserError(Exception):
     """A mistake of the user's or of the surroundings: one line that says what, what is allowed, what to do."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, for use in such a line: its first line, or its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _learning_rate(value: Any, info: ValidationInfo) -> Any:
     """`default` becomes the number that the optimizer uses, so that both are one configuration."""
     return OPTIMIZERS.get(info.data.get("optimizer", ""), 1.0) if value == DEFAULT else value

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import UserError
+from pipeline.config import UserError, first_line
 
 MNIST, FASHION_MNIST = "mnist", "fashion_mnist"  # the names; whatever else is given is a path
 SHIPPED = Path(__file__).parent / "datasets" / "mnist.npz"
@@ -103,7 +103,7 @@ def _fashion_mnist() -> dict[str, NDArray]:
         (x_train, _), (x_test, _) = keras.datasets.fashion_mnist.load_data()
     except Exception as error:  # Keras raises a bare Exception when a download fails
         raise UserError(
-            f"dataset='fashion_mnist' could not be downloaded or read: {_first_line(error)}; "
+            f"dataset='fashion_mnist' could not be downloaded or read: {first_line(error)}; "
             "connect to the network once, or give the path of a folder that holds its IDX files"
         ) from None
     return {"x_train": x_train, "x_test": x_test}
@@ -122,9 +122,7 @@ def _npz(path: Path) -> dict[str, NDArray]:
                 )
             return {name: archive[name] for name in ("x_train", "x_test")}
     except _UNREADABLE as error:
-        raise UserError(
-            f"dataset={str(path)!r} is not a readable .npz: {_first_line(error)}; is it complete?"
-        ) from None
+        raise UserError(f"dataset={str(path)!r} is not a readable .npz: {first_line(error)}; is it complete?") from None
 
 
 def _idx_folder(folder: Path) -> dict[str, NDArray]:
@@ -139,7 +137,7 @@ def _idx_folder(folder: Path) -> dict[str, NDArray]:
         try:
             arrays[name] = _idx(files[0])
         except _UNREADABLE as error:
-            raise UserError(f"{str(files[0])!r} is not a readable IDX file: {_first_line(error)}") from None
+            raise UserError(f"{str(files[0])!r} is not a readable IDX file: {first_line(error)}") from None
     return arrays
 
 
@@ -188,7 +186,3 @@ def _content_hash(arrays: list[NDArray]) -> str:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

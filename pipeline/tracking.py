@@ -47,6 +47,7 @@ from pipeline.config import (
     Interrupted,
     RunConfig,
     UserError,
+    first_line,
 )
 
 if TYPE_CHECKING:
@@ -166,12 +167,10 @@ def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
 
 
 def end_launched_run(error: BaseException) -> None:
-    """End the run that `mlflow run` opened for this process and that nobody has taken up, if there is one."""
-    run_id = os.environ.get("MLFLOW_RUN_ID")
-    if run_id:
-        with suppress(UserError):
-            _require_reachable()
-            _end(run_id, error)
+    """End the run that `mlflow run` opened for this process and that nobody has taken up: `MLFLOW_RUN_ID`."""
+    with suppress(UserError):
+        _require_reachable()
+        _end(os.environ["MLFLOW_RUN_ID"], error)
 
 
 def keep_killed(run_id: str, launcher: int) -> None:
@@ -253,7 +252,7 @@ def _start(config: RunConfig) -> TrackedRun:
 def _end(run_id: str, error: BaseException) -> None:
     signals = {KeyboardInterrupt: "interrupted by Ctrl-C", Interrupted: "interrupted by SIGTERM"}
     killed = type(error) in signals
-    reason = signals.get(type(error), f"{type(error).__name__}: {_first_line(error)}")
+    reason = signals.get(type(error), f"{type(error).__name__}: {first_line(error)}")
     status = "KILLED" if killed else "FAILED"
     try:
         with _tracking_store():
@@ -363,7 +362,7 @@ def _require_reachable(must_exist: bool = False) -> None:
                 socket.create_connection((parts.hostname, port), timeout=_ANSWER_SECONDS).close()
         except (OSError, MlflowException) as error:
             raise UserError(
-                f"the tracking server {uri} does not answer ({_first_line(_root(error))}); "
+                f"the tracking server {uri} does not answer ({first_line(_root(error))}); "
                 "start it or set MLFLOW_TRACKING_URI"
             ) from None
 
@@ -377,7 +376,7 @@ def _require_sqlite(uri: str, path: Path, must_exist: bool) -> None:
             connection.execute("PRAGMA schema_version")
     except (OSError, sqlite3.Error) as error:
         raise UserError(
-            f"the tracking store {uri} cannot be opened ({_first_line(error)}); set MLFLOW_TRACKING_URI to another"
+            f"the tracking store {uri} cannot be opened ({first_line(error)}); set MLFLOW_TRACKING_URI to another"
         ) from None
 
 
@@ -388,7 +387,7 @@ def _tracking_store() -> Iterator[None]:
     try:
         yield
     except _STORE_ERRORS as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if "out-of-date database schema" not in reason:
             raise UserError(f"the tracking store {uri} cannot be used: {reason}") from error
         found = reason[reason.find("(") : reason.find(")") + 1]
@@ -404,14 +403,10 @@ def _artifact_store(uri: str) -> Iterator[None]:
     try:
         yield
     except _STORE_ERRORS as error:
-        raise UserError(f"artifacts cannot be written to {uri}: {_first_line(error)}") from error
+        raise UserError(f"artifacts cannot be written to {uri}: {first_line(error)}") from error
 
 
 def _root(error: BaseException) -> BaseException:
     """What went wrong first, beneath what the HTTP libraries wrapped around it."""
     beneath = error.__cause__ or error.__context__
     return _root(beneath) if beneath else error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
