@@ -168,11 +168,10 @@ def _one_row_per_seed(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
     columns = ["variation", "metric", "order", "seed", "value"]
     nothing = keys[:0].assign(metric="", value=0.0)  # for the types of the columns
     long = pd.concat([*parts, nothing], ignore_index=True) if len(runs) and parts else nothing
-    # Sorted, so that no last bit depends on the order of the rows.
-    long = long[long["value"].notna()].sort_values(["order", "value"])
+    long = long[long["value"].notna()].sort_values("value")
     with np.errstate(invalid="ignore"):
         groups = long.groupby(columns[:3], sort=False).agg(seed=("seed", "first"), value=("value", "mean"))
-    return groups.reset_index()
+    return groups.reset_index().sort_values("value")  # so that no last bit depends on the order of the rows
 
 
 def _worst(seeds: pd.DataFrame, higher_is_better: Collection[str]) -> pd.DataFrame:
@@ -291,13 +290,13 @@ def _one_per_seed(values: pd.Series) -> pd.Series:
     return pd.concat([finite[known].sort_values().groupby(level=0).mean(), finite[~known]])
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm(p: Sequence[float] | Array) -> list[float]:
     """Adjusted p-values of a family of claims: Holm's step-down (Scandinavian Journal of Statistics 6, 1979).
 
     The chance that any true null hypothesis falls below a level is at most that level, however the claims depend on
     one another. A NaN stays NaN and is not counted as a claim.
     """
-    values = np.asarray(p, dtype=float)
+    values = np.array(p, dtype=float)  # a copy
     counted = np.flatnonzero(~np.isnan(values))
     order = counted[np.argsort(values[counted], kind="stable")]
     factors = np.arange(len(order), 0, -1)
@@ -453,11 +452,11 @@ def edge_of_grid(
         the one at the edge is the best.
     """
     found: list[tuple[str, object]] = []
+    table = table.reset_index(drop=True)
     for param in params:
         values = _numbers(table[param])
-        others = [name for name in params if name != param]
-        keys = table[others].assign(all=0)  # for a param that has no others
-        for _, rows in values.groupby([keys[name] for name in keys], sort=False, dropna=False):
+        others: list[Any] = [table[name] for name in params if name != param]
+        for _, rows in values.groupby(others or np.zeros(len(table)), sort=False, dropna=False):
             best = _best_at_edge(rows, table.loc[rows.index, metric].astype(float), higher_is_better)
             edge = best is not None and values[best] != (natural_limits or {}).get(param)
             if edge and (param, table.at[best, param]) not in found:

@@ -112,6 +112,8 @@ def test_describe_nothing() -> None:
 def test_a_seed_counts_once_and_an_unknown_one_is_of_its_own() -> None:
     twice = evidence.describe(frame(variation=["a"] * 3, seed=[0, 0, 1], x=[1.0, 3.0, 4.0]), ["x"]).iloc[0]
     assert twice[["n", "mean", "worst", "worst_seed"]].tolist() == [2, 3, 4, 1]
+    tied = evidence.describe(frame(variation=["a"] * 3, seed=[12, 7, 3], x=[5.0, 5.0, 4.0]), ["x"]).iloc[0]
+    assert tied["worst_seed"] == 7
     unknown = evidence.describe(frame(variation=["a"] * 3, seed=[math.nan] * 3, x=[1.0, 3.0, 5.0]), ["x"]).iloc[0]
     assert unknown[["n", "mean", "worst", "worst_seed"]].tolist() == [3, 3, 5, None]
     seedless = pd.Series([1.0, 2.0, 4.0], index=[math.nan] * 3)
@@ -334,6 +336,9 @@ def test_holm_by_hand() -> None:
     assert evidence.holm([0.6, math.nan, 0.7]) == pytest.approx([1, math.nan, 1], nan_ok=True)
     assert evidence.holm([math.nan, 0.02]) == pytest.approx([math.nan, 0.02], nan_ok=True)
     assert evidence.holm([]) == []
+    given = np.array([0.04, 0.01])
+    assert evidence.holm(given) == pytest.approx([0.04, 0.02])
+    assert given.tolist() == [0.04, 0.01]
 
 
 def test_holm_is_the_closed_test_of_bonferroni(rng: np.random.Generator) -> None:
@@ -354,7 +359,8 @@ def test_holm_is_the_closed_test_of_bonferroni(rng: np.random.Generator) -> None
         (found(3, -1, 7), "higher", 0.2, Verdict.INCONCLUSIVE),
         (found(0.5, 0.2, 0.8), "higher", 0.01, Verdict.NEGLIGIBLE),  # certain, and does not matter
         (found(0, -0.9, 0.9), "lower", 1, Verdict.NEGLIGIBLE),
-        (found(0, -1, 1), "lower", 1, Verdict.INCONCLUSIVE),  # its end is a difference that matters
+        (found(0.2, -0.6, 1), "lower", 1, Verdict.INCONCLUSIVE),  # its end is a difference that matters
+        (found(-0.2, -1, 0.6), "lower", 1, Verdict.INCONCLUSIVE),
         (found(0.5, 0.2, 0.8), "equal", 0.01, Verdict.SUPPORTED),
         (found(3, 2, 4), "equal", 0.01, Verdict.CONTRADICTED),
         (found(-3, -4, -2), "equal", 0.01, Verdict.CONTRADICTED),
@@ -453,7 +459,7 @@ def test_edge_of_grid() -> None:
     assert evidence.edge_of_grid(table, params, "loss", natural_limits={"l1": 0}) == []
     table.loc[[2, 3], "loss"] = [3.0, 3.0]  # as good inside as at the edge
     assert evidence.edge_of_grid(table, ["lr", "optimizer"], "loss") == []
-    alone = frame(lr=[1, 2, 3], loss=[3.0, 2.0, 1.0])
+    alone = frame(lr=[1, 2, 3], loss=[3.0, 2.0, 1.0]).set_index(pd.Index([7, 7, 7]))
     assert evidence.edge_of_grid(alone, ["lr"], "loss") == [("lr", 3)]
     assert evidence.edge_of_grid(alone[:2], ["lr"], "loss") == []
 
@@ -466,7 +472,7 @@ def test_flags() -> None:
         variation=["b", "a", "b", "a"],
         seed=[3, 0, 1, 1],
         collapse=[0.01, 0.9, 0.049, 0.05],
-        dead=[0, 0, 2, 0],
+        dead=[0, 0, 1, 0],
         loss=[1.0, 2.0, 3.0, math.inf],
         bce=[1.0, math.nan, 3.0, 4.0],
     )
@@ -535,7 +541,8 @@ def test_completeness() -> None:
         ("b", 0, "FAILED", None, "r6", 50, 1),
         ("b", 1, "KILLED", "SIGTERM", "r7", 50, 1),
         ("b", 2, "RUNNING", math.nan, "r8", 50, 1),
-        ("c", 0, "FINISHED", None, "r9", 50, 50),
+        ("b", 2, "RUNNING", None, "r9", 50, 1),  # the first of them is named
+        ("c", 0, "FINISHED", None, "r10", 50, 50),
     ]
     observed = pd.DataFrame(rows, columns=["variation", "seed", "status", "reason", "run_id", "epochs", "last"])
     table = evidence.completeness(planned, observed, "epochs", "last")
