@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
 # Keras's optimizers that fit a plain `fit`, with Keras's own learning rates. They stand here, and a
 # test holds them against Keras, because whoever reads a run back must know them without TensorFlow.
@@ -34,6 +34,7 @@ OPTIMIZERS = {
     "sgd": 0.01,
 }
 DEFAULT = "default"  # the optimizer's own learning rate
+_LEARNING_RATE_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": DEFAULT}]}
 
 # Per-epoch metrics. `loss` is what was minimised, penalty included; `bce` the reconstruction alone.
 LOSSES = ("loss", "val_loss", "bce", "val_bce")
@@ -48,12 +49,23 @@ QUALITY = ("mse", "psnr", "ssim", "dark_noise", "thin_stroke_error", "collapse",
 # A parameter beside `learning_rate`: `mlflow run` logs that one as typed, which may be `default`.
 USED_LEARNING_RATE = "learning_rate_used"
 
-# Tags.
+# Tags: what made the run.
 FINGERPRINT = "fingerprint"
 DATA_HASH = "data_hash"
 LOCK_HASH = "lock_hash"
 GIT_DIRTY = "git_dirty"
-FAILURE = "failure"
+HARDWARE = "hardware"
+FAILURE = "failure"  # why it did not finish
+# Tags: its place in a study.
+STUDY = "study"
+VARIATION = "variation"
+SEED = "seed"
+PLAN = "plan"  # of a study's parent run: a digest of what was to be run
+REUSED_FROM = "reused_from"  # the run that this one stands for
+# Tags: whether it is alive, and where what it says is kept until the store has it.
+OWNER = "owner"
+HEARTBEAT = "heartbeat"
+JOURNAL = "journal"
 
 
 class UserError(Exception):
@@ -86,7 +98,7 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    optimizer: Annotated[str, BeforeValidator(_optimizer)] = Field(
+    optimizer: Annotated[str, BeforeValidator(_optimizer), WithJsonSchema({"enum": list(OPTIMIZERS)})] = Field(
         "adadelta", description="a Keras optimizer, by its lower-case name"
     )
     epochs: int = Field(50, ge=1, description="passes over the training images")
@@ -96,7 +108,7 @@ class RunConfig(BaseModel):
         allow_inf_nan=False,
         description="L1 penalty on the encoder's output: times the sum over its units, mean over the batch",
     )
-    learning_rate: Annotated[float, BeforeValidator(_learning_rate)] = Field(
+    learning_rate: Annotated[float, BeforeValidator(_learning_rate), WithJsonSchema(_LEARNING_RATE_SCHEMA)] = Field(
         DEFAULT,
         gt=0,
         allow_inf_nan=False,

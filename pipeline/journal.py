@@ -1,0 +1,216 @@
+"""What a run has to say, kept on disk until the tracking store has it. Knows no MLflow.
+
+The folder of a run:
+
+    header.json     which run of which store it is; written once
+    journal.jsonl   what is to be sent, one operation a line; only ever appended to
+    sent.json       how much of that the store has
+    artifacts/      files, as they shall lie in the artifact store
+    model/          an MLflow model
+    checkpoint.npz  where the training stands; see `training.Checkpoint`
+    lock            held by the process that writes the journal
+
+Whatever is killed at whatever moment: a line is whole or it does not count, and a file is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import UserError
+
+HEADER, LINES, SENT, LOCK = "header.json", "journal.jsonl", "sent.json", "lock"
+END = "end"  # the operation that says how a run ended
+FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+_LOCK_SECONDS = 30.0  # a process that was killed lets go at once; one that was told to end, soon
+
+
+@dataclass(frozen=True)
+class Header:
+    """Which run a journal is about. `run_id` is None where the run is yet to be made in the store."""
+
+    key: str
+    tracking_uri: str
+    experiment_id: str
+    run_id: str | None
+    name: str
+    started: int  # milliseconds since 1970
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How much of a journal the store has: bytes of its lines, and what the store called the run and its model."""
+
+    offset: int = 0
+    run_id: str | None = None
+    model_id: str | None = None
+    tried: bool = False  # whether the store was ever asked to make the run
+
+
+class Journal:
+    """The journal in a folder. One process writes it, any number read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.header = Header(**json.loads((folder / HEADER).read_text()))
+
+    @classmethod
+    def open(cls, folder: Path, header: Header) -> Journal:
+        """The journal in `folder`, begun with `header` where there is none yet.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / HEADER).exists():
+                replace_file(folder / HEADER, json.dumps(asdict(header)))
+        except OSError as error:
+            raise UserError(_cannot_write(folder, error)) from None
+        return cls(folder)
+
+    def append(self, operation: str, **content: Any) -> None:
+        """Add an operation.
+
+        Raises:
+            UserError: the disk is full, or cannot be written; the journal stays as it was.
+        """
+        line = (json.dumps({"operation": operation, **content}) + "\n").encode()
+        try:
+            with (self.folder / LINES).open("ab", buffering=0) as file:
+                file.truncate(self._whole())
+                before = file.seek(0, os.SEEK_END)
+                if file.write(line) != len(line):
+                    file.truncate(before)
+                    raise OSError("the disk is full")
+        except OSError as error:
+            raise UserError(_cannot_write(self.folder, error)) from None
+
+    def read(self, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+        """The operations from byte `offset` on, each with the byte where it ends."""
+        try:
+            with (self.folder / LINES).open("rb") as file:
+                file.seek(offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return  # being written, or what a kill left
+                    offset += len(line)
+                    yield json.loads(line), offset
+        except FileNotFoundError:
+            return
+
+    @property
+    def ending(self) -> dict[str, Any] | None:
+        """The last operation, where that says how the run ended."""
+        last = None
+        for last, _ in self.read():
+            pass
+        return last if last and last["operation"] == END else None
+
+    @property
+    def sent(self) -> Sent:
+        """How much of it the store has."""
+        try:
+            return Sent(**json.loads((self.folder / SENT).read_text()))
+        except FileNotFoundError:
+            return Sent(run_id=self.header.run_id)
+
+    def mark_sent(self, **changes: Any) -> Sent:
+        """Note what the store has by now."""
+        sent = replace(self.sent, **changes)
+        replace_file(self.folder / SENT, json.dumps(asdict(sent)))
+        return sent
+
+    @property
+    def all_sent(self) -> bool:
+        """Whether the store has the run and every line."""
+        sent = self.sent
+        return sent.run_id is not None and sent.offset >= self._whole()
+
+    def remove(self) -> None:
+        """Delete the folder: what it says is in the store, and nobody will go on with it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _whole(self) -> int:
+        """The bytes of the whole lines: a kill may have left a part of one behind them."""
+        try:
+            with (self.folder / LINES).open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - 1))
+                if end == 0 or file.read(1) == b"\n":
+                    return end
+                file.seek(0)
+                return file.read().rfind(b"\n") + 1
+        except FileNotFoundError:
+            return 0
+
+
+@contextmanager
+def locked(folder: Path, patience: float = _LOCK_SECONDS) -> Iterator[None]:
+    """Be the only process that works in `folder`; the lock goes with the process, however that ends.
+
+    Raises:
+        UserError: another process has it for longer than `patience` seconds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        give_up = time.monotonic() + patience
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > give_up:
+                raise UserError(f"{folder} is in use by another process; wait for it, or end it")
+            time.sleep(0.1)
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process works in `folder` at this moment."""
+    try:
+        with (folder / LOCK).open() as file:
+            return not _try_lock(file.fileno())
+    except FileNotFoundError:
+        return False
+
+
+def journals(root: Path) -> list[Journal]:
+    """The journals in `root` and in the folders below it, a study's own before those of its runs."""
+    return [Journal(header.parent) for header in sorted(root.rglob(HEADER), key=lambda path: (len(path.parts), path))]
+
+
+def state_folder() -> Path:
+    """Where journals lie: `$VARIATIONS_STATE`, else where the user's programs keep their state (XDG)."""
+    if os.environ.get("VARIATIONS_STATE"):
+        return Path(os.environ["VARIATIONS_STATE"]).expanduser().absolute()
+    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return base / "autoencoder-variations"
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is there as a whole or not at all."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _cannot_write(folder: Path, error: OSError) -> str:
+    return f"{folder} cannot be written: {error.strerror or error}; make room, or set VARIATIONS_STATE to another folder"
