@@ -1,0 +1,367 @@
+"""What a comparison concludes, as data: everything that a report shows, and enough to check it again later.
+
+`conclusion.json` is `Conclusion.model_dump_json()`, and `Conclusion.model_json_schema()` its documented schema
+(`python -m pipeline.conclusion` prints it). No sentence about a result stands in here: `report` makes them from this.
+
+Numbers: a value that there is none of is NaN in Python and null in JSON; the infinities are "inf" and "-inf" in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from pipeline.evidence import Verdict
+
+SCHEMA_VERSION = 1
+
+
+def _from_json(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+def _to_json(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+
+
+Number = Annotated[
+    float,
+    BeforeValidator(_from_json),
+    PlainSerializer(_to_json, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}, {"enum": ["inf", "-inf"]}]}),
+]
+# A parameter's value or a seed; of runs that this project did not make, the text that MLflow has.
+Scalar = Annotated[
+    bool | int | float | str | None,
+    PlainSerializer(lambda value: _to_json(value) if isinstance(value, float) else value, when_used="json"),
+    WithJsonSchema({"type": ["boolean", "number", "string", "null"]}),
+]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Metric(_Part):
+    """How a metric is to be shown."""
+
+    name: str = Field(description="as in MLflow")
+    label: str = Field(description="for a person; the name itself where nothing better is known")
+    unit: str = Field(description="such as `nats per pixel`, `dB`, `s`; empty where it has none or it is not known")
+    digits: int = Field(description="decimals that say something")
+    higher_is_better: bool = Field(description="whether a high value is a good one")
+    main: bool = Field(description="whether it stands in the conclusion table; the others are in the CSV")
+    judged: bool = Field(description="whether each variation is compared with the baseline in it")
+
+
+class Cell(_Part):
+    """What the seeds of one variation say about one metric, in the metric's unit; NaN where too few say anything."""
+
+    metric: str
+    n: int = Field(description="seeds with a value")
+    mean: Number
+    sd: Number = Field(description="standard deviation over the seeds, with the divisor n - 1")
+    low: Number = Field(description="lower end of the 95 % interval of the mean; see `evidence.mean_interval`")
+    high: Number = Field(description="its upper end")
+    median: Number
+    worst: Number = Field(description="the worst seed's value")
+    worst_seed: Scalar = Field(description="that seed; null where no seed has a value, or it is not known")
+    run_ids: tuple[str, ...] = Field(description="the finished runs that it was computed from")
+    digest: str = Field(description="of those runs' params and metrics: 16 hexadecimal digits")
+
+
+class Flag(_Part):
+    """Something wrong with runs of a variation."""
+
+    flag: Literal["collapsed", "dead units", "not a number", "not converged"] = Field(
+        description="`evidence.flags` and `evidence.still_falling` say when"
+    )
+    seeds: tuple[Scalar, ...] = Field(description="the seeds concerned; those that are not known are not listed")
+    of: int = Field(description="how many seeds the variation has in all")
+    metric: str = Field(description="the metric that shows it; several, separated by commas")
+    worst: Number = Field(description="the most telling value of that metric, where it has one")
+
+
+class Variation(_Part):
+    """Runs that differ in nothing but their seed."""
+
+    name: str
+    file: str = Field(description="the name, made safe as the name of a file without ending; unique in the conclusion")
+    role: Literal["baseline", "variation", "A/A", "again"] = Field(
+        description="`A/A`: the baseline once more with fresh seeds; `again`: one run of it repeated"
+    )
+    params: dict[str, Scalar] = Field(description="its configuration, but for the seed")
+    differs: dict[str, Scalar] = Field(description="those of `params` that are not the baseline's")
+    seeds: tuple[Scalar, ...] = Field(description="of its finished runs, ascending")
+    planned: int | None = Field(description="runs that were planned; null where there is no plan")
+    finished: int = Field(description="runs that finished")
+    cells: tuple[Cell, ...] = Field(description="one for each metric of the conclusion that any run has")
+    flags: tuple[Flag, ...]
+
+
+class Difference(_Part):
+    """The difference of two variations in one metric, `variation` minus `against`: `evidence.Difference`."""
+
+    n_a: int = Field(description="seeds of `variation` with a value")
+    n_b: int = Field(description="seeds of `against` with a value")
+    n_pairs: int = Field(description="seeds that both have, if `paired`, else 0")
+    paired: bool = Field(description="whether the two were compared seed by seed; Student's paired t, else Welch's")
+    mean: Number
+    low: Number = Field(description="lower end of the 95 % interval")
+    high: Number = Field(description="its upper end")
+    p: Number = Field(description="two-sided, against no difference")
+    dropped: tuple[Scalar, ...] = Field(description="seeds left out because only one side has them")
+
+
+class Confounder(_Part):
+    """Something beyond what is compared in which the two sides differ."""
+
+    name: str = Field(description="a parameter, `data_hash`, `code version`, `git_dirty`, `lock_hash` or `hardware`")
+    kind: Literal["parameter", "data", "code", "environment", "hardware"]
+    variation: tuple[Scalar, ...] = Field(description="the values on the side of `variation`")
+    against: tuple[Scalar, ...] = Field(description="the values on the other side")
+
+
+class Caveat(_Part):
+    """Something to know beside a result."""
+
+    kind: Literal["untuned learning rate", "flag", "unpaired", "seeds dropped", "runs not finished"]
+    variation: str | None = Field(None, description="the side concerned; null = both")
+    flag: str | None = Field(None, description="for `flag`: which one")
+    seeds: tuple[Scalar, ...] = Field((), description="the seeds concerned")
+    optimizers: tuple[str, ...] = Field((), description="for an untuned learning rate: whose")
+    learning_rates: tuple[Scalar, ...] = Field((), description="the learning rates that they ran with, in that order")
+
+
+class PlannedRun(_Part):
+    """What became of one run."""
+
+    variation: str
+    seed: Scalar
+    state: Literal["finished", "incomplete", "running", "diverged", "failed", "killed", "missing"] = Field(
+        description="incomplete = finished with epochs missing; missing = planned, and there is no such run"
+    )
+    reason: str | None = Field(description="as recorded; null where nothing is")
+    run_id: str | None = Field(description="null where it is missing")
+    planned: bool = Field(True, description="false for a run of a variation and seed that nobody planned")
+
+
+class Pair(_Part):
+    """Two variations compared in one metric."""
+
+    variation: str
+    against: str
+    asked: str = Field(description="the metric that was asked for")
+    metric: str | None = Field(description="the metric that was used; null where none can be compared")
+    why: Literal["as asked", "penalty differs", "absent"] = Field(
+        description="why that one: `penalty differs` = the metric asked for contains an L1 penalty of different strength "
+        "on the two sides, so that it is not comparable; `absent` = no run of one side has it"
+    )
+    penalties: tuple[Scalar, Scalar] | None = Field(
+        None, description="where the penalty differs: its strengths, of `variation` and of `against`"
+    )
+    asked_difference: Difference | None = Field(
+        None, description="where another metric was used: the difference in the metric asked for, which is no evidence"
+    )
+    difference: Difference
+    p_holm: Number = Field(description="p after Holm's correction over the pairs of this metric, or over all claims")
+    relative: Number = Field(description="the difference as a share of the mean of `against`; 0.01 = 1 %")
+    finding: Literal["lower", "higher", "no difference shown", "not judged"] = Field(
+        description="lower or higher where p_holm < 0.05; not judged where a side has fewer than two seeds"
+    )
+    confounded_by: tuple[Confounder, ...] = Field(
+        description="beyond the parameters that are claimed; for a pair with the baseline, beyond all parameters"
+    )
+    caveats: tuple[Caveat, ...]
+    unfinished: tuple[PlannedRun, ...] = Field(
+        description="runs of either side that did not finish whole, and could have changed the result"
+    )
+
+
+class Claim(Pair):
+    """A sentence about two variations, judged."""
+
+    says: str
+    about: tuple[str, ...] = Field(description="the parameters that are claimed to make the difference")
+    direction: Literal["lower", "higher", "equal"]
+    smallest: float = Field(description="the smallest difference that matters, in the metric's unit")
+    effect: Number = Field(description="the difference in units of the smallest one that matters")
+    verdict: Verdict
+    more_seeds: int | None = Field(
+        description="of an inconclusive one: how many more seeds of each side would probably settle it; "
+        "null where more than 1,000 would, or the spread does not say"
+    )
+
+
+class Noise(_Part):
+    """How large a difference pure chance makes: the baseline against itself, with other seeds."""
+
+    metric: str
+    variation: str = Field(description="the runs with fresh seeds")
+    against: str = Field(description="the baseline")
+    n_a: int
+    n_b: int
+    limit: Number = Field(description="19 of 20 such differences are smaller in size")
+    observed: Number = Field(description="the one seen")
+    smallest: Number = Field(description="the smallest difference that matters, of the claims about it; NaN without")
+
+
+class Unequal(_Part):
+    """A metric in which a run and its repetition differ."""
+
+    metric: str
+    first: Number
+    again: Number
+
+
+class Determinism(_Part):
+    """The same configuration and seed twice: the same numbers?"""
+
+    variation: str
+    seed: Scalar
+    run_id: str | None = Field(description="the first run; null where it has not finished")
+    again_id: str | None = Field(description="the second")
+    same: bool | None = Field(description="null where one of the two is missing")
+    compared: int = Field(description="metrics that were compared: all of them but times")
+    unequal: tuple[Unequal, ...]
+
+
+class Finding(_Part):
+    """One thing that a check found."""
+
+    variation: str | None = Field(None, description="the variation concerned")
+    against: str | None = Field(None, description="and the one that it is compared with")
+    parameter: str | None = None
+    value: Scalar = None
+    tried: tuple[Scalar, ...] = Field((), description="the values tried")
+    metric: str | None = None
+    seeds: tuple[Scalar, ...] = ()
+
+
+class Check(_Part):
+    """A check of a good study (after Google's Deep Learning Tuning Playbook)."""
+
+    kind: Literal[
+        "best at the edge of the grid",
+        "untuned learning rate",
+        "still improving at the last epoch",
+        "selected on the reported data",
+    ]
+    passed: bool | None = Field(description="null where it does not apply, or the runs do not tell")
+    findings: tuple[Finding, ...]
+
+
+class Figure(_Part):
+    """A published figure beside ours."""
+
+    variation: str
+    metric: str = Field(description="what the figure really is")
+    published: float
+    n: int = Field(description="our seeds")
+    mean: Number = Field(description="over our seeds")
+    low: Number = Field(description="lower end of the 95 % prediction interval for one more run of ours")
+    high: Number = Field(description="its upper end; `evidence.reproduction`")
+    reproduced: bool | None = Field(description="whether it lies in there; null with fewer than two seeds")
+    taken_for: str | None = Field(description="the metric that a reader takes the figure for")
+    taken_for_mean: Number = Field(math.nan, description="over our seeds, of that metric")
+    taken_for_low: Number = Field(math.nan, description="its prediction interval")
+    taken_for_high: Number = math.nan
+    taken_for_reproduced: bool | None = Field(None, description="whether the figure lies in that one")
+
+
+class Stated(_Part):
+    """A parameter as a publication's text states it, and as its code ran."""
+
+    variation: str
+    parameter: str
+    stated: Scalar
+    ran: Scalar = Field(description="null where the variation is not among the runs")
+    same: bool
+    alternative: str | None = Field(
+        description="a variation among the runs that is like it, but with the stated value; null without"
+    )
+    figures: tuple[Figure, ...] = Field(description="the published figures of `variation` beside the alternative's")
+
+
+class Published(_Part):
+    """Somebody else's figures."""
+
+    source: str
+    decimals: int
+    figures: tuple[Figure, ...]
+    stated: tuple[Stated, ...]
+
+
+class RunRecord(_Part):
+    """A run that was read, and what it takes to see later whether it has changed."""
+
+    run_id: str
+    name: str
+    variation: str | None = Field(description="null for a run that belongs to none")
+    seed: Scalar
+    status: str = Field(description="MLflow's")
+    reason: str | None = Field(description="why it did not finish, or was left out")
+    used: bool = Field(description="whether the table contains it")
+    digest: str = Field(description="of its params and metrics: 16 hexadecimal digits")
+    reused_from: str | None = Field(None, description="the run that it stands for")
+
+
+class Provenance(_Part):
+    """Where it comes from and how to make it again."""
+
+    command: str = Field(description="makes it again, where the store is MLflow's current one")
+    experiment: str
+    filter: str
+    study: str = Field(description="empty without")
+    study_run_id: str | None = Field(description="the study's parent run")
+    group_by: tuple[str, ...]
+    metric: str
+    metrics: tuple[str, ...] = Field(description="as asked for; empty = all that the runs have")
+    baseline: str = Field(description="as asked for; empty = chosen")
+    made: str = Field(description="when: ISO 8601, UTC")
+    versions: dict[str, str] = Field(description="of Python and the packages that computed it")
+    first_run: str | None = Field(description="when the first of the runs started: ISO 8601, UTC")
+    last_run: str | None = Field(description="when the last of them ended")
+    code_versions: tuple[str, ...] = Field(description="git commits of the runs")
+    dirty: int = Field(description="runs whose code had changes that the commit does not have")
+    lock_hashes: tuple[str, ...] = Field(description="of the locks of the environments of the runs")
+    data_hashes: tuple[str, ...]
+    hardware: tuple[str, ...]
+
+
+class Conclusion(_Part):
+    """What the runs say."""
+
+    schema_version: int = SCHEMA_VERSION
+    kind: Literal["study", "configurations", "groups"] = Field(
+        description="variations from a study's plan; from the configurations of this project's runs; or from the "
+        "parameters by which anybody's runs were grouped"
+    )
+    title: str = Field(description="the study's name, or the experiment's")
+    description: str = Field(description="the study's own; empty without")
+    baseline: str | None = Field(description="the variation that the others are compared with; null without runs")
+    metric: str | None = Field(description="the main metric, by which the table is sorted; null where there is none")
+    constant: dict[str, Scalar] = Field(description="parameters that are the same in every variation")
+    differing: tuple[str, ...] = Field(description="parameters in which variations differ")
+    metrics: tuple[Metric, ...] = Field(description="the metrics of the cells")
+    variations: tuple[Variation, ...] = Field(description="in the plan's order; without a plan, the best first")
+    completeness: tuple[PlannedRun, ...] = Field(
+        description="every planned run, then every unplanned one; without a plan, every run that belongs to a variation"
+    )
+    pairs: tuple[Pair, ...] = Field(description="each variation against the baseline, for each metric that is `judged`")
+    claims: tuple[Claim, ...] = Field(description="the study's")
+    noise: tuple[Noise, ...]
+    determinism: tuple[Determinism, ...]
+    checks: tuple[Check, ...]
+    published: Published | None
+    runs: tuple[RunRecord, ...] = Field(description="every run that was read, by ID")
+    provenance: Provenance
+
+
+if __name__ == "__main__":
+    print(json.dumps(Conclusion.model_json_schema(), indent=2))
