@@ -2,25 +2,61 @@
 
 Images are [images, height, width, channels] in [0, 1]; the first row shows the originals, the second their
 reconstructions, as the published figures do.
+
+Text in a picture is text: a `$` starts no formula, and a name of any length or language takes one line.
 """
 
 from __future__ import annotations
 
+import io
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
-_TRAINING, _VALIDATION = "#0072B2", "#D55E00"  # Okabe and Ito's palette, which colour-blind readers can tell apart
+from pipeline.evidence import Verdict
+
+Array = NDArray[Any]
+
+# Okabe and Ito's palette (2008), which colour-blind readers can tell apart, without its yellow, too pale for a line.
+_BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+_TRAINING, _VALIDATION = _BLUE, _VERMILION
+_LINES = [(colour, style) for style in ("-", (0, (5, 2))) for colour in (_BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE)]
+_GREY = "#8c8c8c"
+_INK = "#1d2125"  # text and axes; `svg` turns it into the colour of the page's text
+_MARKS = {
+    Verdict.SUPPORTED: (_GREEN, "o"),
+    Verdict.CONTRADICTED: (_VERMILION, "X"),
+    Verdict.NEGLIGIBLE: (_SKY, "s"),
+    Verdict.INCONCLUSIVE: (_ORANGE, "D"),
+    Verdict.NOT_JUDGED: (_GREY, "v"),
+}
+_UNCLAIMED = (_BLUE, "o")
+
 _ENLARGED = 4  # pixels of a strip per pixel of an image
+_GAP = 2  # pixels of an image between the pictures of a grid
+_LONGEST = 34  # characters of a name in a picture
+MOST_LINES, MOST_PAIRS, MOST_ROWS = len(_LINES), 30, 30  # what one picture names; the rest it counts
+_RATIO_FOR_LOG = 4.0  # of the largest value to the smallest: above that a linear axis hides the small ones
+_LABEL_INCHES = 0.19  # between the labels of two lines
 
 
 def reconstructions(originals: NDArray[np.float32], reconstructed: NDArray[np.float32], title: str) -> Figure:
     """Originals above reconstructions, one column per image."""
     columns = len(originals)
     figure = Figure(figsize=(max(columns, 4), 2.7), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(short(title, 100), fontsize=11, parse_math=False)
     axes = figure.subplots(2, columns, squeeze=False)
     for row, images, label in ((0, originals, "original"), (1, reconstructed, "reconstruction")):
         for column, image in enumerate(images):
@@ -41,7 +77,8 @@ def loss_curve(history: pd.DataFrame, title: str) -> Figure:
         if penalised:
             bce = history[f"{prefix}bce"]
             axis.plot(history.index, bce, color=colour, linestyle="--", label=f"{label}: without the L1 penalty")
-    axis.set(title=title, xlabel="epoch", ylabel="binary cross-entropy (nats per pixel)")
+    axis.set(xlabel="epoch", ylabel="binary cross-entropy (nats per pixel)")
+    axis.set_title(short(title, 80), parse_math=False)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axis.grid(alpha=0.3)
     axis.legend()
@@ -56,6 +93,293 @@ def strip(originals: NDArray[np.float32], reconstructed: NDArray[np.float32]) ->
     rows = [np.concatenate(list(images), axis=1) for images in (originals, reconstructed)]
     pixels = np.round(np.clip(np.nan_to_num(np.concatenate(rows)), 0, 1) * 255).astype(np.uint8)
     return pixels.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
+
+
+def digit_grid(originals: NDArray[np.float32], reconstructed: Mapping[str, NDArray[np.float32]]) -> Figure:
+    """The same images as every variation reconstructs them: the originals on top, one row per variation.
+
+    Values are clipped to [0, 1], not stretched; NaN is black. Of more than `MOST_ROWS` variations the first are shown
+    and the others counted.
+    """
+    shown = list(reconstructed.items())[:MOST_ROWS]
+    rows = [_row(images) for images in (originals, *(images for _, images in shown))]
+    grid = np.concatenate(rows)[:-_GAP]  # [height, width, RGBA]
+    height = originals.shape[1] + _GAP
+    inches = 0.55 * len(originals) / grid.shape[1] * grid.shape[0]  # 0.55 inches a picture
+    figure = Figure(figsize=(0.55 * len(originals) + 2.4, inches + 0.5), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(grid.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1), interpolation="none")
+    middle = [(_ENLARGED * (row * height + originals.shape[1] / 2)) for row in range(len(rows))]
+    axis.set_yticks(middle, ["the image itself", *(short(name) for name, _ in shown)], color=_INK, parse_math=False)
+    axis.set_xticks([])
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    if len(reconstructed) > len(shown):
+        axis.set_xlabel(f"{len(reconstructed) - len(shown):,} more not shown", color=_INK)
+    return figure
+
+
+def _row(images: NDArray[np.float32]) -> Array:
+    """Pictures side by side, a transparent gap to the right of each and below: [height, width, 4]."""
+    pictures = np.clip(np.nan_to_num(images.astype(float)), 0, 1)
+    colours = pictures if pictures.shape[-1] == 3 else pictures[..., :1].repeat(3, axis=-1)
+    framed = np.zeros((len(images), images.shape[1] + _GAP, images.shape[2] + _GAP, 4))
+    framed[:, :-_GAP, :-_GAP, :3] = colours
+    framed[:, :-_GAP, :-_GAP, 3] = 1
+    return np.concatenate(list(framed), axis=1)[:, :-_GAP]
+
+
+def curves(histories: pd.DataFrame, metric: str, unit: str = "") -> Figure:
+    """A metric by epoch: the mean over the seeds of each variation, and the band from the lowest to the highest seed.
+
+    Args:
+        histories: one row per variation, seed and epoch: `variation, seed, epoch` and the metric. Values that are not
+            finite are left out, and a variation without any is not drawn.
+        unit: the metric's; empty where it has none.
+
+    The first `MOST_LINES` variations have their name at the end of their line; the others are grey and counted.
+    """
+    finite = histories[np.isfinite(histories[metric].astype(float))]
+    lines = {
+        str(name): rows.groupby("epoch")[metric].agg(["mean", "min", "max"]).sort_index()
+        for name, rows in finite.groupby("variation", sort=False)
+    }
+    named = dict(list(lines.items())[:MOST_LINES])
+    inches = max(3.8, _LABEL_INCHES * (len(named) + 1) + 1)
+    figure, axis = _plot((7.6, inches))
+    axis.set(xlabel="epoch", ylabel=_with_unit(metric, unit))
+    if not lines:
+        return _nothing(figure, axis, "no epoch was recorded")
+    for line in list(lines.values())[MOST_LINES:]:
+        axis.plot(line.index, line["mean"], color=_GREY, linewidth=0.6, alpha=0.5, zorder=1)
+    for (name, line), (colour, style) in zip(named.items(), _LINES, strict=False):
+        axis.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.18, linewidth=0)
+        axis.plot(line.index, line["mean"], color=colour, linestyle=style, label=name, linewidth=1.8)
+    _scale(axis, finite[metric].astype(float))
+    last = max(int(line.index.max()) for line in lines.values())
+    axis.set_xlim(min(int(line.index.min()) for line in lines.values()) - 0.01 * last, last)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    _label_ends(axis, named, _LABEL_INCHES / (inches - 1))
+    axis.set_title(_about_the_lines(finite, len(lines)), fontsize=9, loc="left", color=_INK)
+    return figure
+
+
+def _about_the_lines(finite: pd.DataFrame, lines: int) -> str:
+    most = int(finite.groupby("variation", sort=False)["seed"].nunique(dropna=False).max())
+    about = "mean over the seeds; the band goes from the lowest to the highest seed" if most > 1 else "one seed each"
+    return about + (f"; grey: {lines - MOST_LINES:,} more" if lines > MOST_LINES else "")
+
+
+def _scale(axis: Axes, values: pd.Series) -> None:
+    """Logarithmic where the values span too much for a linear axis, with ticks that read as plain numbers."""
+    if values.min() > 0 and values.max() / values.min() >= _RATIO_FOR_LOG:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if values.max() / values.min() < 1000 else (1,)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.autoscale_view()
+
+
+def _label_ends(axis: Axes, lines: Mapping[str, pd.DataFrame], gap: float) -> None:
+    """A name to the right of the plot for every line, joined to its end by a dotted one; `gap` as share of the axis."""
+    to_axes = axis.transData + axis.transAxes.inverted()
+    axis.autoscale(False)
+    ends = np.array([to_axes.transform((line.index[-1], line["mean"].iloc[-1])) for line in lines.values()])
+    heights = spread(ends[:, 1], gap)
+    for name, (colour, _), (x, y), height in zip(lines, _LINES, ends, heights, strict=False):
+        leader: dict[str, Any] = {"color": colour, "transform": axis.transAxes, "clip_on": False}
+        axis.plot([x, 1, 1.035], [y, y, height], linestyle=":", linewidth=1.2, **leader)
+        axis.plot([x], [y], marker="o", markersize=3.5, **leader)
+        axis.text(
+            1.045, height, short(name), transform=axis.transAxes, va="center", fontsize=9, color=_INK, parse_math=False
+        )
+
+
+def spread(wanted: Array, gap: float) -> Array:
+    """Positions in [0, 1], at least `gap` apart and in the order of those wanted, and as near to them as can be.
+
+    Least squares: positions less their share of the gaps must ascend, which is isotonic regression.
+    """
+    order = np.argsort(wanted, kind="stable")
+    steps = gap * np.arange(len(wanted))
+    ascending = isotonic_regression(wanted[order] - steps).x
+    placed = np.empty(len(wanted))
+    placed[order] = np.clip(ascending, 0, max(1 - steps[-1], 0)) + steps
+    return placed
+
+
+def forest(differences: pd.DataFrame) -> Figure:
+    """Differences with their intervals, a panel for each metric, and the band of what is too small to matter.
+
+    Args:
+        differences: one row per pair: `variation, against, metric, unit, mean, low, high, smallest, verdict, note`. Of
+            these `unit`, `smallest` (0 or NaN: no band), `verdict` (a `Verdict`'s text, or another) and `note` (what
+            makes the comparison unfair) may be empty. A mean without an interval (NaN) is a hollow mark; without a
+            finite mean there is none.
+
+    Where an interval reaches far beyond the band, the axis is linear inside it and logarithmic outside. Of more than
+    `MOST_PAIRS` pairs the first are shown and the others counted.
+    """
+    shown = differences.iloc[:MOST_PAIRS]
+    panels = [(str(metric), rows) for metric, rows in shown.groupby("metric", sort=False)]
+    heights = [len(rows) + 1.2 for _, rows in panels] or [1.0]
+    figure = Figure(figsize=(7.6, 0.44 * sum(heights) + 0.5), layout="constrained")
+    axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis in axes:
+        _plain(axis)
+    if not panels:
+        return _nothing(figure, axes[0], "there is nothing to compare")
+    for axis, (metric, rows) in zip(axes, panels, strict=True):
+        _panel(axis, metric, rows)
+    if len(differences) > len(shown):
+        figure.supxlabel(f"{len(differences) - len(shown):,} more not shown", fontsize=9, color=_INK)
+    return figure
+
+
+def _panel(axis: Axes, metric: str, rows: pd.DataFrame) -> None:
+    """One metric's differences, the first row on top."""
+    places = np.arange(len(rows))
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    names = [f"{short(a)}\nminus {short(b)}" for a, b in zip(rows["variation"], rows["against"], strict=True)]
+    axis.set_yticks(places, names, fontsize=8.5, color=_INK, parse_math=False)
+    axis.tick_params(axis="y", length=0)
+    axis.grid(visible=False, axis="y")
+    smallest = rows["smallest"].astype(float).where(lambda size: np.isfinite(size) & (size > 0), 0.0).to_numpy()
+    _difference_scale(axis, rows, smallest)
+    axis.barh(places, 2 * smallest, left=-smallest, height=1, color=_GREY, alpha=0.22, linewidth=0, zorder=0)
+    axis.axvline(0, color=_INK, linewidth=0.8, zorder=1)
+    for place, row in zip(places, rows.to_dict("records"), strict=True):
+        _whisker(axis, int(place), row)
+    shaded = "; shaded: too small to matter" if smallest.any() else ""
+    axis.set_xlabel(f"difference in {_with_unit(metric, str(rows['unit'].iloc[0]))}{shaded}", fontsize=9)
+
+
+def _whisker(axis: Axes, place: int, row: Mapping[Any, Any]) -> None:
+    verdict = str(row["verdict"] or "")
+    colour, marker = _MARKS.get(verdict, _UNCLAIMED)  # type: ignore[call-overload]
+    mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
+    known = bool(np.isfinite([low, high]).all())
+    if known:
+        axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+    if np.isfinite(mean):
+        axis.plot([mean], [place], color=colour, marker=marker, markersize=7, markerfacecolor=None if known else "none")
+    where: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 8.5, "color": _INK}
+    note = short(str(row["note"] or ""), 40)
+    for text, down, weight in ((verdict, -0.18 if note else 0, "bold"), (note, 0.18 if verdict else 0, "normal")):
+        if text:
+            axis.text(1.02, place + down, text, weight=weight, parse_math=False, **where)
+
+
+def _difference_scale(axis: Axes, rows: pd.DataFrame, smallest: Array) -> None:
+    values = rows[["mean", "low", "high"]].to_numpy(float)
+    values = values[np.isfinite(values)]
+    edges = [*values.tolist(), *smallest.tolist(), *(-smallest).tolist(), 0.0]
+    left, right = min(edges), max(edges)
+    linear = float(smallest.max()) if len(smallest) else 0.0
+    reach = max(-left, right)
+    if linear > 0 and reach > 15 * linear:
+        axis.set_xscale("symlog", linthresh=linear, linscale=1)
+        axis.set_xlim(min(1.6 * left, -1.6 * linear), max(1.6 * right, 1.6 * linear))
+        axis.xaxis.set_major_locator(FixedLocator(_decades(linear, left, right)))
+        axis.xaxis.set_minor_locator(NullLocator())
+    else:
+        pad = 0.08 * (right - left) or 1.0
+        axis.set_xlim(left - pad, right + pad)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}")))
+
+
+def _decades(linear: float, left: float, right: float) -> list[float]:
+    """0, the borders of the band and the powers of ten beyond them, at most three to a side."""
+    powers = [
+        10.0**n for n in range(int(np.floor(np.log10(linear))) + 1, int(np.ceil(np.log10(max(-left, right)))) + 1)
+    ]
+    powers = powers[:: max(1, -(-len(powers) // 3))]
+    positive = [power for power in powers if power <= 1.6 * right and power > 2 * linear]
+    negative = [-power for power in powers if power <= -1.6 * left and power > 2 * linear]
+    return sorted([*negative, -linear, 0.0, linear, *positive])
+
+
+# --- As files -----------------------------------------------------------------------------------------------------
+
+
+def png(figure: Figure, dpi: int = 150) -> bytes:
+    """A figure on white, as PNG."""
+    buffer = io.BytesIO()
+    with _any_language():
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def svg(figure: Figure, prefix: str = "figure") -> bytes:
+    """A figure as an `<svg>` element to stand in a page: no background, text as text and in the page's colour.
+
+    The same figure gives the same bytes; `prefix` keeps the ids of several figures of a page apart.
+    """
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}), _any_language():
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    element = text[text.index("<svg") :]
+
+    def inside_a_tag(tag: re.Match[str]) -> str:  # text has no < or >
+        own = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", tag[0])
+        return own.replace(_INK, "currentColor")
+
+    element = re.sub(r"<!--.*?-->\s*", "", element, flags=re.DOTALL)
+    element = re.sub(r"<metadata>.*?</metadata>\s*", "", element, flags=re.DOTALL)
+    return re.sub(r"<[^>]*>", inside_a_tag, element).encode()
+
+
+@contextmanager
+def _any_language() -> Iterator[None]:
+    """Without a warning for each character that Matplotlib's own font lacks; the browser's fonts have it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        yield
+
+
+def short(text: object, most: int = _LONGEST) -> str:
+    """A text on one line, without control characters; the middle of a long one is left out."""
+    printable = "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in str(text))
+    line = " ".join(printable.split())
+    if len(line) <= most:
+        return line
+    tail = (most - 1) // 2
+    return f"{line[: most - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{line[-tail:]}"
+
+
+def _with_unit(metric: str, unit: str) -> str:
+    return f"{short(metric)} ({short(unit)})" if unit else short(metric)
+
+
+def _plot(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    axis = figure.subplots()
+    _plain(axis)
+    return figure, axis
+
+
+def _plain(axis: Axes) -> None:
+    """Without a box, and in ink."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(_INK)
+    axis.tick_params(colors=_INK, labelsize=9)
+    axis.xaxis.label.set_color(_INK)
+    axis.yaxis.label.set_color(_INK)
+    for label in (axis.xaxis.label, axis.yaxis.label):
+        label.set_parse_math(False)
+    axis.grid(color=_INK, alpha=0.12, linewidth=0.8)
+    axis.set_axisbelow(True)
+
+
+def _nothing(figure: Figure, axis: Axes, why: str) -> Figure:
+    axis.clear()
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, why, ha="center", va="center", color=_INK)
+    return figure
 
 
 def _as_picture(image: NDArray[np.float32]) -> NDArray[np.float32]:
