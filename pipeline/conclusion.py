@@ -159,7 +159,7 @@ class Pair(_Part):
     asked: str = Field(description="the metric that was asked for")
     metric: str | None = Field(description="the metric that was used; null where none can be compared")
     why: Literal["as asked", "penalty differs", "absent"] = Field(
-        description="why that one: `penalty differs` = the metric asked for contains an L1 penalty of different strength "
+        description="why that one: `penalty differs` = the metric asked for contains an L1 penalty of other strength "
         "on the two sides, so that it is not comparable; `absent` = no run of one side has it"
     )
     penalties: tuple[Scalar, Scalar] | None = Field(

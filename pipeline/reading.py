@@ -1,0 +1,349 @@
+"""What `compare` asks MLflow: runs, their histories, a study's plan, pictures. Reads, and writes only `log_files`.
+
+Where `mlflow.search_runs` builds a frame cell by cell, `runs` keeps the pages as they come, and the step of each last
+metric with them: so whoever asks learns for free which epoch a run has reached.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.rest_store import RestStore
+from mlflow.utils.rest_utils import http_request
+from numpy.typing import NDArray
+
+from pipeline import store
+from pipeline.config import (
+    DATA_HASH,
+    FAILURE,
+    FINGERPRINT,
+    GIT_DIRTY,
+    HARDWARE,
+    LAST,
+    LOCK_HASH,
+    LOSSES,
+    PLAN,
+    REUSED_FROM,
+    SEED,
+    STUDY,
+    VARIATION,
+    RunConfig,
+    UserError,
+    did_you_mean,
+)
+from pipeline.plan import Study
+
+NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
+ENTRY_POINT = "mlflow.project.entryPoint"
+PLAN_FILE = "plan.json"
+PICTURE = "reconstructions"  # the key of the pictures that a run logs
+_DIGITS = 10  # on such a picture
+_ENLARGED = 4  # and pixels per pixel
+
+_TAGS = (
+    *(FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, FAILURE, STUDY, VARIATION, SEED, PLAN, REUSED_FROM),
+    *(NAME, PARENT, COMMIT, ENTRY_POINT),
+)
+_PAGE = 10_000
+_BULK_RUNS, _BULK_VALUES = 50, 25_000  # one bulk request: a server takes 100 runs, and gives so many values
+_LARGEST = 1.79e308  # SQL cannot hold an infinity: MLflow writes the largest float for it
+
+
+class Experiment(NamedTuple):
+    """An experiment of the current store."""
+
+    name: str
+    id: str
+
+
+def experiment(name: str | None) -> Experiment:
+    """The experiment of that name; None = the one that `mlflow run` chose, `MLFLOW_EXPERIMENT_NAME`, or `Default`.
+
+    Raises:
+        UserError: there is no such store or experiment.
+    """
+    store.require_reachable(mlflow.get_tracking_uri(), must_exist=True)
+    client = mlflow.MlflowClient()
+    with store.tracking_store(mlflow.get_tracking_uri()):
+        if name is None and os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            chosen = client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
+            return Experiment(chosen.name, chosen.experiment_id)
+        name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            names = [each.name for each in client.search_experiments()]
+            raise UserError(
+                f"experiment={name!r} does not exist in {mlflow.get_tracking_uri()}{did_you_mean(name, names)}; "
+                f"it has {', '.join(map(repr, names))}"
+            )
+    return Experiment(name, str(found.experiment_id))
+
+
+def runs(experiment_id: str, filter_string: str = "") -> pd.DataFrame:
+    """The runs of an experiment, whatever made them and however they ended; those of other entry points left out.
+
+    Args:
+        filter_string: MLflow's own.
+
+    Returns:
+        One row per run, the newest first: `run_id, name, status, start, end` (milliseconds since 1970), `ours` (whether
+        the run is one of this project, of which `params.*` are the typed values of its `RunConfig`, defaults filled in;
+        of all others they are texts), `last_epoch` (the last step of its losses; NaN without), `params.*`, `metrics.*`
+        and those `tags.*` that are of use here.
+
+    Raises:
+        UserError: the store or the filter cannot be used.
+    """
+    client = mlflow.MlflowClient()
+    rows: dict[str, dict[str, Any]] = {}  # pages overlap where runs are made or deleted meanwhile
+    typed: dict[Any, dict[str, Any] | None] = {}
+    token = None
+    with store.tracking_store(mlflow.get_tracking_uri()):
+        while True:
+            page = client.search_runs([experiment_id], filter_string, max_results=_PAGE, page_token=token)
+            rows.update({run.info.run_id: _row(run, typed) for run in page if _is_a_run(run)})
+            token = page.token
+            if not token:
+                break
+    columns = ["run_id", "name", "status", "start", "end", "ours", "last_epoch"]
+    return pd.DataFrame(list(rows.values())) if rows else pd.DataFrame(columns=columns)
+
+
+def _is_a_run(run: Run) -> bool:
+    """Not of another entry point of this project, nor a study's parent."""
+    return run.data.tags.get(ENTRY_POINT, "main") == "main" and PLAN not in run.data.tags
+
+
+def _row(run: Run, typed: dict[Any, dict[str, Any] | None]) -> dict[str, Any]:
+    info, data = run.info, run.data
+    params = _typed(data.params, typed) if FINGERPRINT in data.tags else None
+    row = {
+        "run_id": info.run_id,
+        "name": info.run_name or "",
+        "status": info.status,
+        "start": info.start_time,
+        "end": info.end_time,
+        "ours": params is not None,
+        "last_epoch": _last_epoch(data._metric_objs),  # the public `metrics` has no steps
+    }
+    row.update((f"params.{key}", value) for key, value in (data.params if params is None else params).items())
+    row.update((f"metrics.{key}", _unclipped(value)) for key, value in data.metrics.items())
+    row.update((f"tags.{key}", data.tags[key]) for key in _TAGS if key in data.tags)
+    return row
+
+
+def _typed(params: Mapping[str, str], known: dict[Any, dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Params of a run of ours through the types of `RunConfig`; None where they are of another version of it."""
+    key = tuple(params.get(name) for name in RunConfig.model_fields)
+    if key not in known:
+        try:
+            known[key] = RunConfig.from_params(params).model_dump()
+        except (ValueError, IndexError):
+            known[key] = None
+    return known[key]
+
+
+def _last_epoch(metrics: Iterable[Any]) -> float:
+    steps = {metric.key: metric.step for metric in metrics if metric.key.removeprefix(LAST) in LOSSES}
+    per_epoch = [steps[name] for name in LOSSES if name in steps]
+    return float(max(per_epoch or steps.values(), default=math.nan))
+
+
+def _unclipped(value: float) -> float:
+    return value if abs(value) < _LARGEST or math.isnan(value) else math.copysign(math.inf, value)
+
+
+def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> tuple[str, Study]:
+    """The latest parent run of a study, or the one of that ID, and what was to be run.
+
+    Raises:
+        UserError: there is none, or it has no plan.
+    """
+    client = mlflow.MlflowClient()
+    with store.tracking_store(mlflow.get_tracking_uri()):
+        parents = client.search_runs([experiment_id], f"tags.{PLAN} LIKE '%'", order_by=["start_time DESC"])
+    wanted = [run for run in parents if run.data.tags.get(STUDY) == study]
+    chosen = next((run for run in wanted if run.info.run_id == run_id), None) or next(iter(wanted), None)
+    if chosen is None:
+        names = sorted({run.data.tags[STUDY] for run in parents if STUDY in run.data.tags})
+        known = f"there are {', '.join(names)}" if names else f"run it with mlflow run . -e study -P study={study}"
+        raise UserError(f"study={study!r} has no run in this experiment{did_you_mean(study, names)}; {known}")
+    text = _artifact(chosen.info.run_id, PLAN_FILE)
+    if text is None:
+        raise UserError(f"the run {chosen.info.run_id} of the study {study} has lost its {PLAN_FILE}; run it again")
+    try:
+        return chosen.info.run_id, Study.model_validate_json(text)
+    except ValueError:
+        raise UserError(
+            f"{PLAN_FILE} of the run {chosen.info.run_id} is of another version of this project; "
+            f"run the study {study} again, or compare without --study"
+        ) from None
+
+
+def _artifact(run_id: str, path: str) -> bytes | None:
+    """An artifact's content; None where it cannot be had."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(mlflow.MlflowClient().download_artifacts(run_id, path, folder)).read_bytes()
+        except (MlflowException, OSError):
+            return None
+
+
+def histories(run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Every value that runs logged of some metrics.
+
+    Returns:
+        `run_id, epoch`, and a column for each metric, NaN where it has no value; of two values of a step, the later. A
+        run that is gone has no rows.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+    points: list[tuple[str, int, str, int, float]] = []
+    with store.tracking_store(mlflow.get_tracking_uri()):
+        fetch = _bulk()
+        for start in range(0, len(run_ids), _BULK_RUNS):
+            chunk = run_ids[start : start + _BULK_RUNS]
+            for metric in metrics:
+                found = fetch(chunk, metric)
+                points += found if len(found) < _BULK_VALUES else _one_by_one(chunk, metric)
+    if not points:
+        return pd.DataFrame(columns=["run_id", "epoch", *metrics])
+    long = pd.DataFrame(points, columns=["run_id", "epoch", "metric", "at", "value"])
+    long["value"] = long["value"].map(_unclipped)
+    long = long.sort_values("at", kind="stable").drop_duplicates(["run_id", "epoch", "metric"], keep="last")
+    wide = long.pivot(index=["run_id", "epoch"], columns="metric", values="value").reset_index()
+    return wide.rename_axis(columns=None).reindex(columns=["run_id", "epoch", *metrics])
+
+
+_Points = list[tuple[str, int, str, int, float]]
+
+
+def _bulk() -> Callable[[Sequence[str], str], _Points]:
+    """How the current store gives the history of many runs at once; MLflow 3.17's client has no word for it."""
+    tracking = mlflow.MlflowClient()._tracking_client.store
+    if isinstance(tracking, RestStore):
+        return lambda run_ids, metric: _from_server(tracking, run_ids, metric)
+    if hasattr(tracking, "get_metric_history_bulk"):
+
+        def from_database(run_ids: Sequence[str], metric: str) -> _Points:
+            found = tracking.get_metric_history_bulk(list(run_ids), metric, _BULK_VALUES)
+            return [(each.run_id, each.step, metric, each.timestamp, each.value) for each in found]
+
+        return from_database
+    return _one_by_one
+
+
+def _from_server(tracking: RestStore, run_ids: Sequence[str], metric: str) -> _Points:
+    query = {"run_id": list(run_ids), "metric_key": metric, "max_results": _BULK_VALUES}
+    path = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+    answer = http_request(tracking.get_host_creds(), path, "GET", params=query)
+    if answer.status_code != 200:  # a server that hides what its own UI uses, or a run that is gone
+        return _one_by_one(run_ids, metric)
+    points = answer.json()["metrics"]
+    return [
+        (point["run_id"], int(point["step"]), metric, point["timestamp"], float(point["value"])) for point in points
+    ]
+
+
+def _one_by_one(run_ids: Sequence[str], metric: str) -> _Points:
+    points: _Points = []
+    for run_id in run_ids:
+        try:
+            found = mlflow.MlflowClient().get_metric_history(run_id, metric)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue
+        points += [(run_id, each.step, metric, each.timestamp, each.value) for each in found]
+    return points
+
+
+def digits(run_id: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """The first test images and what the run made of them, from the last picture that it logged.
+
+    Returns:
+        Originals and reconstructions, each [images, height, width, channels] in [0, 1]; None where there is no picture
+        of that kind.
+    """
+    try:
+        files = mlflow.MlflowClient().list_artifacts(run_id, "images")
+    except (MlflowException, OSError):
+        return None
+    steps = {}
+    for file in files:
+        found = re.search(rf"/{PICTURE}\W*step\W(\d+)\W.*(?<!compressed)\.png$", file.path)
+        if found:
+            steps[int(found[1])] = file.path
+    content = _artifact(run_id, steps[max(steps)]) if steps else None
+    return None if content is None else _two_rows(content)
+
+
+def _two_rows(png: bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Undo `figures.strip`."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            pixels = np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB")).astype(
+                np.float32
+            ) / np.float32(255)
+    except OSError:
+        return None
+    pixels = pixels[::_ENLARGED, ::_ENLARGED]
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if len(pixels) % 2 or pixels.shape[1] % _DIGITS:
+        return None
+    rows = [np.stack(np.split(row, _DIGITS, axis=1)) for row in np.split(pixels, 2)]
+    return rows[0], rows[1]
+
+
+def log_files(files: Iterable[Path], run_id: str | None) -> str:
+    """Log files as artifacts of a run, else of the run that `mlflow run` opened, else of a new one; returns its ID.
+
+    Raises:
+        UserError: the store does not take them.
+    """
+    client = mlflow.MlflowClient()
+    with store.tracking_store(mlflow.get_tracking_uri()):
+        if run_id is not None:
+            for file in files:
+                client.log_artifact(run_id, str(file), "results")
+            return run_id
+        with mlflow.start_run(run_name="compare", tags={ENTRY_POINT: "compare"}) as run:
+            for file in files:
+                client.log_artifact(run.info.run_id, str(file))
+        return str(run.info.run_id)
+
+
+def versions() -> dict[str, str]:
+    """Of what reads and computes."""
+    import platform
+
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("mlflow", "numpy", "pandas", "scipy")},
+    }
+
+
+def iso(milliseconds: float | None) -> str | None:
+    """Milliseconds since 1970 as ISO 8601, UTC, to the second."""
+    if milliseconds is None or math.isnan(milliseconds):
+        return None
+    return (
+        datetime.fromtimestamp(milliseconds / 1000, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    )
