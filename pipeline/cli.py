@@ -17,6 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Interrupted, UserError, did_you_mean
 
+_interrupted: list[type[BaseException]] = []
+
 Options = TypeVar("Options", bound=BaseModel)
 
 
@@ -100,7 +102,14 @@ def run(call: Callable[[], str]) -> int:
 def _interrupt(signum: int, frame: Any) -> None:
     # On Ctrl-C `mlflow run` sends SIGTERM after the terminal's SIGINT: it must not disturb the ending of the run.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt if signum == signal.SIGINT else Interrupted
+    _interrupted.append(KeyboardInterrupt if signum == signal.SIGINT else Interrupted)
+    raise _interrupted[-1]
+
+
+def end_if_interrupted() -> None:
+    """Raise once more what a signal has raised: an exception in a `__del__`, say, Python prints and forgets."""
+    if _interrupted:
+        raise _interrupted[-1]
 
 
 def _end_with(launcher: int) -> None:

@@ -29,18 +29,25 @@ from typing import Any
 from pipeline.config import UserError
 
 HEADER, LINES, SENT, LOCK = "header.json", "journal.jsonl", "sent.json", "lock"
+ARTIFACTS, MODEL = "artifacts", "model"
 END = "end"  # the operation that says how a run ended
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
+_END_BEGINS = json.dumps({"operation": END}).rstrip("}").encode()
+_LAST_LINE = 2**16  # bytes that hold the line which says how a run ended
 _LOCK_SECONDS = 30.0  # a process that was killed lets go at once; one that was told to end, soon
 
 
 @dataclass(frozen=True)
 class Header:
-    """Which run a journal is about. `run_id` is None where the run is yet to be made in the store."""
+    """Which run a journal is about. `run_id` is None where the run is yet to be made in the store.
+
+    An experiment is named by its ID or by its name: while the store is away, nobody knows the ID.
+    """
 
     key: str
     tracking_uri: str
-    experiment_id: str
+    experiment_id: str | None
+    experiment_name: str
     run_id: str | None
     name: str
     started: int  # milliseconds since 1970
@@ -65,18 +72,17 @@ class Journal:
         self.header = Header(**json.loads((folder / HEADER).read_text()))
 
     @classmethod
-    def open(cls, folder: Path, header: Header) -> Journal:
-        """The journal in `folder`, begun with `header` where there is none yet.
+    def begin(cls, folder: Path, header: Header) -> Journal:
+        """A new journal in `folder`; one that was there is forgotten.
 
         Raises:
             UserError: the folder cannot be written.
         """
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / HEADER).exists():
-                replace_file(folder / HEADER, json.dumps(asdict(header)))
-        except OSError as error:
-            raise UserError(_cannot_write(folder, error)) from None
+            for name in (HEADER, SENT, LINES):
+                (folder / name).unlink(missing_ok=True)
+            replace_file(folder / HEADER, json.dumps(asdict(header)))
         return cls(folder)
 
     def append(self, operation: str, **content: Any) -> None:
@@ -86,15 +92,12 @@ class Journal:
             UserError: the disk is full, or cannot be written; the journal stays as it was.
         """
         line = (json.dumps({"operation": operation, **content}) + "\n").encode()
-        try:
-            with (self.folder / LINES).open("ab", buffering=0) as file:
-                file.truncate(self._whole())
-                before = file.seek(0, os.SEEK_END)
-                if file.write(line) != len(line):
-                    file.truncate(before)
-                    raise OSError("the disk is full")
-        except OSError as error:
-            raise UserError(_cannot_write(self.folder, error)) from None
+        with writing(self.folder), (self.folder / LINES).open("ab", buffering=0) as file:
+            file.truncate(self._whole())
+            before = file.seek(0, os.SEEK_END)
+            if file.write(line) != len(line):
+                file.truncate(before)
+                raise OSError("the disk is full")
 
     def read(self, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
         """The operations from byte `offset` on, each with the byte where it ends."""
@@ -112,10 +115,14 @@ class Journal:
     @property
     def ending(self) -> dict[str, Any] | None:
         """The last operation, where that says how the run ended."""
-        last = None
-        for last, _ in self.read():
-            pass
-        return last if last and last["operation"] == END else None
+        end = self._whole()
+        try:
+            with (self.folder / LINES).open("rb") as file:
+                file.seek(max(0, end - _LAST_LINE))
+                lines = file.read(min(end, _LAST_LINE)).splitlines()
+        except FileNotFoundError:
+            return None
+        return dict(json.loads(lines[-1])) if lines and lines[-1].startswith(_END_BEGINS) else None
 
     @property
     def sent(self) -> Sent:
@@ -212,5 +219,17 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _cannot_write(folder: Path, error: OSError) -> str:
-    return f"{folder} cannot be written: {error.strerror or error}; make room, or set VARIATIONS_STATE to another folder"
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What goes wrong in here is the fault of the disk, and said in one line.
+
+    Raises:
+        UserError: the disk is full, or cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror or error}; "
+            "make room, or set VARIATIONS_STATE to another folder"
+        ) from error

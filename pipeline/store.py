@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -28,13 +28,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.utils import name_utils
 from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config import FAILURE, HEARTBEAT, JOURNAL, OWNER, STUDY, UserError, first_line
-from pipeline.journal import FINISHED, KILLED, Header, Journal, Sent, journals
-
-MODEL = "model"
+from pipeline.journal import ARTIFACTS, END, FINISHED, HEADER, KILLED, MODEL, Journal, Sent, journals
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
 _ANSWER_SECONDS = 5  # that a server may take to answer at all; one that is down is known at once
@@ -59,25 +58,27 @@ class Delivery:
     A store that is away is tried again; what it has not got by the end stays on disk, and the user is told.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, uri: str) -> None:
         self._root = root
+        self._uri = uri
         self._turn = threading.Lock()
         self._over = threading.Event()
-        self._heartbeat = 0.0
+        self._heartbeat = time.monotonic()
         self._thread = threading.Thread(target=self._keep_sending, daemon=True)
 
-    def __enter__(self) -> Delivery:
-        """The first attempt is made here, so that a mistake is known before anything long begins.
+    def begin(self) -> None:
+        """The first attempt, so that a mistake is known before anything long begins.
 
         Raises:
             UserError: the store cannot be used; one that is only away is no error.
         """
         try:
-            require_reachable()
-            with tracking_store():
-                self.send()
+            require_reachable(self._uri)
+            self.send()
         except StoreAwayError as away:
             print(f"{away}; training goes on, and what it logs is kept in {self._root}", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Delivery:
         self._thread.start()
         return self
 
@@ -91,6 +92,9 @@ class Delivery:
         self._thread.join()
         trouble = self._drain()
         if trouble:
+            for journal in journals(self._root):
+                ending = journal.ending or {}
+                end_now(journal, ending.get("status", KILLED), ending.get("reason", ""))
             kept = (
                 f"the tracking store did not take everything ({trouble}); what is left is kept in {self._root}: "
                 "deliver it with python -m pipeline.deliver"
@@ -99,14 +103,25 @@ class Delivery:
                 raise UserError(kept)
             print(kept, file=sys.stderr, flush=True)
 
-    def send(self) -> bool:
-        """Send what is there now; returns whether there was anything.
+    def send(self) -> None:
+        """Send what is there now. A journal that the store refuses does not keep the others back.
 
         Raises:
-            one of STORE_ERRORS: the store did not take it.
+            StoreAwayError: the store is away.
+            UserError: the store refuses a journal.
         """
+        refused: UserError | None = None
         with self._turn:
-            return sum([send(journal) for journal in journals(self._root)]) > 0
+            for journal in journals(self._root):
+                try:
+                    with tracking_store(self._uri):
+                        send(journal)
+                except StoreAwayError:
+                    raise
+                except UserError as error:
+                    refused = refused or error
+        if refused:
+            raise refused
 
     def _keep_sending(self) -> None:
         attempt = 0
@@ -122,8 +137,8 @@ class Delivery:
         if time.monotonic() - self._heartbeat < _HEARTBEAT_SECONDS:
             return
         for journal in journals(self._root):
-            if journal.ending is None:
-                client_of(journal.header).set_tag(journal.sent.run_id, HEARTBEAT, int(time.time()))
+            if journal.ending is None and journal.sent.run_id:
+                client_of(self._uri).set_tag(journal.sent.run_id, HEARTBEAT, int(time.time()))
         self._heartbeat = time.monotonic()
 
     def _drain(self) -> str:
@@ -131,43 +146,71 @@ class Delivery:
         give_up = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                with tracking_store():
-                    if not self.send():
-                        return ""
-                    give_up = time.monotonic() + _PATIENCE_SECONDS
-            except UserError as error:
+                self.send()
+                return ""
+            except StoreAwayError as away:
                 if time.monotonic() > give_up:
-                    return str(error)
+                    return str(away)
                 time.sleep(1)
+            except UserError as refused:
+                return str(refused)
 
 
-def send(journal: Journal) -> bool:
-    """Send what the store does not have yet of one journal; returns whether there was anything.
+def send(journal: Journal) -> None:
+    """Send what the store does not have yet of one journal.
 
-    A run that is finished needs its folder no more, and of one that ended otherwise only a study's may go on.
+    The folder of a run that is finished is needed no more; of one that ended otherwise only a study's may go on.
 
     Raises:
         one of STORE_ERRORS: the store did not take it.
     """
-    sent = journal.sent
-    anything = not journal.all_sent
-    if anything:
-        client = client_of(journal.header)
+    if not journal.all_sent:
+        sent = journal.sent
+        client = client_of(journal.header.tracking_uri)
         if sent.run_id is None:
-            sent = journal.mark_sent(run_id=_make_run(client, journal, sent), tried=True)
+            sent = journal.mark_sent(run_id=_make_run(client, journal, sent))
         _send_lines(client, journal, sent)
     ending = journal.ending
-    if ending and journal.all_sent and (ending["status"] == FINISHED or STUDY not in journal.header.tags):
-        if len(journals(journal.folder)) == 1:  # a study's folder has its runs' in it
-            journal.remove()
-    return anything
+    over = ending and (ending["status"] == FINISHED or STUDY not in journal.header.tags)
+    if over and journal.all_sent and len(journals(journal.folder)) == 1:  # a study's folder has its runs' in it
+        journal.remove()
 
 
-def client_of(header: Header) -> mlflow.MlflowClient:
-    """A client of the store that a journal belongs to, which gives up early instead of waiting for minutes."""
+def end(journal: Journal, status: str, reason: str = "") -> None:
+    """Note how a run ended; tell the store itself where the disk has no room for a line."""
+    try:
+        journal.append(END, status=status, reason=reason, at=now())
+    except UserError as full:
+        print(full, file=sys.stderr, flush=True)
+        end_now(journal, status, reason)
+
+
+def end_now(journal: Journal, status: str, reason: str) -> None:
+    """Have the store know how a run ended, whatever else it does not know of it; silent where it cannot."""
+    uri, run_id = journal.header.tracking_uri, journal.sent.run_id
+    if run_id:
+        with suppress(UserError), tracking_store(uri):
+            _end(client_of(uri), journal, run_id, status, reason, now())
+
+
+def now() -> int:
+    """As MLflow counts: milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def client_of(uri: str = "") -> mlflow.MlflowClient:
+    """A client that gives up early instead of waiting for minutes."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    return mlflow.MlflowClient(header.tracking_uri)
+    return mlflow.MlflowClient(uri or tracking_uri())
+
+
+def tracking_uri() -> str:
+    """The one that MLflow would use, of SQLite with an absolute path: a journal may be sent from another folder."""
+    uri = str(mlflow.get_tracking_uri())
+    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
+        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
+    return uri
 
 
 def owner() -> str:
@@ -189,26 +232,22 @@ def is_dead(tags: dict[str, str]) -> bool:
         return True
 
 
-def end_dead_runs(experiment_id: str) -> list[str]:
-    """Mark the runs of an experiment that are RUNNING without a process as KILLED; returns their IDs."""
-    client, dead = mlflow.MlflowClient(), []
-    with tracking_store():
-        for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
-            if is_dead(run.data.tags):
-                client.set_tag(run.info.run_id, FAILURE, f"its process ended without a word: {run.data.tags[OWNER]}")
-                client.set_terminated(run.info.run_id, KILLED)
-                dead.append(str(run.info.run_id))
-    return dead
+def end_dead_runs(client: mlflow.MlflowClient, experiment_id: str) -> None:
+    """Mark the runs of an experiment that are RUNNING without a process as KILLED."""
+    for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
+        if is_dead(run.data.tags):
+            client.set_tag(run.info.run_id, FAILURE, f"its process ended without a word: {run.data.tags[OWNER]}")
+            client.set_terminated(run.info.run_id, KILLED)
 
 
-def require_reachable(must_exist: bool = False) -> None:
+def require_reachable(uri: str = "", must_exist: bool = False) -> None:
     """Find out in a moment what MLflow would find out in four minutes of trying again; make a store of SQLite.
 
     Raises:
         StoreAwayError: a server does not answer.
         UserError: the store cannot be used.
     """
-    uri = mlflow.get_tracking_uri()
+    uri = uri or tracking_uri()
     parts = urlsplit(uri)
     if parts.scheme.startswith("sqlite"):
         _require_sqlite(uri, Path(unquote(uri.split(":///", 1)[-1].split("?")[0])), must_exist)
@@ -229,14 +268,14 @@ def require_reachable(must_exist: bool = False) -> None:
 
 
 @contextmanager
-def tracking_store() -> Iterator[None]:
+def tracking_store(uri: str = "") -> Iterator[None]:
     """What goes wrong in here is the tracking store's fault, and said in one line.
 
     Raises:
         StoreAwayError: a server does not answer, or not now.
         UserError: the store cannot be used.
     """
-    uri = mlflow.get_tracking_uri()
+    uri = uri or tracking_uri()
     try:
         yield
     except STORE_ERRORS as error:
@@ -265,34 +304,55 @@ def patiently(call: Callable[[], Result]) -> Result:
 
 
 def _make_run(client: mlflow.MlflowClient, journal: Journal, sent: Sent) -> str:
+    """Make the run of a journal, or find the one that a lost answer was about; a study's runs lie within its own."""
     header = journal.header
-    if sent.tried:  # and the answer got lost, perhaps
+    experiment_id = header.experiment_id or make_experiment(client, header.experiment_name)
+    if sent.tried:
         ours = f"tags.{JOURNAL} = '{header.key}'"
-        for run in client.search_runs([header.experiment_id], ours, max_results=1):
+        for run in client.search_runs([experiment_id], ours, max_results=1):
             return str(run.info.run_id)
     journal.mark_sent(tried=True)
     tags = {**header.tags, JOURNAL: header.key}
-    run = patiently(lambda: client.create_run(header.experiment_id, header.started, tags, header.name))
+    above = journal.folder.parent
+    if (above / HEADER).exists():
+        tags[MLFLOW_PARENT_RUN_ID] = str(Journal(above).sent.run_id)
+    run = patiently(lambda: client.create_run(experiment_id, header.started, tags, header.name))
     return str(run.info.run_id)
 
 
+def make_experiment(client: mlflow.MlflowClient, name: str) -> str:
+    """The ID of the experiment of that name, which is made where there is none."""
+    for _ in range(2):
+        experiment = client.get_experiment_by_name(name)
+        if experiment:
+            return str(experiment.experiment_id)
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    raise MlflowException(f"the experiment {name!r} is deleted; restore it, or choose another")
+
+
 def _send_lines(client: mlflow.MlflowClient, journal: Journal, sent: Sent) -> None:
+    run_id = str(sent.run_id)
     metrics: list[Metric] = []
     offset = sent.offset
 
     def flush() -> None:
         while metrics:
-            patiently(lambda: client.log_batch(sent.run_id, metrics=metrics[:_METRICS_IN_A_BATCH], synchronous=True))
+            patiently(lambda: client.log_batch(run_id, metrics=metrics[:_METRICS_IN_A_BATCH], synchronous=True))
             del metrics[:_METRICS_IN_A_BATCH]
         journal.mark_sent(offset=offset)
 
     for line, end in journal.read(sent.offset):
         operation = line.pop("operation")
+        line.pop("key", None)
         if operation == "metrics":
             metrics += [Metric(*point) for point in line["points"]]
         else:
             flush()
-            _say(client, journal, sent.run_id, operation, line)
+            _say(client, journal, run_id, operation, line)
         offset = end
     flush()
 
@@ -324,13 +384,13 @@ def _tags(client: mlflow.MlflowClient, journal: Journal, run_id: str, tags: dict
 
 
 def _dataset(client: mlflow.MlflowClient, journal: Journal, run_id: str, context: str, **fields: str) -> None:
-    tags = [InputTag(mlflow.utils.mlflow_tags.MLFLOW_DATASET_CONTEXT, context)]
+    tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
     client.log_inputs(run_id, [DatasetInput(Dataset(**fields), tags)])
 
 
 def _artifacts(client: mlflow.MlflowClient, journal: Journal, run_id: str, paths: list[str]) -> None:
     for path in paths:
-        local = journal.folder / "artifacts" / path
+        local = journal.folder / ARTIFACTS / path
         parent = str(Path(path).parent)
         client.log_artifact(run_id, str(local), None if parent == "." else parent)
 
@@ -397,8 +457,8 @@ def _require_sqlite(uri: str, path: Path, must_exist: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA schema_version")
-        with _alone_in(path.parent), tracking_store():
-            patiently(mlflow.MlflowClient().search_experiments)
+        with _alone_in(path.parent), tracking_store(uri):
+            patiently(client_of(uri).search_experiments)
     except (OSError, sqlite3.Error) as error:
         raise UserError(
             f"the tracking store {uri} cannot be opened ({first_line(error)}); set MLFLOW_TRACKING_URI to another"
@@ -418,7 +478,11 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _is_away(error: BaseException) -> bool:
     """Whether the store may answer again: no connection, no answer in time, or a server that says `later`."""
-    if isinstance(error, MlflowException) and hasattr(error, "json") and error.get_http_status_code() in (429, 502, 503, 504):
+    if (
+        isinstance(error, MlflowException)
+        and hasattr(error, "json")
+        and error.get_http_status_code() in (429, 502, 503, 504)
+    ):
         return True
     networks = ("requests", "urllib3")
     chain = list(_causes(error))

@@ -1,4 +1,4 @@
-"""The only file that talks to MLflow: it writes runs and reads them back as one frame.
+"""Runs as MLflow has them: written through a journal, read back as one frame.
 
 Where the runs lie is MLflow's own decision: `MLFLOW_TRACKING_URI`, or `mlflow.db` in the working directory;
 the experiment is `MLFLOW_EXPERIMENT_NAME`, or the one that `mlflow run` chose.
@@ -8,47 +8,47 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import shutil
-import socket
-import sqlite3
-import sys
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.data import numpy_dataset
-from mlflow.entities import Metric, ViewType
-from mlflow.entities import Run as MlflowRun
-from mlflow.exceptions import MlflowException
-from mlflow.utils import name_utils
-from mlflow.utils.credentials import get_default_host_creds
+from mlflow.entities import ViewType
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
 from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.rest_utils import http_request
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
-from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline import store
 from pipeline.config import (
     DATA_HASH,
     FAILURE,
     FINGERPRINT,
     GIT_DIRTY,
     LOCK_HASH,
+    OWNER,
+    PLAN,
+    REUSED_FROM,
     USED_LEARNING_RATE,
     Interrupted,
     RunConfig,
     UserError,
     first_line,
 )
+from pipeline.journal import ARTIFACTS, FAILED, FINISHED, KILLED, MODEL, Header, Journal, locked, state_folder, writing
 
 if TYPE_CHECKING:
     import keras
@@ -58,88 +58,132 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 CONFIG_FILE = "config.json"
-MODEL = "model"
 
-_FLUSH_SECONDS = 2.0  # how long per-epoch metrics may wait: a commit per epoch would slow short epochs down
 _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
-_ANSWER_SECONDS = 5  # that a server may take to answer at all; one that is down is known at once
-_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
 _ENTRY_POINT = "mlflow.project.entryPoint"
-_STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
+_LAUNCHED = "MLFLOW_RUN_ID"
 
 
 class TrackedRun:
-    """One MLflow run that is being written; `track` makes it."""
+    """One run that is being written: what it says goes to its journal, and from there to MLflow; see `store`.
 
-    def __init__(self, run: MlflowRun) -> None:
-        self.id: str = run.info.run_id
-        self.name: str = run.info.run_name
-        self._artifact_uri: str = run.info.artifact_uri
-        self._client = mlflow.MlflowClient()
-        self._waiting: list[Metric] = []
-        self._flushed = time.monotonic()
+    What was said before, by a process that was interrupted, is not said again.
+    """
 
-    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of epoch `epoch` (from 1) at that step."""
-        now = int(time.time() * 1000)
-        self._waiting += [Metric(key, float(value), now, epoch) for key, value in metrics.items()]
-        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
-            self.flush()
+    def __init__(self, config: RunConfig, journal: Journal, name: str | None = None) -> None:
+        self.config = config
+        self.journal = journal
+        self.name = name or journal.header.name
+        self._id: str | None = None
+        self._said = {line.get("key") for line, _ in journal.read()}
 
-    def flush(self) -> None:
-        """Send the metrics that wait. A batch of MLflow's holds 1,000 at the most.
+    @property
+    def id(self) -> str | None:
+        """MLflow's, where the store has the run already; known even when its journal has done its duty."""
+        self._id = self.journal.sent.run_id or self._id
+        return self._id
 
-        Raises:
-            UserError: the tracking store does not take them.
-        """
-        while self._waiting:
-            with _tracking_store():
-                self._client.log_batch(self.id, metrics=self._waiting[:1000], synchronous=True)
-            del self._waiting[:1000]
-        self._flushed = time.monotonic()
+    @property
+    def finished(self) -> bool:
+        """Whether it has said all, and that it is finished."""
+        return (self.journal.ending or {}).get("status") == FINISHED
 
-    def log_image(self, key: str, epoch: int, image: NDArray[np.uint8]) -> None:
+    @property
+    def checkpoint(self) -> Path:
+        """Where its training may keep what it needs to go on."""
+        return self.journal.folder / "checkpoint.npz"
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float], key: str = "epoch") -> None:
+        """Log metrics of epoch `epoch` (from 1) at that step. What has another `key` is another set of metrics."""
+        now = store.now()
+        points = [(name, float(value), now, epoch) for name, value in metrics.items()]
+        self._say("metrics", f"{key} {epoch}", points=points)
+
+    def log_image(self, name: str, epoch: int, image: NDArray[np.uint8]) -> None:
         """Log `image` [height, width, channels] so that the UI can scrub through the epochs."""
-        with _artifact_store(self._artifact_uri):
-            mlflow.log_image(image, key=key, step=epoch, synchronous=True)
+        key = f"{name} {epoch}"
+        if not self._has_said("artifacts", key):
+            # As `mlflow.MlflowClient.log_image` names and makes them.
+            picture = convert_to_pil_image(image)
+            path = f"images/{name}+step+{epoch}+timestamp+{store.now()}+{uuid.uuid4()}"
+            paths = [f"{path}.png", f"{path}+compressed.webp"]
+            with writing(self.journal.folder):
+                picture.save(self._artifact(paths[0]))
+                compress_image_size(picture).save(self._artifact(paths[1]))
+            self._say("artifacts", key, paths=paths)
+        self._say("tags", "images", tags={MLFLOW_LOGGED_IMAGES: "True"})
 
     def log_figures(self, figures: Mapping[str, Figure]) -> None:
         """Log figures by their file names."""
-        with _artifact_store(self._artifact_uri):
+        with writing(self.journal.folder):
             for name, figure in figures.items():
-                mlflow.log_figure(figure, name, save_kwargs={"dpi": 150})
+                figure.savefig(self._artifact(name), dpi=150)
+        self._say("artifacts", "figures", paths=list(figures))
 
     def log_model(self, model: keras.Model, example: NDArray[np.float32]) -> None:
         """Log a Keras model as `runs:/<id>/model`, with a signature that `example` [images, pixels] gives."""
+        if self._has_said("model", MODEL):
+            return
         import mlflow.tensorflow
 
         # Left to itself MLflow infers the requirements by loading the model in a process of its own.
         requirements = [f"{package}=={version(package)}" for package in ("tensorflow", "keras", "numpy")]
         signature = mlflow.models.infer_signature(example, model(example).numpy())
+        folder = self.journal.folder / MODEL
+        shutil.rmtree(folder, ignore_errors=True)  # what a kill may have left
         # Keras shows a progress bar for the example.
-        with _artifact_store(self._artifact_uri), redirect_stdout(io.StringIO()):
-            mlflow.tensorflow.log_model(
-                model, name=MODEL, signature=signature, input_example=example, pip_requirements=requirements
+        with writing(self.journal.folder), redirect_stdout(io.StringIO()):
+            mlflow.tensorflow.save_model(
+                model, str(folder), signature=signature, input_example=example, pip_requirements=requirements
             )
+        self._say("model", MODEL)
 
-    def log_config(self, config: RunConfig, images: Images) -> None:
-        """Log what goes into the run: params that are not there yet, configuration, data set, provenance."""
-        require_room(self._artifact_uri)
-        params = {**config.model_dump(), USED_LEARNING_RATE: config.learning_rate}
+    def log_config(self, images: Images) -> None:
+        """Log what goes into the run: params, configuration, data set, provenance, and who makes it."""
+        if self.journal.ending:  # it goes on
+            self.journal.append("go_on", tags={OWNER: store.owner()})
+        else:
+            self.log_tags({OWNER: store.owner()})
+        params = {**self.config.model_dump(), USED_LEARNING_RATE: self.config.learning_rate}
         provenance = {
-            FINGERPRINT: config.fingerprint,
+            FINGERPRINT: self.config.fingerprint,
             DATA_HASH: images.sha256,
             LOCK_HASH: _lock_hash(),
             GIT_DIRTY: _git_dirty(),
         }
-        with _tracking_store():
-            known = self._client.get_run(self.id).data.params
-            mlflow.log_params({key: value for key, value in params.items() if key not in known})
-            mlflow.set_tags(provenance)
-            mlflow.log_input(_as_mlflow_dataset(images), context="training")
-        with _artifact_store(self._artifact_uri):
-            mlflow.log_dict(config.model_dump(), CONFIG_FILE)
+        with writing(self.journal.folder):
+            self._artifact(CONFIG_FILE).write_text(json.dumps(self.config.model_dump(), indent=2))
+        self._say("params", "config", params=params)
+        self._say("tags", "config", tags=provenance)
+        self._say("dataset", "config", context="training", **_as_mlflow_dataset(images).to_dict())
+        self._say("artifacts", "config", paths=[CONFIG_FILE])
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        self.journal.append("tags", tags=dict(tags))
+
+    def finish(self) -> None:
+        """Say that it is finished, and give up what it would need to go on."""
+        self.checkpoint.unlink(missing_ok=True)
+        store.end(self.journal, FINISHED)
+
+    def end(self, error: BaseException) -> None:
+        """Say that it ended by `error`: KILLED where somebody wanted it so, else FAILED."""
+        store.end(self.journal, *_ending(error))
+
+    def _has_said(self, operation: str, key: str) -> bool:
+        return f"{operation} {key}" in self._said
+
+    def _say(self, operation: str, key: str, **content: Any) -> None:
+        if not self._has_said(operation, key):
+            self.journal.append(operation, key=f"{operation} {key}", **content)
+            self._said.add(f"{operation} {key}")
+
+    def _artifact(self, path: str) -> Path:
+        file = self.journal.folder / ARTIFACTS / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
 
 
 @contextmanager
@@ -147,30 +191,88 @@ def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
     """A run of `config`: the one that `mlflow run` opened, else a new one.
 
     It ends as FINISHED; as FAILED where the body raises, with the reason as the tag `config.FAILURE`; as KILLED
-    on Ctrl-C and on `Interrupted`.
+    on Ctrl-C and on `Interrupted`. A store that goes away does not end it: see `store.Delivery`.
 
     Raises:
-        UserError: the tracking store or the artifact store cannot be used.
+        UserError: the tracking store or the artifact store cannot be used, or did not take everything.
     """
-    run = _start(config)
+    uri = store.tracking_uri()
+    folder = state_folder() / "runs" / uuid.uuid4().hex
+    with locked(folder):
+        run = TrackedRun(config, begin(folder, config.name, os.environ.get(_LAUNCHED)), _given_name(uri))
+        try:
+            run.log_config(images)
+            require_room(str(folder))
+            delivery = store.Delivery(folder, uri)
+            delivery.begin()
+            if run.id:
+                with store.tracking_store(uri):
+                    require_room(str(store.client_of(uri).get_run(run.id).info.artifact_uri))
+        except BaseException as error:
+            store.end_now(run.journal, *_ending(error))
+            run.journal.remove()
+            raise
+        with delivery:
+            try:
+                yield run
+                run.finish()
+            except BaseException as error:
+                run.end(error)
+                raise
+
+
+def begin(folder: Path, name: str, run_id: str | None = None, tags: Mapping[str, str] | None = None) -> Journal:
+    """The journal of a new run, or of one that MLflow has already under `run_id`.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    header = Header(
+        key=uuid.uuid4().hex,
+        tracking_uri=store.tracking_uri(),
+        experiment_id=os.environ.get("MLFLOW_EXPERIMENT_ID"),
+        experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default"),
+        run_id=run_id,
+        name=name,
+        started=store.now(),
+        tags={**resolve_tags(), **(tags or {})},
+    )
+    journal = Journal.begin(folder, header)
+    if run_id:
+        journal.append("tags", tags=dict(tags or {}))
+        journal.append("rename", name=name)
+    return journal
+
+
+def _ending(error: BaseException) -> tuple[str, str]:
+    """Status and reason."""
+    signals = {KeyboardInterrupt: "interrupted by Ctrl-C", Interrupted: "interrupted by SIGTERM"}
+    if type(error) in signals:
+        return KILLED, signals[type(error)]
+    return FAILED, f"{type(error).__name__}: {first_line(error)}"
+
+
+def _given_name(uri: str) -> str | None:
+    """The name that somebody gave to the run that `mlflow run` opened."""
+    if _LAUNCHED not in os.environ:
+        return None
     try:
-        run.log_config(config, images)
-        yield run
-        run.flush()
-        with _tracking_store():
-            mlflow.end_run("FINISHED")
-    except BaseException as error:
-        with suppress(UserError):
-            run.flush()
-        _end(run.id, error)
-        raise
+        with store.tracking_store(uri):
+            name = str(store.client_of(uri).get_run(os.environ[_LAUNCHED]).info.run_name)
+    except UserError:
+        return None
+    return None if store.is_random_name(name) else name
 
 
 def end_launched_run(error: BaseException) -> None:
     """End the run that `mlflow run` opened for this process and that nobody has taken up: `MLFLOW_RUN_ID`."""
-    with suppress(UserError):
-        _require_reachable()
-        _end(os.environ["MLFLOW_RUN_ID"], error)
+    uri = store.tracking_uri()
+    status, reason = _ending(error)
+    with suppress(UserError), store.tracking_store(uri):
+        store.require_reachable(uri)
+        client = store.client_of(uri)
+        client.set_tag(os.environ[_LAUNCHED], FAILURE, reason)
+        client.set_terminated(os.environ[_LAUNCHED], status)
 
 
 def keep_killed(run_id: str, launcher: int) -> None:
@@ -197,18 +299,33 @@ def read_runs(experiment: str | None = None, filter_string: str = "") -> pd.Data
     Raises:
         UserError: there is no such store or experiment, or the filter is not MLflow's.
     """
-    _require_reachable(must_exist=True)
-    with _tracking_store():
+    uri = store.tracking_uri()
+    store.require_reachable(uri, must_exist=True)
+    with store.tracking_store(uri):
         experiment_id = _experiment_id(experiment)
         runs = mlflow.search_runs([experiment_id], filter_string, ViewType.ACTIVE_ONLY, max_results=2**31 - 1)
     if _tag(_ENTRY_POINT) in runs:
         runs = runs[runs[_tag(_ENTRY_POINT)].fillna("main") == "main"]
-    return _with_typed_params(runs.reset_index(drop=True))
+    if _tag(PLAN) in runs:
+        runs = runs[runs[_tag(PLAN)].isna()]
+    return _with_typed_params(_each_once(runs).reset_index(drop=True))
+
+
+def _each_once(runs: pd.DataFrame) -> pd.DataFrame:
+    """Without the runs that only stand for one that is in the frame itself."""
+    if _tag(REUSED_FROM) not in runs:
+        return runs
+    origin = runs[_tag(REUSED_FROM)].fillna(runs["run_id"])
+    own = runs[_tag(REUSED_FROM)].isna()
+    return runs[own | (~origin.isin(runs.loc[own, "run_id"]) & ~origin.duplicated())]
 
 
 def log_files(files: list[Path]) -> str:
     """Log files as artifacts of the run that `mlflow run` opened, else of a new one; returns its ID."""
-    with _tracking_store(), mlflow.start_run(run_name="compare", tags={_ENTRY_POINT: "compare"}) as run:
+    with (
+        store.tracking_store(store.tracking_uri()),
+        mlflow.start_run(run_name="compare", tags={_ENTRY_POINT: "compare"}) as run,
+    ):
         for file in files:
             mlflow.log_artifact(str(file))
     return str(run.info.run_id)
@@ -238,33 +355,6 @@ def require_room(artifact_uri: str) -> None:
         )
 
 
-def _start(config: RunConfig) -> TrackedRun:
-    _require_reachable()
-    with _tracking_store():
-        # A name given here would replace the one that `mlflow run --run-name` gave.
-        run = mlflow.start_run(run_name=None if "MLFLOW_RUN_ID" in os.environ else config.name)
-        if _is_random(run.info.run_name):
-            mlflow.MlflowClient().update_run(run.info.run_id, name=config.name)
-            run.info._set_run_name(config.name)
-    return TrackedRun(run)
-
-
-def _end(run_id: str, error: BaseException) -> None:
-    signals = {KeyboardInterrupt: "interrupted by Ctrl-C", Interrupted: "interrupted by SIGTERM"}
-    killed = type(error) in signals
-    reason = signals.get(type(error), f"{type(error).__name__}: {first_line(error)}")
-    status = "KILLED" if killed else "FAILED"
-    try:
-        with _tracking_store():
-            mlflow.MlflowClient().set_tag(run_id, FAILURE, reason)
-            if mlflow.active_run():
-                mlflow.end_run(status)
-            else:
-                mlflow.MlflowClient().set_terminated(run_id, status)
-    except UserError as gone:
-        print(f"run {run_id} could not be marked {status}: {gone}", file=sys.stderr, flush=True)
-
-
 def _as_mlflow_dataset(images: Images) -> mlflow.data.dataset.Dataset:
     pictures = {name: images.as_pictures(getattr(images, name)) for name in ("train", "test")}
     with warnings.catch_warnings():
@@ -279,17 +369,6 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def _is_random(name: str) -> bool:
-    """Whether MLflow made the name up, as it does where none is given: `bold-fox-123`."""
-    words = name.split("-")
-    return (
-        len(words) == 3
-        and words[0] in {word.lower() for word in name_utils._GENERATOR_PREDICATES}
-        and words[1] in {word.lower() for word in name_utils._GENERATOR_NOUNS}
-        and words[2].isdigit()
-    )
 
 
 def _lock_hash() -> str:
@@ -343,70 +422,3 @@ def _with_typed_params(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _tag(name: str) -> str:
     return f"tags.{name}"
-
-
-def _require_reachable(must_exist: bool = False) -> None:
-    """Find out in a moment what MLflow would find out in four minutes of trying again."""
-    uri = mlflow.get_tracking_uri()
-    parts = urlsplit(uri)
-    if parts.scheme.startswith("sqlite"):
-        path = Path(unquote(uri.split(":///", 1)[-1].split("?")[0]))
-        _require_sqlite(uri, path, must_exist)
-    elif parts.hostname:
-        try:
-            if parts.scheme in ("http", "https"):
-                credentials = get_default_host_creds(uri)
-                http_request(credentials, "/health", "GET", max_retries=0, timeout=_ANSWER_SECONDS)
-            else:
-                port = parts.port or _DATABASE_PORTS.get(parts.scheme.split("+")[0], 0)
-                socket.create_connection((parts.hostname, port), timeout=_ANSWER_SECONDS).close()
-        except (OSError, MlflowException) as error:
-            raise UserError(
-                f"the tracking server {uri} does not answer ({first_line(_root(error))}); "
-                "start it or set MLFLOW_TRACKING_URI"
-            ) from None
-
-
-def _require_sqlite(uri: str, path: Path, must_exist: bool) -> None:
-    if must_exist and not path.exists():
-        raise UserError(f"there is no tracking store {uri}; make a run first, or set MLFLOW_TRACKING_URI")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA schema_version")
-    except (OSError, sqlite3.Error) as error:
-        raise UserError(
-            f"the tracking store {uri} cannot be opened ({first_line(error)}); set MLFLOW_TRACKING_URI to another"
-        ) from None
-
-
-@contextmanager
-def _tracking_store() -> Iterator[None]:
-    """What goes wrong in here is the tracking store's fault, and said in one line."""
-    uri = mlflow.get_tracking_uri()
-    try:
-        yield
-    except _STORE_ERRORS as error:
-        reason = first_line(error)
-        if "out-of-date database schema" not in reason:
-            raise UserError(f"the tracking store {uri} cannot be used: {reason}") from error
-        found = reason[reason.find("(") : reason.find(")") + 1]
-        raise UserError(
-            f"the tracking store {uri} was written by another MLflow than {mlflow.__version__} {found}: "
-            "use that MLflow if it is newer, run `mlflow db upgrade` if it is older, or set MLFLOW_TRACKING_URI"
-        ) from error
-
-
-@contextmanager
-def _artifact_store(uri: str) -> Iterator[None]:
-    """The same for the artifact store."""
-    try:
-        yield
-    except _STORE_ERRORS as error:
-        raise UserError(f"artifacts cannot be written to {uri}: {first_line(error)}") from error
-
-
-def _root(error: BaseException) -> BaseException:
-    """What went wrong first, beneath what the HTTP libraries wrapped around it."""
-    beneath = error.__cause__ or error.__context__
-    return _root(beneath) if beneath else error

@@ -9,7 +9,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from pipeline.config import (
     EPOCH_SECONDS,
     FIRST,
     FIRST_DISPLAYED_LOSS,
+    HARDWARE,
     LAST,
     LOSSES,
     TRAINING_SECONDS,
@@ -31,12 +32,13 @@ from pipeline.config import (
 )
 
 if TYPE_CHECKING:
-    import keras
     import pandas as pd
 
     from pipeline.dataset import Images
     from pipeline.tracking import TrackedRun
     from pipeline.training import Trained
+
+Report = Callable[[int, Mapping[str, float]], None]
 
 RECONSTRUCTIONS = "reconstructions.png"
 LOSS_CURVE = "loss_curve.png"
@@ -67,17 +69,54 @@ def run(config: RunConfig) -> str:
         )
     from pipeline import tracking  # here and below: a mistake above should not wait for MLflow and TensorFlow
 
-    with tracking.track(config, images) as tracked:
-        training = import_training()
-        with _progress(config) as report:
-            trained = training.train(config, images, [epoch_logger(config, images, tracked, report)])
-        log_results(images, trained, tracked)
-    last = trained.history.iloc[-1]
+    with tracking.track(config, images) as tracked, _progress(config) as report:
+        last = train_together([tracked], images, report).epochs[-1]
     return (
         f"{tracked.name} is finished: loss {last['loss']:.4f}, val_loss {last['val_loss']:.4f}\n"
         f"run ID: {tracked.id}\n"
         f"to see it: {tracking.ui_command()}"
     )
+
+
+def train_together(runs: Sequence[TrackedRun], images: Images, report: Report = lambda epoch, logs: None) -> Trained:
+    """Train runs that differ in their epochs only: the shorter ones are what the longest one was on its way.
+
+    Each ends up as if it had been trained alone, bit for bit. All but the longest one are finished here.
+
+    Args:
+        report: is called with every epoch and its losses.
+
+    Raises:
+        UserError: the training diverged, or the disk is full.
+    """
+    training = import_training()
+    from pipeline import figures
+
+    longest = max(runs, key=lambda run: run.config.epochs)
+    originals = images.as_pictures(images.test[:_SHOWN])
+
+    def observe(trained: Trained) -> None:
+        cli.end_if_interrupted()
+        epoch = len(trained.epochs)
+        for run in runs:
+            if epoch > run.config.epochs or run.finished:
+                continue
+            if epoch:
+                run.log_epoch(epoch, {name: trained.epochs[-1][name] for name in (*LOSSES, EPOCH_SECONDS)})
+            if pictured(epoch, run.config.epochs):
+                reconstructed = images.as_pictures(trained.model(images.test[:_SHOWN]).numpy())
+                run.log_image("reconstructions", epoch, figures.strip(originals, reconstructed))
+            if epoch == run.config.epochs and run is not longest:
+                log_results(images, trained, run)
+                run.finish()
+        if epoch:
+            report(epoch, trained.epochs[-1])
+
+    for run in runs:
+        run.log_tags({HARDWARE: training.hardware()})
+    trained = training.train(longest.config, images, observe, longest.checkpoint)
+    log_results(images, trained, longest)
+    return trained
 
 
 def summarise(history: pd.DataFrame) -> dict[str, float]:
@@ -91,8 +130,8 @@ def summarise(history: pd.DataFrame) -> dict[str, float]:
 
 
 def pictured(epoch: int, epochs: int) -> bool:
-    """Whether the UI shows reconstructions of this epoch: 1, 2, 5, 10, 20, 50, ... and the last."""
-    return epoch == epochs or str(epoch).rstrip("0") in {"1", "2", "5"}
+    """Whether the UI shows reconstructions of this epoch: 0 (where its slider begins), 1, 2, 5, 10, ..., the last."""
+    return epoch in (0, epochs) or str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
 def import_training() -> ModuleType:
@@ -121,33 +160,6 @@ def _silent_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def epoch_logger(
-    config: RunConfig, images: Images, tracked: TrackedRun, report: Callable[[int, Mapping[str, float]], None]
-) -> keras.callbacks.Callback:
-    """What a run logs while it trains: the metrics of every epoch and some pictures; `report` shows the progress."""
-    import keras
-
-    from pipeline import figures
-
-    originals = images.as_pictures(images.test[:_SHOWN])
-
-    class EpochLogger(keras.callbacks.Callback):
-        def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-            self._log_picture(0)  # where the UI's slider stands at first
-
-        def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
-            tracked.log_epoch(epoch + 1, {name: logs[name] for name in (*LOSSES, EPOCH_SECONDS)})
-            if pictured(epoch + 1, config.epochs):
-                self._log_picture(epoch + 1)
-            report(epoch + 1, logs)
-
-        def _log_picture(self, epoch: int) -> None:
-            reconstructed = images.as_pictures(self.model(images.test[:_SHOWN]).numpy())
-            tracked.log_image("reconstructions", epoch, figures.strip(originals, reconstructed))
-
-    return EpochLogger()
-
-
 def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
     """What a run logs when it has trained: summary and quality as metrics, figures, and the model."""
     from pipeline import figures, quality
@@ -156,7 +168,7 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
     reconstructed = trained.model.get_layer("decoder")(codes)
     x, y = images.as_pictures(images.test), images.as_pictures(reconstructed.numpy())
     measures = {**summarise(trained.history), **quality.measure(x, y, codes.numpy())}
-    tracked.log_epoch(len(trained.history), measures)
+    tracked.log_epoch(len(trained.epochs), measures, key="results")
     tracked.log_figures(
         {
             RECONSTRUCTIONS: figures.reconstructions(x[:_SHOWN], y[:_SHOWN], tracked.name),
@@ -167,7 +179,7 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
 
 
 @contextmanager
-def _progress(config: RunConfig) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+def _progress(config: RunConfig) -> Iterator[Report]:
     """One live line on a terminal; elsewhere a plain line every few seconds, for the first and last epoch always."""
     console = Console()
     seconds: list[float] = []

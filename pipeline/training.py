@@ -6,11 +6,18 @@ them, and XLA compiles the loop over the batches. `benchmarks/training.py` compa
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
+import json
 import math
+import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -20,8 +27,10 @@ from numpy.typing import NDArray
 
 from pipeline.config import DISPLAYED_LOSS, EPOCH_SECONDS, LOSSES, RunConfig, UserError
 from pipeline.dataset import Images
+from pipeline.journal import replace_file
 from pipeline.model import build
 
+CHECKPOINT_SECONDS = 2.0  # between two checkpoints: what a kill may cost, and far more than writing one takes
 _VALIDATION_BATCH = 1000  # larger than a training batch: nothing is learned from it, so only speed counts
 
 Order = tuple[NDArray[np.int32], NDArray[np.int32]]  # [steps, batch] full batches, [n < batch] what is left
@@ -29,45 +38,100 @@ Order = tuple[NDArray[np.int32], NDArray[np.int32]]  # [steps, batch] full batch
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained autoencoder.
+    """An autoencoder after some epochs of training.
 
     Attributes:
-        model: see `model.build`.
-        history: one row per epoch (index `epoch`, from 1): the losses of `config.LOSSES`, the loss as Keras 2's
+        model: see `model.build`; while the training goes on, the same model is trained further.
+        epochs: one dictionary per epoch, first to last: the losses of `config.LOSSES`, the loss as Keras 2's
             progress bar displayed it, and the seconds that the epoch took, validation included.
     """
 
     model: keras.Model
-    history: pd.DataFrame
+    epochs: list[dict[str, float]] = field(default_factory=list)
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """The epochs as a frame, with the index `epoch` from 1."""
+        index = pd.RangeIndex(1, len(self.epochs) + 1, name="epoch")
+        return pd.DataFrame(self.epochs, index=index, columns=[*LOSSES, DISPLAYED_LOSS, EPOCH_SECONDS])
 
 
 class DivergenceError(UserError):
     """The loss is no number any more, so there is nothing left to train."""
 
 
-def train(config: RunConfig, images: Images, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Trained:
+def train(
+    config: RunConfig,
+    images: Images,
+    observe: Callable[[Trained], None] = lambda trained: None,
+    checkpoint: Path | None = None,
+) -> Trained:
     """Train the autoencoder of `config` on `images`.
 
     The result depends on `config` and `images` alone: the same seed gives the same weights, bit for bit, on
-    the same machine. `callbacks` see the per-epoch logs, `config.EPOCH_SECONDS` included.
+    the same machine, with any number of threads, interrupted or not.
+
+    Args:
+        observe: is called before the first epoch and after every one, with the training so far.
+        checkpoint: a file. The training begins where one of the same trajectory (same images and configuration,
+            whatever its epochs) says, and keeps it up to date, always behind what `observe` has seen.
 
     Raises:
         DivergenceError: the loss became NaN or infinite.
     """
     model = build(config, images.train.shape[1])
     trainer = _EpochTrainer(model, images, config.l1)
-    trainer.compile(optimizer=_optimizer(config), jit_compile=True)
-    fit = trainer.fit(
-        _training_orders(len(images.train), config.batch_size, config.seed),
+    optimizer = _optimizer(config)
+    trainer.compile(optimizer=optimizer, jit_compile=True)
+    optimizer.build(trainer.trainable_variables)
+    epochs = restore(checkpoint, config, images, [*model.variables, *optimizer.variables]) if checkpoint else []
+    trained = Trained(model, epochs)
+    if len(epochs) >= config.epochs:
+        observe(trained)
+        return trained
+    trainer.fit(
+        _training_orders(len(images.train), config.batch_size, config.seed, len(epochs) + 1),
+        initial_epoch=len(epochs),
         epochs=config.epochs,
         steps_per_epoch=1,
         shuffle=False,
         validation_data=_validation_order(len(images.test)),
         verbose=0,
-        callbacks=[_EpochTimer(), *callbacks, keras.callbacks.LambdaCallback(on_epoch_end=_stop_if_diverged)],
+        callbacks=[_Observer(config, images, trained, observe, checkpoint)],
     )
-    history = pd.DataFrame(fit.history, index=pd.RangeIndex(1, config.epochs + 1, name="epoch"))
-    return Trained(model, history[[*LOSSES, DISPLAYED_LOSS, EPOCH_SECONDS]])
+    return Trained(model, epochs)
+
+
+def trajectory(config: RunConfig, images: Images) -> str:
+    """What two runs have in common of which the one is the beginning of the other."""
+    return f"{config.model_copy(update={'epochs': 1}).fingerprint} {images.sha256}"
+
+
+def save(path: Path, config: RunConfig, images: Images, variables: list[keras.Variable], epochs: list) -> None:
+    """Write a checkpoint: every variable of model and optimizer, and the epochs so far.
+
+    Raises:
+        OSError: it cannot be written; the one before is still there.
+    """
+    content = io.BytesIO()
+    arrays = {f"{n}": keras.ops.convert_to_numpy(variable) for n, variable in enumerate(variables)}
+    np.savez(content, trajectory=trajectory(config, images), epochs=json.dumps(epochs), **arrays)
+    replace_file(path, content.getvalue())
+
+
+def restore(path: Path, config: RunConfig, images: Images, variables: list[keras.Variable]) -> list[dict[str, float]]:
+    """Set the variables as a checkpoint has them; returns its epochs, none where it is not of this trajectory."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            epochs = list(json.loads(str(content["epochs"])))
+            if str(content["trajectory"]) != trajectory(config, images) or len(epochs) > config.epochs:
+                return []
+            values = [content[f"{n}"] for n in range(len(variables))]
+    except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return []
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return epochs
 
 
 def order(n: int, seed: int, epoch: int) -> NDArray[np.int32]:
@@ -82,6 +146,18 @@ def unavailable_optimizers() -> set[str]:
     """
     newest = tuple(int(part) for part in keras.__version__.split(".")[:2])
     return {"muon", "schedulefreeadamw"} if newest < (3, 15) else set()
+
+
+def hardware() -> str:
+    """What trains here: the GPU, or the model of the processor."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return str(tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 class ProgressBarMean(keras.metrics.Metric):
@@ -181,9 +257,9 @@ def _in_batches(indices: NDArray[np.int32], batch: int) -> Order:
     return indices[: steps * batch].reshape(steps, batch), indices[steps * batch :]
 
 
-def _training_orders(n: int, batch: int, seed: int) -> tf.data.Dataset:
+def _training_orders(n: int, batch: int, seed: int, first_epoch: int) -> tf.data.Dataset:
     def orders() -> Iterator[tuple[Order]]:
-        for epoch in itertools.count(1):
+        for epoch in itertools.count(first_epoch):
             yield (_in_batches(order(n, seed, epoch), batch),)
 
     steps, rest = divmod(n, batch)
@@ -206,15 +282,36 @@ def _optimizer(config: RunConfig) -> keras.optimizers.Optimizer:
     return classes[config.optimizer](learning_rate=config.learning_rate)
 
 
-class _EpochTimer(keras.callbacks.Callback):
+class _Observer(keras.callbacks.Callback):
+    """Times the epochs, collects and shows them, writes checkpoints, and stops a training that has diverged."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        images: Images,
+        trained: Trained,
+        observe: Callable[[Trained], None],
+        checkpoint: Path | None,
+    ) -> None:
+        super().__init__()
+        self._config, self._images, self._trained = config, images, trained
+        self._observe, self._checkpoint = observe, checkpoint
+        self._saved = time.monotonic()
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._observe(self._trained)
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._begin = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-        logs[EPOCH_SECONDS] = time.perf_counter() - self._begin
-
-
-def _stop_if_diverged(epoch: int, logs: dict[str, float]) -> None:
-    if not all(math.isfinite(logs[name]) for name in LOSSES):
-        found = ", ".join(f"{name} = {logs[name]}" for name in LOSSES)
-        raise DivergenceError(f"training diverged in epoch {epoch + 1} ({found}); lower learning_rate or l1")
+        values = {name: float(logs[name]) for name in (*LOSSES, DISPLAYED_LOSS)}
+        self._trained.epochs.append({**values, EPOCH_SECONDS: time.perf_counter() - self._begin})
+        self._observe(Trained(self._trained.model, self._trained.epochs))
+        if not all(math.isfinite(logs[name]) for name in LOSSES):
+            found = ", ".join(f"{name} = {logs[name]}" for name in LOSSES)
+            raise DivergenceError(f"training diverged in epoch {epoch + 1} ({found}); lower learning_rate or l1")
+        if self._checkpoint and time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+            variables = [*self._trained.model.variables, *self.model.optimizer.variables]
+            save(self._checkpoint, self._config, self._images, variables, self._trained.epochs)
+            self._saved = time.monotonic()
