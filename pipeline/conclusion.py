@@ -360,6 +360,9 @@ class Conclusion(_Part):
     checks: tuple[Check, ...]
     published: Published | None
     runs: tuple[RunRecord, ...] = Field(description="every run that was read, by ID")
+    histories_of: tuple[str, ...] = Field(
+        (), description="the variations whose epochs were read: of no other can it be said that it was not converged"
+    )
     provenance: Provenance
 
 

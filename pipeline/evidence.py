@@ -669,12 +669,20 @@ def digest(frame: pd.DataFrame) -> str:
     Numbers count to their last bit, and 1 is 1.0, so that a frame that went through JSON has the same digest. The
     index does not count, nor does a cell without a value (None, NaN): a query leaves out a column that no run has.
     """
-    records = frame.to_dict("records")
-    rows = sorted(
+    return hashlib.sha256("\n".join(sorted(_lines(frame))).encode()).hexdigest()[:16]
+
+
+def digests(frame: pd.DataFrame) -> list[str]:
+    """The `digest` of each row of a frame by itself."""
+    return [hashlib.sha256(line.encode()).hexdigest()[:16] for line in _lines(frame)]
+
+
+def _lines(frame: pd.DataFrame) -> list[str]:
+    """One text per row, in their order."""
+    return [
         json.dumps({str(name): _canonical(value) for name, value in row.items() if not _is_null(value)}, sort_keys=True)
-        for row in records
-    )
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+        for row in frame.to_dict("records")
+    ]
 
 
 def _is_null(value: Any) -> bool:

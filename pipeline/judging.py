@@ -1,0 +1,1190 @@
+"""From runs to a `Conclusion`: which runs are one variation, what they say, and whether the comparison was fair. Pure.
+
+Two steps, because only the first tells of which runs the histories are worth fetching:
+
+    sides = arrange(runs, question)
+    conclude(sides, histories, elsewhere, origin)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import evidence
+from pipeline.conclusion import (
+    Caveat,
+    Cell,
+    Check,
+    Claim,
+    Conclusion,
+    Confounder,
+    Determinism,
+    Difference,
+    Figure,
+    Finding,
+    Flag,
+    Metric,
+    Noise,
+    Pair,
+    PlannedRun,
+    Provenance,
+    Published,
+    RunRecord,
+    Stated,
+    Unequal,
+    Variation,
+)
+from pipeline.config import (
+    DATA_HASH,
+    EPOCH_SECONDS,
+    FAILURE,
+    FIRST,
+    FIRST_DISPLAYED_LOSS,
+    GIT_DIRTY,
+    HARDWARE,
+    LAST,
+    LOCK_HASH,
+    LOSSES,
+    QUALITY,
+    REUSED_FROM,
+    TRAINING_SECONDS,
+    VARIATION,
+    RunConfig,
+    UserError,
+    did_you_mean,
+)
+from pipeline.plan import A_A, AGAIN, HIGHER_IS_BETTER, Study
+from pipeline.plan import Published as PublishedPlan
+
+MAIN_METRIC = LAST + "val_bce"
+DRAWN = 20  # variations of which the histories are read: more lines than that cannot be told apart
+FALLING = "val_bce"  # the loss that shows whether a run of ours had converged
+_PARAMETERS = [name for name in RunConfig.model_fields if name != "seed"]
+_OPTIMIZER, _RATE, _PENALTY = "optimizer", "learning_rate", "l1"
+_RATES = (_RATE, "lr", "learning_rate_init")
+_SEEDS = ("seed", "random_state", "random_seed", "rng_seed")  # what tells repetitions apart in other people's runs
+_MINIMISED = ("val_loss", "loss")
+# A metric with the penalty in it, and the one without: not to be compared where the penalties differ.
+WITHOUT_PENALTY: dict[str, str | None] = {
+    **{edge + part + "loss": edge + part + "bce" for edge in ("", FIRST, LAST) for part in ("", "val_")},
+    FIRST_DISPLAYED_LOSS: None,
+}
+_NO_BETTER = {_PENALTY: 0.0, "decoder_hidden": 0.0}  # beyond which there is no value
+
+_NATS, _SECONDS = "nats per pixel", "s"
+_KNOWN = {  # label, unit, decimals; in the order of the table
+    FIRST + "loss": ("first loss", _NATS, 4),
+    LAST + "loss": ("last loss", _NATS, 4),
+    FIRST + "val_loss": ("first val_loss", _NATS, 4),
+    LAST + "val_loss": ("last val_loss", _NATS, 4),
+    FIRST + "bce": ("first bce", _NATS, 4),
+    LAST + "bce": ("last bce", _NATS, 4),
+    FIRST + "val_bce": ("first val_bce", _NATS, 4),
+    LAST + "val_bce": ("last val_bce", _NATS, 4),
+    FIRST_DISPLAYED_LOSS: ("first displayed loss", _NATS, 4),
+    "mse": ("MSE", "", 4),
+    "psnr": ("PSNR", "dB", 2),
+    "ssim": ("SSIM", "", 4),
+    "dark_noise": ("dark noise", "", 4),
+    "thin_stroke_error": ("thin-stroke error", "", 4),
+    "collapse": ("collapse (0=blob)", "", 3),
+    "dead_units": ("dead units", "", 1),
+    TRAINING_SECONDS: ("training", _SECONDS, 1),
+    **{loss: (loss, _NATS, 4) for loss in LOSSES},
+    EPOCH_SECONDS: ("epoch", _SECONDS, 3),
+}
+_LOGGED_AT_THE_END = [name for name in _KNOWN if name not in (*LOSSES, EPOCH_SECONDS)]
+_SHOWN = {
+    *(edge + loss for edge in (FIRST, LAST) for loss in ("loss", "val_loss")),
+    *(MAIN_METRIC, *QUALITY, TRAINING_SECONDS),
+}
+_JUDGED = (MAIN_METRIC, LAST + "val_loss", "mse", "psnr", "ssim", "dark_noise", "thin_stroke_error")
+_MOST_SHOWN = 12  # metrics of other people's runs
+_MOST_JUDGED = 200  # variations: with more, the pairs of one metric are all that anybody could read
+_BETTER_HIGH = {"accuracy", "acc", "auc", "f1", "precision", "recall", "r2", "score", "psnr", "ssim", "dice", "iou"}
+_TIMES = ("seconds", "time", "duration")
+# Where a run comes from: name, column, kind.
+_ORIGINS = (
+    (DATA_HASH, f"tags.{DATA_HASH}", "data"),
+    ("code version", "tags.mlflow.source.git.commit", "code"),
+    (GIT_DIRTY, f"tags.{GIT_DIRTY}", "code"),
+    (LOCK_HASH, f"tags.{LOCK_HASH}", "environment"),
+    (HARDWARE, f"tags.{HARDWARE}", "hardware"),
+)
+_RESERVED = ("conclusion", "report", "loss_curves", "differences", "digits", "forest")  # files of ours
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: a study's questions, or each variation against a baseline."""
+
+    study: Study | None = None
+    group_by: tuple[str, ...] = ()
+    metric: str = ""
+    metrics: tuple[str, ...] = ()
+    baseline: str = ""
+
+
+# --- Which runs are one variation? --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Runs, arranged as variations.
+
+    `runs` has the columns of `reading.runs` and `variation` (None: belongs to none), `seed` (None: not known), `used`
+    (finished and in a variation) and `why` (it was left out, or did not finish).
+    """
+
+    question: Question
+    kind: str
+    runs: pd.DataFrame
+    configs: dict[str, dict[str, Any]]  # by variation, in the order in which they are shown
+    baseline: str | None
+    chosen_as_best: bool  # the baseline is the best of several that were asked for
+    main: str | None
+    metrics: list[str]
+    judged: list[str]
+    planned: pd.DataFrame | None
+
+    @cached_property
+    def used(self) -> pd.DataFrame:
+        """The runs of the table."""
+        return self.runs[self.runs["used"].astype(bool)]
+
+    @cached_property
+    def by_variation(self) -> dict[str, pd.DataFrame]:
+        """The runs of the table by variation, indexed by seed."""
+        known = {str(name): rows.set_index("seed") for name, rows in self.used.groupby("variation", sort=False)}
+        nothing = self.used[:0].set_index("seed")
+        return {name: known.get(name, nothing) for name in self.configs}
+
+    @property
+    def compared(self) -> list[str]:
+        """The variations that are compared with the baseline."""
+        return [name for name in self.configs if self.role(name) == "variation"]
+
+    def role(self, variation: str) -> str:
+        if variation == self.baseline:
+            return "baseline"
+        study = self.question.study
+        base = study.baseline_name if study else None
+        return "variation" if base is None else {base + A_A: "A/A", base + AGAIN: "again"}.get(variation, "variation")
+
+    def values(self, variation: str, metric: str) -> pd.Series:
+        """A metric's values, indexed by seed."""
+        rows = self.by_variation[variation]
+        return rows.get(f"metrics.{metric}", pd.Series(np.nan, rows.index)).astype(float)
+
+    @cached_property
+    def drawn(self) -> pd.DataFrame:
+        """The runs whose histories are worth fetching: those of the baseline and of the first variations."""
+        names = [name for name in self.configs if self.role(name) in ("baseline", "variation")]
+        names = [*[name for name in names if name == self.baseline], *[n for n in names if n != self.baseline]][:DRAWN]
+        return self.used[self.used["variation"].isin(names)]
+
+    @property
+    def falling(self) -> str | None:
+        """The per-epoch metric that shows whether a run had converged."""
+        for name in (FALLING, self.main):
+            if name and f"metrics.{name}" in self.used and not higher_is_better(name):
+                return name
+        return None
+
+
+def arrange(runs: pd.DataFrame, question: Question) -> Sides:
+    """Sort runs into variations.
+
+    Args:
+        runs: as `reading.runs` gives them; for a study, those of its parent run.
+
+    Raises:
+        UserError: the runs have no such parameter, metric or baseline.
+    """
+    runs = runs.reset_index(drop=True).assign(variation=None, seed=None, why=None)
+    if "last_epoch" not in runs:
+        runs["last_epoch"] = np.nan
+    runs = runs.astype({"variation": object, "seed": object, "why": object})
+    planned = None
+    if question.study is not None:
+        kind, configs = "study", _by_plan(runs, question.study)
+        planned = pd.DataFrame([(name, c.seed) for name, c in question.study.runs()], columns=["variation", "seed"])
+    elif question.group_by or not runs["ours"].any():
+        kind, configs = "groups", _by_params(runs, question.group_by)
+    else:
+        kind, configs = "configurations", _by_configuration(runs)
+    _leave_out_links(runs)
+    runs["used"] = runs["variation"].notna() & (runs["status"] == "FINISHED")
+    _say_why(runs)
+    metrics, main, judged = _metrics(runs, question, kind, len(configs))
+    means = _means(runs, main)
+    baseline, chosen = _baseline(question, configs, runs, means, main)
+    if kind != "study":
+        sign = -1 if main and higher_is_better(main) else 1
+        order = {name: sign * means.get(name, math.nan) for name in configs}
+        configs = {name: configs[name] for name in sorted(configs, key=lambda n: (math.isnan(order[n]), order[n]))}
+    return Sides(question, kind, runs, configs, baseline, chosen, main, metrics, judged, planned)
+
+
+def _by_plan(runs: pd.DataFrame, study: Study) -> dict[str, dict[str, Any]]:
+    configs = {name: _without_seed(config.model_dump()) for name, config in study.runs()}
+    order = [*study.configurations(), *[n for n in configs if n.endswith((A_A, AGAIN))]]
+    tag = _column(runs, f"tags.{VARIATION}")
+    ours = runs["ours"].astype(bool)
+    runs["variation"] = tag.where(tag.isin(list(configs)) & ours, None)
+    runs["seed"] = _column(runs, "params.seed").where(ours, None)
+    runs.loc[runs["variation"].isna(), "why"] = "it is of no variation of the study's plan"
+    return {name: configs[name] for name in dict.fromkeys(order)}
+
+
+def _by_configuration(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """What a run was asked to do, apart from its seed, on the same images."""
+    ours = runs["ours"].astype(bool)
+    runs.loc[ours, "seed"] = _column(runs, "params.seed")[ours]
+    runs.loc[~ours, "why"] = "this project did not make it"
+    columns = {name: f"params.{name}" for name in _PARAMETERS}
+    hashes = _column(runs, f"tags.{DATA_HASH}")[ours]
+    if hashes.nunique(dropna=False) > 1:
+        columns[DATA_HASH] = f"tags.{DATA_HASH}"
+    return _group(runs, ours, columns)
+
+
+def _by_params(runs: pd.DataFrame, group_by: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Runs that anybody made, by some of their parameters, or by all that are not the same in all of them."""
+    params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
+    for name in group_by:
+        if name not in params:
+            hint = did_you_mean(name, params)
+            raise UserError(f"group_by={name!r} is a parameter of no run{hint}; there are {_listed(params)}")
+    seed = next((name for name in _SEEDS if name in params and name not in group_by), None)
+    if seed:
+        runs["seed"] = _seeds(runs[f"params.{seed}"])
+    names = list(group_by)
+    if not names:
+        differ = [n for n in params if n != seed and runs[f"params.{n}"].map(_comparable).nunique(dropna=False) > 1]
+        names = differ
+    columns = {name: f"params.{name}" for name in names}
+    has_any = runs[list(columns.values())].notna().any(axis=1) if columns else pd.Series(True, runs.index)
+    runs.loc[~has_any, "why"] = f"it has none of the parameters {_listed(names)}"
+    return _group(runs, has_any, columns)
+
+
+def _group(runs: pd.DataFrame, members: pd.Series, columns: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Write the variation of each member; the configurations by name, the first made first."""
+    if not members.any():
+        return {}
+    rows = runs[members].iloc[::-1]  # the newest run comes first
+    values = {name: _column(rows, column) for name, column in columns.items()}
+    keys = pd.DataFrame({name: column.map(_comparable) for name, column in values.items()}, index=rows.index)
+    numbers = (
+        keys.groupby(list(keys.columns), sort=False, dropna=False).ngroup() if columns else pd.Series(0, rows.index)
+    )
+    first = numbers.drop_duplicates()
+    configs = [{name: _plain(values[name][row]) for name in columns} for row in first.index]
+    names = _names(configs)
+    runs.loc[rows.index, "variation"] = pd.Series([names[n] for n in numbers], rows.index, dtype=object)
+    return dict(zip(names, configs, strict=True))
+
+
+def _names(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """`optimizer=adam, epochs=50`: the parameters that are not the same everywhere; each name once."""
+    differing = [name for name in configs[0] if len({_comparable(config[name]) for config in configs}) > 1]
+    names: dict[str, None] = {}
+    for config in configs:
+        parts = [f"{name}={'(none)' if config[name] is None else config[name]}" for name in differing]
+        name = ", ".join(parts) or ", ".join(f"{key}={value}" for key, value in config.items()) or "all runs"
+        unique, count = name, 1
+        while unique in names:
+            count += 1
+            unique = f"{name} ({count})"
+        names[unique] = None
+    return list(names)
+
+
+def _leave_out_links(runs: pd.DataFrame) -> None:
+    """A run that stands for another one does not count beside it, nor beside a second such run."""
+    original = _column(runs, f"tags.{REUSED_FROM}")
+    linked = original.notna() & runs["variation"].notna()
+    here = original.isin(runs.loc[runs["variation"].notna(), "run_id"])
+    pairs = pd.DataFrame({"original": original, "variation": runs["variation"]})
+    second = pairs[linked].duplicated(keep="first").reindex(runs.index, fill_value=False)
+    for row in runs.index[linked & (here | second)]:
+        runs.at[row, "variation"] = None
+        runs.at[row, "why"] = f"it stands for the run {original[row]}, which is counted"
+
+
+def _say_why(runs: pd.DataFrame) -> None:
+    reason = _column(runs, f"tags.{FAILURE}")
+    unfinished = (runs["status"] != "FINISHED") & runs["why"].isna()
+    running = unfinished & reason.isna() & runs["status"].isin(["RUNNING", "SCHEDULED"])
+    runs.loc[unfinished, "why"] = reason[unfinished]
+    runs.loc[running, "why"] = "still running, or its process is gone"
+
+
+def _metrics(
+    runs: pd.DataFrame, question: Question, kind: str, variations: int
+) -> tuple[list[str], str | None, list[str]]:
+    """All metrics of the conclusion, the main one, and those in which the variations are compared."""
+    names = [name.removeprefix("metrics.") for name in runs.columns if name.startswith("metrics.")]
+    used = runs[runs["used"]]
+    there = [name for name in names if used[f"metrics.{name}"].notna().any()]
+    for option, asked in (("metric", question.metric), *(("metrics", name) for name in question.metrics)):
+        if asked and asked not in names and len(used):
+            raise UserError(f"{option}={asked!r} is in no run{did_you_mean(asked, names)}; there are {_listed(names)}")
+    ours = kind != "groups"
+    claimed = [claim.metric for claim in question.study.claims] if question.study else []
+    preferred = [question.metric, *([MAIN_METRIC] if ours else [MAIN_METRIC, "val_bce", *_MINIMISED]), *sorted(there)]
+    main = next((name for name in preferred if name and name in there), None)
+    if question.metrics:
+        kept = [name for name in question.metrics if name in there]
+    else:
+        kept = [name for name in _LOGGED_AT_THE_END if name in there] if ours else sorted(there)
+    published = question.study.published if question.study else None
+    figures = [m for row in published.figures.values() for m in row] if published else []
+    meant = [*figures, *(published.taken_for.values() if published else ())]
+    wanted = [*kept, *([main] if main else []), *(name for name in (*claimed, *meant) if name in there)]
+    metrics = sorted(dict.fromkeys(wanted), key=lambda name: _order(name, main, ours))
+    if question.metrics or variations > _MOST_JUDGED or not ours:
+        judged = [*([main] if main else []), *kept] if question.metrics else [main] if main else []
+    else:
+        judged = [*([main] if main else []), *(name for name in _JUDGED if name in metrics)]
+    judged += [name for name in claimed if name in there]
+    return metrics, main, list(dict.fromkeys(judged))
+
+
+def _order(name: str, main: str | None, ours: bool) -> tuple[bool, int, str]:
+    known = list(_KNOWN)
+    return (not ours and name != main, known.index(name) if name in known else len(known), name)
+
+
+def _means(runs: pd.DataFrame, metric: str | None) -> dict[str, float]:
+    used = runs[runs["used"]]
+    if metric is None or used.empty:
+        return {}
+    table = evidence.describe(used, [f"metrics.{metric}"])
+    return {str(name): float(mean) for name, mean in zip(table["variation"], table["mean"], strict=True)}
+
+
+def _baseline(
+    question: Question,
+    configs: Mapping[str, dict[str, Any]],
+    runs: pd.DataFrame,
+    means: Mapping[str, float],
+    main: str | None,
+) -> tuple[str | None, bool]:
+    """The baseline's name, and whether it is the best of several that `question.baseline` fits."""
+    asked = question.baseline
+    if not configs:
+        return None, False
+    if not asked:
+        return (question.study.baseline_name if question.study else next(iter(configs))), False
+    if asked in configs:
+        return asked, False
+    wanted = dict(part.split("=", 1) for part in re.split(r",\s*", asked) if "=" in part)
+    wanted = {key.strip(): _comparable(value.strip()) for key, value in wanted.items()}
+    fits = [
+        name
+        for name, config in configs.items()
+        if wanted and all(key in config and _comparable(config[key]) == value for key, value in wanted.items())
+    ]
+    if not fits:
+        raise UserError(
+            f"baseline={asked!r} fits no variation{did_you_mean(asked, configs)}; "
+            f"give parameter=value, or one of {_listed(list(configs))}"
+        )
+    sign = -1 if main and higher_is_better(main) else 1
+    with_result = [name for name in fits if not math.isnan(means.get(name, math.nan))]
+    best = min(with_result or fits, key=lambda name: sign * means.get(name, 0.0))
+    return best, len(fits) > 1
+
+
+# --- Values -------------------------------------------------------------------------------------------------------
+
+
+def higher_is_better(metric: str) -> bool:
+    """Known for this project's metrics; of others the words of the name are all there is to go by."""
+    return metric in HIGHER_IS_BETTER or bool(_BETTER_HIGH & set(re.split(r"[^a-z0-9]+", metric.lower())))
+
+
+def _column(frame: pd.DataFrame, name: str) -> pd.Series:
+    """A column that MLflow leaves out where no run has the tag, param or metric."""
+    return frame.get(name, pd.Series(None, frame.index, dtype=object))
+
+
+def _without_seed(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "seed"}
+
+
+def _comparable(value: Any) -> Any:
+    """The same for `1e-3`, `0.001` and 0.001."""
+    if not isinstance(value, str):
+        return None if value is None or value != value else value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return value if math.isnan(number) else number
+
+
+def _plain(value: Any) -> Any:
+    """A cell of a frame as a Python value; None where there is none."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _seeds(texts: pd.Series) -> pd.Series:
+    """Other people's seeds, as whole numbers if they all are; None where there is none."""
+    known = texts.where(~texts.isin(["None", "none", "null", ""]), None)
+    try:
+        return known.map(lambda text: None if _plain(text) is None else int(text)).astype(object)
+    except ValueError:
+        return known.map(lambda text: None if _plain(text) is None else str(text)).astype(object)
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) if "," in name else name for name in names[:most]) + more
+
+
+def _sorted(seeds: Iterable[Any]) -> tuple[Any, ...]:
+    known = {_plain(seed) for seed in seeds} - {None}
+    try:
+        return tuple(sorted(known))
+    except TypeError:
+        return tuple(sorted(known, key=str))
+
+
+def _distinct(frame: pd.DataFrame, name: str) -> tuple[Any, ...]:
+    return tuple(_plain(value) for value in _column(frame, name).drop_duplicates())
+
+
+# --- What they say ------------------------------------------------------------------------------------------------
+
+
+def conclude(
+    sides: Sides, histories: pd.DataFrame, elsewhere: pd.DataFrame | None, origin: Mapping[str, Any]
+) -> Conclusion:
+    """Everything that the runs say.
+
+    Args:
+        histories: `run_id, epoch` and `sides.falling`, of `sides.drawn`; may be empty.
+        elsewhere: runs of other studies among which a variation with a stated parameter may be; may be None.
+        origin: of `Provenance`, what the runs do not tell.
+    """
+    return _Judge(sides, histories, elsewhere).conclude(origin)
+
+
+@dataclass
+class _Judge:
+    sides: Sides
+    histories: pd.DataFrame
+    elsewhere: pd.DataFrame | None
+    _between: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = field(default_factory=dict)
+
+    def conclude(self, origin: Mapping[str, Any]) -> Conclusion:
+        sides, question = self.sides, self.sides.question
+        claims, pairs = self._claims(), self._pairs()
+        shown = {
+            name: config for name, config in sides.configs.items() if sides.role(name) in ("baseline", "variation")
+        }
+        params = list(next(iter(shown.values()), {}))
+        differing = [p for p in params if len({_comparable(config[p]) for config in shown.values()}) > 1]
+        return Conclusion(
+            kind=sides.kind,
+            title=question.study.name if question.study else str(origin["experiment"]),
+            description=question.study.description if question.study else "",
+            baseline=sides.baseline,
+            metric=sides.main,
+            constant={p: next(iter(shown.values()))[p] for p in params if p not in differing},
+            differing=tuple(differing),
+            metrics=tuple(self._metric(name) for name in sides.metrics),
+            variations=tuple(self._variations()),
+            completeness=tuple(self.completeness),
+            pairs=tuple(pairs),
+            claims=tuple(claims),
+            noise=tuple(self._noise()),
+            determinism=tuple(self._determinism()),
+            checks=tuple(self._checks([*claims] or [pair for pair in pairs if pair.asked == sides.main])),
+            published=self._published(),
+            runs=tuple(self._records()),
+            histories_of=tuple(sides.drawn["variation"].drop_duplicates()) if len(self.histories) else (),
+            provenance=self._provenance(origin),
+        )
+
+    def _metric(self, name: str) -> Metric:
+        label, unit, digits = _KNOWN.get(name, (name, "", 4)) if self.sides.kind != "groups" else (name, "", 4)
+        main = name in _SHOWN if self.sides.kind != "groups" else self.sides.metrics.index(name) < _MOST_SHOWN
+        return Metric(
+            name=name,
+            label=label,
+            unit=unit,
+            digits=digits,
+            higher_is_better=higher_is_better(name),
+            main=main or name == self.sides.main,
+            judged=name in self.sides.judged,
+        )
+
+    # --- Variations
+
+    def _variations(self) -> Iterable[Variation]:
+        sides = self.sides
+        files = _file_names(list(sides.configs))
+        base = sides.configs.get(sides.baseline or "", {})
+        cells = self._cells()
+        for name, config in sides.configs.items():
+            rows = sides.by_variation[name]
+            planned = None if sides.planned is None else int((sides.planned["variation"] == name).sum())
+            differs = {p: v for p, v in config.items() if _comparable(v) != _comparable(base.get(p))}
+            yield Variation(
+                name=name,
+                file=files[name],
+                role=sides.role(name),
+                params=config,
+                differs=differs,
+                seeds=_sorted(rows.index),
+                planned=planned,
+                finished=len(rows),
+                cells=cells.get(name, ()),
+                flags=tuple(self.flags.get(name, ())),
+            )
+
+    def _cells(self) -> dict[str, tuple[Cell, ...]]:
+        sides = self.sides
+        columns = [f"metrics.{name}" for name in sides.metrics]
+        high = [f"metrics.{name}" for name in sides.metrics if higher_is_better(name)]
+        table = evidence.describe(sides.used, columns, high)
+        digests: dict[tuple[str, ...], str] = {}
+        ids = {
+            (name, column): tuple(sorted(rows["run_id"][rows[column].notna().to_numpy()]))
+            for name, rows in sides.by_variation.items()
+            for column in columns
+        }
+        cells: dict[str, list[Cell]] = {name: [] for name in sides.configs}
+        for row in table.itertuples(index=False):
+            run_ids = ids[row.variation, row.metric]
+            if run_ids not in digests:
+                joined = "\n".join(f"{run_id} {self.digests[run_id]}" for run_id in run_ids)
+                digests[run_ids] = hashlib.sha256(joined.encode()).hexdigest()[:16]
+            worst_seed = _plain(row.worst_seed)
+            cells[row.variation].append(
+                Cell(
+                    metric=row.metric.removeprefix("metrics."),
+                    n=row.n,
+                    mean=row.mean,
+                    sd=row.sd,
+                    low=row.low,
+                    high=row.high,
+                    median=row.median,
+                    worst=row.worst,
+                    worst_seed=worst_seed,
+                    run_ids=run_ids,
+                    digest=digests[run_ids],
+                )
+            )
+        empty = {name: rows for name, rows in sides.by_variation.items() if rows.empty}
+        for name in empty:
+            cells[name] = [_empty_cell(metric) for metric in sides.metrics]
+        return {name: tuple(each) for name, each in cells.items()}
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """A digest of the params and metrics of each run."""
+        runs = self.sides.runs
+        content = runs[[name for name in runs.columns if name.startswith(("params.", "metrics."))]]
+        return dict(zip(runs["run_id"], evidence.digests(content), strict=True))
+
+    @cached_property
+    def flags(self) -> dict[str, list[Flag]]:
+        sides = self.sides
+        used = sides.used
+        ours = sides.kind != "groups"
+        losses = [edge + loss for edge in (FIRST, LAST) for loss in LOSSES] if ours else [sides.main or ""]
+        losses = [name for name in losses if f"metrics.{name}" in used]
+        raised = [
+            evidence.flags(
+                used,
+                collapse="metrics.collapse" if ours else None,
+                dead_units="metrics.dead_units" if ours else None,
+                losses=[f"metrics.{name}" for name in losses],
+            ),
+            self._still_falling(),
+        ]
+        shows = {
+            "collapsed": "collapse",
+            "dead units": "dead_units",
+            "not a number": ", ".join(losses),
+            "not converged": sides.falling or "",
+        }
+        found: dict[str, list[Flag]] = {}
+        for row in pd.concat(raised).itertuples(index=False):
+            values = sides.values(row.variation, shows[row.flag]) if row.flag in ("collapsed", "dead units") else None
+            worst = math.nan if values is None else values.min() if row.flag == "collapsed" else values.max()
+            flag = Flag(
+                flag=row.flag,
+                seeds=row.seeds,
+                of=len(sides.by_variation[row.variation]),
+                metric=shows[row.flag],
+                worst=worst,
+            )
+            found.setdefault(row.variation, []).append(flag)
+        return found
+
+    def _still_falling(self) -> pd.DataFrame:
+        metric = self.sides.falling
+        if metric is None or self.histories.empty or metric not in self.histories:
+            return pd.DataFrame(columns=["variation", "flag", "seeds"])
+        keys = self.sides.drawn[["run_id", "variation", "seed"]]
+        return evidence.still_falling(self.histories.merge(keys, on="run_id"), metric)
+
+    @cached_property
+    def completeness(self) -> list[PlannedRun]:
+        sides = self.sides
+        observed = sides.runs[sides.runs["variation"].notna()]
+        observed = observed.assign(reason=observed["why"], epochs=self._epochs(observed), last=self._last(observed))
+        # A run whose seed is not known is one of its own.
+        unknown = observed["seed"].isna()
+        observed["seed"] = observed["seed"].where(~unknown, observed["run_id"])
+        found = observed[["variation", "seed"]].drop_duplicates()
+        planned = found[:0] if sides.planned is None else sides.planned.astype(object)
+        asked = set(planned.itertuples(index=False, name=None))
+        every = pd.concat([planned, found]).drop_duplicates()
+        table = evidence.completeness(every, observed, "epochs", "last")
+        nobodys = set(observed["run_id"][unknown])
+        return [
+            PlannedRun(
+                variation=row.variation,
+                seed=None if row.seed in nobodys else _plain(row.seed),
+                state=row.state,
+                reason=_plain(row.reason),
+                run_id=row.run_id,
+                planned=(row.variation, row.seed) in asked,
+            )
+            for row in table.itertuples(index=False)
+        ]
+
+    def _epochs(self, runs: pd.DataFrame) -> pd.Series:
+        epochs = pd.to_numeric(_column(runs, "params.epochs"), errors="coerce")
+        return epochs.where(runs["ours"].astype(bool), np.nan)
+
+    def _last(self, runs: pd.DataFrame) -> pd.Series:
+        """The last epoch; of a run whose history was read, how many epochs it has. As planned where nothing tells."""
+        last = runs["last_epoch"].astype(float)
+        if len(self.histories):
+            counted = self.histories.dropna(subset=[self.sides.falling]).groupby("run_id")["epoch"].nunique()
+            last = np.fmin(last, runs["run_id"].map(counted).astype(float))
+        return pd.Series(last, runs.index).fillna(self._epochs(runs))
+
+    @cached_property
+    def unfinished(self) -> dict[str, list[PlannedRun]]:
+        found: dict[str, list[PlannedRun]] = {}
+        for row in self.completeness:
+            if row.state != "finished":
+                found.setdefault(row.variation, []).append(row)
+        return found
+
+    # --- Pairs and claims
+
+    def _pairs(self) -> list[Pair]:
+        sides = self.sides
+        found: list[Pair] = []
+        for metric in sides.judged:
+            parts = [self._compare(name, str(sides.baseline), metric, None) for name in sides.compared]
+            adjusted = evidence.holm([part["difference"].p for part in parts])
+            found += [Pair(**_with_p(part, p)) for part, p in zip(parts, adjusted, strict=True)]
+        return found
+
+    def _claims(self) -> list[Claim]:
+        study = self.sides.question.study
+        claims = [c for c in study.claims if {c.variation, c.against} <= set(self.sides.configs)] if study else []
+        parts = [self._compare(c.variation, c.against, c.metric, c.about) for c in claims]
+        adjusted = evidence.holm([part["difference"].p for part in parts])
+        family = max(1, sum(not math.isnan(p) for p in adjusted))
+        found = []
+        for claim, part, p in zip(claims, parts, adjusted, strict=True):
+            difference = part["difference"]
+            verdict = evidence.judge(difference, claim.direction, claim.smallest, p)
+            open_ = verdict == evidence.Verdict.INCONCLUSIVE
+            alpha = (1 - evidence.CONFIDENCE) / family
+            found.append(
+                Claim(
+                    **_with_p(part, p),
+                    says=claim.says,
+                    about=claim.about,
+                    direction=claim.direction,
+                    smallest=claim.smallest,
+                    effect=difference.mean / claim.smallest,
+                    verdict=verdict,
+                    more_seeds=evidence.seeds_needed(difference, claim.smallest, alpha) if open_ else None,
+                )
+            )
+        return found
+
+    def _compare(self, variation: str, against: str, asked: str, about: Sequence[str] | None) -> dict[str, Any]:
+        """The fields of a `Pair`, but for what Holm's correction gives; `difference` is evidence's own."""
+        sides = self.sides
+        metric, why, penalties = self._metric_to_use(variation, against, asked)
+        nothing = evidence.Difference(0, 0, 0, False, math.nan, math.nan, math.nan, math.nan, ())
+        a, b = (sides.values(name, metric or asked) for name in (variation, against))
+        difference = evidence.difference(a, b) if metric else nothing
+        other = None
+        if metric != asked and why == "penalty differs":
+            other = _data(evidence.difference(sides.values(variation, asked), sides.values(against, asked)))
+        finite = b[np.isfinite(b.to_numpy())]
+        mean = float(finite.groupby(level=0).mean().mean()) if finite.index.notna().all() else float(finite.mean())
+        return {
+            "variation": variation,
+            "against": against,
+            "asked": asked,
+            "metric": metric,
+            "why": why,
+            "penalties": penalties,
+            "asked_difference": other,
+            "difference": difference,
+            "relative": difference.mean / abs(mean) if mean else math.nan,
+            **self._beside(variation, against, about, difference),
+        }
+
+    def _metric_to_use(self, variation: str, against: str, asked: str) -> tuple[str | None, str, Any]:
+        sides = self.sides
+        sets = [_distinct(sides.by_variation[name], f"params.{_PENALTY}") for name in (variation, against)]
+        known = all(len(side) for side in sets) and bool(sides.used["ours"].all())
+        if asked in WITHOUT_PENALTY and known and set(sets[0]) != set(sets[1]):
+            fair = WITHOUT_PENALTY[asked]
+            there = fair is not None and all(sides.values(n, fair).notna().any() for n in (variation, against))
+            return (fair if there else None), "penalty differs", (sets[0][0], sets[1][0])
+        if all(sides.values(name, asked).notna().any() for name in (variation, against)):
+            return asked, "as asked", None
+        return None, "absent", None
+
+    def _beside(
+        self, variation: str, against: str, about: Sequence[str] | None, difference: evidence.Difference
+    ) -> dict[str, Any]:
+        """What was not fair, not whole or not right about a pair."""
+        key = (variation, against, () if about is None else ("claim", *about))
+        if key not in self._between:
+            named = list(self.sides.configs[variation]) if about is None else list(about)
+            lost = (*self.unfinished.get(variation, ()), *self.unfinished.get(against, ()))
+            self._between[key] = {
+                "confounded_by": tuple(self._confounders(variation, against, named)),
+                "caveats": tuple(self._caveats(variation, against)),
+                "unfinished": lost,
+            }
+        known = self._between[key]
+        more = []
+        if difference.dropped:
+            more.append(Caveat(kind="seeds dropped", seeds=difference.dropped))
+        if not difference.paired and min(difference.n_a, difference.n_b) >= 2:
+            more.append(Caveat(kind="unpaired"))
+        return {**known, "caveats": (*known["caveats"], *more)} if more else known
+
+    def _confounders(self, variation: str, against: str, named: Sequence[str]) -> Iterable[Confounder]:
+        a, b = (self.sides.by_variation[name] for name in (variation, against))
+        hidden = [self._columns[name] for name in named if name in self._columns]
+        for column in evidence.confounders(a, b, list(self._differing), hidden):
+            name, kind = self._differing[column]
+            yield Confounder(name=name, kind=kind, variation=_distinct(a, column), against=_distinct(b, column))
+
+    @cached_property
+    def _columns(self) -> dict[str, str]:
+        """Parameters by name, and the images' hash where it tells variations apart."""
+        params = [c for c in self.sides.used if c.startswith("params.") and c.removeprefix("params.") not in _SEEDS]
+        return {**{c.removeprefix("params."): c for c in params}, DATA_HASH: f"tags.{DATA_HASH}"}
+
+    @cached_property
+    def _differing(self) -> dict[str, tuple[str, str]]:
+        """Name and kind of every column in which any two runs differ: all others can confound nothing."""
+        used = self.sides.used
+        every = {column: (name, "parameter") for name, column in self._columns.items() if name != DATA_HASH}
+        every |= {column: (name, kind) for name, column, kind in _ORIGINS}
+        return {c: each for c, each in every.items() if c in used and used[c].nunique(dropna=False) > 1}
+
+    def _caveats(self, variation: str, against: str) -> Iterable[Caveat]:
+        optimizers = self._untuned(variation, against)
+        if optimizers:
+            rates = [
+                _distinct(rows[rows[f"params.{_OPTIMIZER}"] == name], self._rate)
+                for name in optimizers
+                for rows in [pd.concat([self.sides.by_variation[variation], self.sides.by_variation[against]])]
+            ]
+            yield Caveat(
+                kind="untuned learning rate",
+                optimizers=tuple(optimizers),
+                learning_rates=tuple(each[0] for each in rates),
+            )
+        for name in (variation, against):
+            for flag in self.flags.get(name, ()):
+                yield Caveat(kind="flag", variation=name, flag=flag.flag, seeds=flag.seeds)
+        for name in (variation, against):
+            lost = self.unfinished.get(name, ())
+            if lost:
+                yield Caveat(kind="runs not finished", variation=name, seeds=tuple(row.seed for row in lost))
+
+    @cached_property
+    def _rate(self) -> str:
+        return next((f"params.{name}" for name in _RATES if f"params.{name}" in self.sides.used), f"params.{_RATE}")
+
+    @cached_property
+    def _tried(self) -> pd.DataFrame:
+        """Every learning rate that any optimizer ran with, here and in other studies."""
+        frames = [self.sides.used, *([self.elsewhere] if self.elsewhere is not None else [])]
+        columns = [f"params.{_OPTIMIZER}", self._rate]
+        parts = [frame[columns] for frame in frames if set(columns) <= set(frame.columns)]
+        return pd.concat(parts).drop_duplicates() if parts else pd.DataFrame()
+
+    def _untuned(self, variation: str, against: str) -> list[str]:
+        a, b = (self.sides.by_variation[name] for name in (variation, against))
+        if a.empty or b.empty:
+            return []
+        return evidence.untuned(a, b, self._tried, f"params.{_OPTIMIZER}", self._rate)
+
+    # --- Chance, and the study itself
+
+    def _noise(self) -> Iterable[Noise]:
+        sides = self.sides
+        fresh = next((name for name in sides.configs if sides.role(name) == "A/A"), None)
+        study = sides.question.study
+        if fresh is None or study is None:
+            return
+        for metric in sides.judged:
+            a, b = sides.values(fresh, metric), sides.values(study.baseline_name, metric)
+            floor = evidence.noise_floor(a, b)
+            smallest = [claim.smallest for claim in study.claims if claim.metric == metric]
+            yield Noise(
+                metric=metric,
+                variation=fresh,
+                against=study.baseline_name,
+                n_a=int(np.isfinite(a).sum()),
+                n_b=int(np.isfinite(b).sum()),
+                limit=floor.limit,
+                observed=floor.observed,
+                smallest=min(smallest, default=math.nan),
+            )
+
+    def _determinism(self) -> Iterable[Determinism]:
+        sides = self.sides
+        again = next((name for name in sides.configs if sides.role(name) == "again"), None)
+        study = sides.question.study
+        if again is None or study is None or sides.planned is None:
+            return
+        seed = int(sides.planned.loc[sides.planned["variation"] == again, "seed"].iloc[0])
+        rows = [sides.by_variation[name] for name in (study.baseline_name, again)]
+        runs = [side[side.index == seed] for side in rows]
+        first, second = (side.iloc[0] if len(side) else None for side in runs)
+        if first is not None and second is not None and _same_run(first, second):
+            second = None  # one run beside itself proves nothing
+        names = [c for c in sides.used if c.startswith("metrics.") and not any(word in c for word in _TIMES)]
+        unequal, compared = [], 0
+        if first is not None and second is not None:
+            both = [(name, float(first[name]), float(second[name])) for name in names]
+            both = [(name, x, y) for name, x, y in both if not (math.isnan(x) and math.isnan(y))]
+            compared = len(both)
+            unequal = [Unequal(metric=n.removeprefix("metrics."), first=x, again=y) for n, x, y in both if x != y]
+        yield Determinism(
+            variation=study.baseline_name,
+            seed=seed,
+            run_id=None if first is None else first["run_id"],
+            again_id=None if second is None else second["run_id"],
+            same=None if not compared else not unequal,
+            compared=compared,
+            unequal=tuple(unequal),
+        )
+
+    def _checks(self, pairs: Sequence[Pair]) -> Iterable[Check]:
+        yield self._edges()
+        yield self._tuning(pairs)
+        yield self._converged()
+        yield self._selection()
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
+        """One row per variation: its parameters as numbers where they are, and the mean of the main metric."""
+        sides = self.sides
+        names = [name for name in sides.configs if sides.role(name) in ("baseline", "variation")]
+        rows = [{p: _comparable(value) for p, value in sides.configs[name].items()} for name in names]
+        table = pd.DataFrame(rows, index=names)
+        if sides.main is not None:
+            means = {name: evidence_mean(sides.values(name, sides.main)) for name in names}
+            table["metrics.main"] = pd.Series(means)
+        return table
+
+    @cached_property
+    def _grids(self) -> dict[str, list[pd.DataFrame]]:
+        """By parameter, groups of variations that differ in nothing else and try several values of it."""
+        if self.sides.main is None:
+            return {}
+        params = [name for name in self._table.columns if name != "metrics.main"]
+        numeric = [
+            name
+            for name in params
+            if self._table[name].nunique() > 1 and all(isinstance(v, int | float) for v in self._table[name])
+        ]
+        found: dict[str, list[pd.DataFrame]] = {}
+        for name in numeric:
+            others = [other for other in params if other != name and self._table[other].nunique(dropna=False) > 1]
+            groups = [rows for _, rows in self._table.groupby(others, dropna=False)] if others else [self._table]
+            found[name] = [rows for rows in groups if rows[name].nunique() > 1]
+        return {name: groups for name, groups in found.items() if groups}
+
+    def _edges(self) -> Check:
+        main = self.sides.main
+        wide = {name: [g for g in groups if g[name].nunique() > 2] for name, groups in self._grids.items()}
+        findings: list[Finding] = []
+        for name, groups in wide.items():
+            for rows in groups:
+                found = evidence.edge_of_grid(rows, [name], "metrics.main", higher_is_better(main or ""), _NO_BETTER)
+                findings += [
+                    Finding(parameter=name, value=_plain(value), tried=_sorted(rows[name]), metric=main)
+                    for _, value in found
+                ]
+        passed = None if not any(wide.values()) else not findings
+        return Check(kind="best at the edge of the grid", passed=passed, findings=tuple(findings))
+
+    def _tuning(self, pairs: Sequence[Pair]) -> Check:
+        findings = []
+        optimizer = f"params.{_OPTIMIZER}"
+        different = 0
+        for pair in pairs:
+            sides = [self.sides.by_variation[name] for name in (pair.variation, pair.against)]
+            if any(side.empty for side in sides) or {*_distinct(sides[0], optimizer)} == {
+                *_distinct(sides[1], optimizer)
+            }:
+                continue
+            different += 1
+            for caveat in pair.caveats:
+                if caveat.kind == "untuned learning rate":
+                    findings += [
+                        Finding(
+                            variation=pair.variation,
+                            against=pair.against,
+                            parameter=self._rate.removeprefix("params."),
+                            value=name,
+                            tried=(rate,),
+                        )
+                        for name, rate in zip(caveat.optimizers, caveat.learning_rates, strict=True)
+                    ]
+        passed = None if not different else not findings
+        return Check(kind="untuned learning rate", passed=passed, findings=tuple(findings))
+
+    def _converged(self) -> Check:
+        findings = [
+            Finding(variation=name, metric=flag.metric, seeds=flag.seeds)
+            for name, flags in self.flags.items()
+            for flag in flags
+            if flag.flag == "not converged"
+        ]
+        metric = self.sides.falling
+        several = len(self.histories) and metric in self.histories and self.histories["epoch"].nunique() > 1
+        passed = not findings if several else None
+        return Check(kind="still improving at the last epoch", passed=passed, findings=tuple(findings))
+
+    def _selection(self) -> Check:
+        """Whoever takes the best of several tried values and reports the metric that chose it reports it too good."""
+        sides, main = self.sides, self.sides.main
+        findings = [
+            Finding(parameter=name, tried=_sorted(rows[name]), metric=main, value=_best(rows, name, main or ""))
+            for name, groups in self._grids.items()
+            for rows in groups
+            if rows[name].nunique() > 2 or name in _RATES
+        ]
+        if sides.chosen_as_best:
+            findings.append(Finding(variation=sides.baseline, metric=main))
+        told = sides.kind != "groups" or str(main).startswith("val") or sides.chosen_as_best
+        return Check(
+            kind="selected on the reported data",
+            passed=False if findings and told else None,
+            findings=tuple(findings) if told else (),
+        )
+
+    # --- Published figures
+
+    def _published(self) -> Published | None:
+        study = self.sides.question.study
+        published = study.published if study else None
+        if study is None or published is None:
+            return None
+        figures = [
+            self._figure(published, name, metric, value, self.sides.by_variation[name])
+            for name, row in published.figures.items()
+            for metric, value in row.items()
+        ]
+        stated = [
+            self._stated(study, published, name, parameter, value)
+            for name, row in published.stated.items()
+            for parameter, value in row.items()
+        ]
+        return Published(
+            source=published.source, decimals=published.decimals, figures=tuple(figures), stated=tuple(stated)
+        )
+
+    def _figure(self, published: PublishedPlan, name: str, metric: str, value: float, ours: pd.DataFrame) -> Figure:
+        def reproduction(which: str) -> tuple[pd.Series, float, float, bool | None]:
+            values = ours.get(f"metrics.{which}", pd.Series(np.nan, ours.index)).astype(float)
+            return values, *evidence.reproduction(value, published.decimals, values)
+
+        values, low, high, reproduced = reproduction(metric)
+        taken_for = published.taken_for.get(metric)
+        taken: dict[str, Any] = {}
+        if taken_for is not None:
+            others, other_low, other_high, other = reproduction(taken_for)
+            taken = {
+                "taken_for_mean": evidence_mean(others),
+                "taken_for_low": other_low,
+                "taken_for_high": other_high,
+                "taken_for_reproduced": other,
+            }
+        return Figure(
+            variation=name,
+            metric=metric,
+            published=value,
+            n=int(values[np.isfinite(values)].groupby(level=0).ngroups),
+            mean=evidence_mean(values),
+            low=low,
+            high=high,
+            reproduced=reproduced,
+            taken_for=taken_for,
+            **taken,
+        )
+
+    def _stated(self, study: Study, published: PublishedPlan, name: str, parameter: str, value: Any) -> Stated:
+        config = study.configurations()[name]
+        wanted = RunConfig.model_validate({**config.model_dump(), parameter: value})
+        rows = self.sides.by_variation[name]
+        ran = _plain(rows[f"params.{parameter}"].iloc[0]) if len(rows) else None
+        stated = getattr(wanted, parameter)
+        like_it = self._like(_without_seed(wanted.model_dump()))
+        figures: list[Figure] = []
+        alternative = None
+        if ran != stated and len(like_it):
+            tag = next((t for t in _distinct(like_it, f"tags.{VARIATION}") if t), None)
+            alternative = str(tag or wanted.name)
+            for metric, figure in published.figures.get(name, {}).items():
+                figures.append(self._figure(published, alternative, metric, figure, like_it))
+        return Stated(
+            variation=name,
+            parameter=parameter,
+            stated=stated,
+            ran=ran,
+            same=ran == stated,
+            alternative=alternative,
+            figures=tuple(figures),
+        )
+
+    def _like(self, config: Mapping[str, Any]) -> pd.DataFrame:
+        """Finished runs of that configuration, here or in other studies, one per seed and indexed by it."""
+        frames = [self.sides.runs, *([self.elsewhere] if self.elsewhere is not None else [])]
+        runs = pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+        runs = runs[(runs["status"] == "FINISHED") & runs["ours"].astype(bool)].drop_duplicates("run_id")
+        for name, value in config.items():
+            runs = runs[_column(runs, f"params.{name}") == value]
+        hashes = _distinct(self.sides.used, f"tags.{DATA_HASH}")
+        runs = runs[_column(runs, f"tags.{DATA_HASH}").isin(list(hashes))]
+        return runs.assign(seed=_column(runs, "params.seed")).drop_duplicates("seed").set_index("seed")
+
+    # --- Where it comes from
+
+    def _records(self) -> Iterable[RunRecord]:
+        runs = self.sides.runs
+        links = _column(runs, f"tags.{REUSED_FROM}")
+        fields = ["run_id", "name", "variation", "seed", "status", "why", "used"]
+        for row, link in zip(runs[fields].itertuples(index=False), links, strict=True):
+            yield RunRecord(
+                run_id=row.run_id,
+                name=row.name,
+                variation=_plain(row.variation),
+                seed=_plain(row.seed),
+                status=row.status,
+                reason=_plain(row.why),
+                used=bool(row.used),
+                digest=self.digests[row.run_id],
+                reused_from=_plain(link),
+            )
+
+    def _provenance(self, origin: Mapping[str, Any]) -> Provenance:
+        used = self.sides.used
+        question = self.sides.question
+
+        def texts(column: str) -> tuple[str, ...]:
+            return tuple(sorted(str(value) for value in _distinct(used, column) if value is not None))
+
+        columns = {name: column for name, column, _ in _ORIGINS}
+        return Provenance(
+            group_by=question.group_by,
+            metric=question.metric,
+            metrics=question.metrics,
+            baseline=question.baseline,
+            study=question.study.name if question.study else "",
+            code_versions=texts(columns["code version"]),
+            dirty=int((_column(used, columns[GIT_DIRTY]) == "true").sum()),
+            lock_hashes=texts(columns[LOCK_HASH]),
+            data_hashes=texts(columns[DATA_HASH]),
+            hardware=texts(columns[HARDWARE]),
+            **origin,
+        )
+
+
+def evidence_mean(values: pd.Series) -> float:
+    """The mean over the seeds of the finite values, as `evidence` takes it."""
+    finite = values[np.isfinite(values.to_numpy())]
+    known = finite.index.notna()
+    return float(pd.concat([finite[known].groupby(level=0).mean(), finite[~known]]).mean())
+
+
+def _best(rows: pd.DataFrame, name: str, metric: str) -> Any:
+    means = rows["metrics.main"].dropna()
+    if means.empty:
+        return None
+    return _plain(rows.at[means.idxmax() if higher_is_better(metric) else means.idxmin(), name])
+
+
+def _same_run(a: pd.Series, b: pd.Series) -> bool:
+    column = f"tags.{REUSED_FROM}"
+    first, second = (_plain(row.get(column)) or row["run_id"] for row in (a, b))
+    return bool(first == second)
+
+
+def _with_p(part: Mapping[str, Any], p: float) -> dict[str, Any]:
+    difference = part["difference"]
+    if math.isnan(p):
+        finding = "not judged"
+    elif p >= 0.05:
+        finding = "no difference shown"
+    else:
+        finding = "lower" if difference.mean < 0 else "higher"
+    return {**part, "difference": _data(difference), "p_holm": p, "finding": finding}
+
+
+def _data(difference: evidence.Difference) -> Difference:
+    return Difference(**difference._asdict())
+
+
+def _empty_cell(metric: str) -> Cell:
+    nothing = dict.fromkeys(("mean", "sd", "low", "high", "median", "worst"), math.nan)
+    digest = hashlib.sha256(b"").hexdigest()[:16]
+    return Cell(metric=metric, n=0, worst_seed=None, run_ids=(), digest=digest, **nothing)
+
+
+def _file_names(names: Sequence[str]) -> dict[str, str]:
+    """Names for files, each once even where the file system does not tell upper from lower case."""
+    taken = set(_RESERVED)
+    found = {}
+    for name in names:
+        safe = re.sub(r"[^\w.,=+-]+", "_", name.replace(", ", "_")).strip("._-,=")[:80].rstrip("._-,=") or "variation"
+        unique, count = safe, 1
+        while unique.casefold() in taken:
+            count += 1
+            unique = f"{safe}_{count}"
+        taken.add(unique.casefold())
+        found[name] = unique
+    return found
