@@ -21,6 +21,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
@@ -213,8 +214,8 @@ def forest(differences: pd.DataFrame) -> Figure:
 
     Args:
         differences: one row per pair: `variation, against, metric, unit, mean, low, high, smallest, verdict, note`. Of
-            these `unit`, `smallest` (0 or NaN: no band), `verdict` (a `Verdict`'s text, or another) and `note` (what
-            makes the comparison unfair) may be empty. A mean without an interval (NaN) is a hollow mark; without a
+            these `unit`, `smallest` (0 or NaN: no band), `verdict` (a `Verdict`'s text, or another) and `note` (lines
+            about what makes the comparison unfair) may be empty. A mean without an interval (NaN) is a hollow mark; without a
             finite mean there is none.
 
     Where an interval reaches far beyond the band, the axis is linear inside it and logarithmic outside. Of more than
@@ -263,11 +264,14 @@ def _whisker(axis: Axes, place: int, row: Mapping[Any, Any]) -> None:
         axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
     if np.isfinite(mean):
         axis.plot([mean], [place], color=colour, marker=marker, markersize=7, markerfacecolor=None if known else "none")
-    where: dict[str, Any] = {"transform": axis.get_yaxis_transform(), "va": "center", "fontsize": 8.5, "color": _INK}
-    note = short(str(row["note"] or ""), 40)
-    for text, down, weight in ((verdict, -0.18 if note else 0, "bold"), (note, 0.18 if verdict else 0, "normal")):
-        if text:
-            axis.text(1.02, place + down, text, weight=weight, parse_math=False, **where)
+    lines = [(verdict, "bold")] if verdict else []
+    lines += [(short(line, 40), "normal") for line in str(row["note"] or "").splitlines()]
+    where: dict[str, Any] = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
+    for number, (text, weight) in enumerate(lines):
+        down = 11 * ((len(lines) - 1) / 2 - number)
+        axis.annotate(
+            text, (1.02, place), (0, down), weight=weight, fontsize=8.5, color=_INK, parse_math=False, **where
+        )
 
 
 def _difference_scale(axis: Axes, rows: pd.DataFrame, smallest: Array) -> None:
@@ -317,6 +321,9 @@ def svg(figure: Figure, prefix: str = "figure") -> bytes:
     The same figure gives the same bytes; `prefix` keeps the ids of several figures of a page apart.
     """
     buffer = io.StringIO()
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(w_pad=0.15)  # inches, for a page whose font is wider than Matplotlib's
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}), _any_language():
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
