@@ -1,65 +1,50 @@
-"""The conclusion table: query the runs of an experiment and print one row per configuration.
+"""What the runs made so far say: a table, differences with their intervals, verdicts, and a report.
 
-python -m pipeline.compare --experiment Default --filter "params.optimizer = 'adam'"
+python -m pipeline.compare --study published
+python -m pipeline.compare --experiment E --group-by optimizer,lr --metric val_loss --baseline optimizer=sgd
+python -m pipeline.compare --verify results/conclusion.json
 
-Reads the store and changes nothing in it. Never imports TensorFlow.
+With a study: its claims, against its plan. Without: each configuration of this project's runs, or each combination of
+`group_by` of anybody's, against a baseline. Reads the store and changes nothing in it, but for `--log true`. Never
+imports TensorFlow.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import shlex
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from rich.console import Console
 
 from pipeline import cli
-from pipeline.config import (
-    DATA_HASH,
-    FAILURE,
-    FINGERPRINT,
-    FIRST,
-    FIRST_DISPLAYED_LOSS,
-    LAST,
-    LOSSES,
-    QUALITY,
-    TRAINING_SECONDS,
-    RunConfig,
-    UserError,
-)
-from pipeline.evidence import COUNT, differing_columns, summarise
+from pipeline.conclusion import Cell, Claim, Conclusion, RunRecord
+from pipeline.config import UserError, first_line
 
-TABLE_MARKDOWN = "conclusion.md"
-TABLE_CSV = "conclusion.csv"
+if TYPE_CHECKING:
+    from pipeline.judging import Sides
 
-# A configuration is what a run was asked to do, apart from its seed, on the same images.
-_PARAMETERS = [name for name in RunConfig.model_fields if name != "seed"]
-_METRICS = [
-    *(edge + loss for loss in LOSSES for edge in (FIRST, LAST)),
-    FIRST_DISPLAYED_LOSS,
-    *QUALITY,
-    TRAINING_SECONDS,
-]
-_FINISHED = "FINISHED"
+CONCLUSION, TABLE_CSV, REPORT_HTML, REPORT_MARKDOWN = "conclusion.json", "conclusion.csv", "report.html", "report.md"
+_CLOSE = 1e-9  # relative: two versions of a library may sum in another order
+_MOST_NAMED = 20  # runs in the terminal; conclusion.json has them all
 
-# Heading and metric of the columns that people see; the CSV has all of them.
-_SHOWN = {
-    "first loss": "first_loss",
-    "last loss": "last_loss",
-    "first val_loss": "first_val_loss",
-    "last val_loss": "last_val_loss",
-    "last val_bce": "last_val_bce",
-    "MSE": "mse",
-    "PSNR (dB)": "psnr",
-    "SSIM": "ssim",
-    "dark noise": "dark_noise",
-    "thin-stroke error": "thin_stroke_error",
-    "collapse (0=blob)": "collapse",
-    "dead units": "dead_units",
-    "training (s)": TRAINING_SECONDS,
-}
-_DIGITS = {"psnr": 2, "collapse": 3, "dead_units": 1, TRAINING_SECONDS: 1}
+
+def _split(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+_Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 class Options(BaseModel):
@@ -69,120 +54,360 @@ class Options(BaseModel):
 
     experiment: str = Field("", description="the experiment's name; empty = MLFLOW_EXPERIMENT_NAME, or Default")
     filter: str = Field("", description="an MLflow filter string, such as params.optimizer = 'adam'")
-    out: Path = Field(Path("results"), description=f"the folder for {TABLE_MARKDOWN} and {TABLE_CSV}")
-    log: bool = Field(False, description="true = log the two files to MLflow, as artifacts of a run of their own")
+    study: str = Field("", description="the name of a study that was run: its latest run, against its plan and claims")
+    group_by: _Names = Field(
+        (), description="parameters, with commas, that make a variation; empty = all that differ, but for the seed"
+    )
+    metric: str = Field("", description="the metric that counts; empty = last_val_bce, else val_loss, loss, ...")
+    metrics: _Names = Field((), description="metrics, with commas, to show and compare; empty = all that are known")
+    baseline: str = Field("", description="a variation's name, or parameter=value; empty = the study's, or the first")
+    out: Path = Field(Path("results"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others")
+    log: bool = Field(False, description="true = log the files to the study's run, or to a run of their own")
+    verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the conclusion table; returns the exit code."""
-    about = "The conclusion table of the runs made so far."
-    return cli.run(lambda: compare(cli.parse_arguments(Options, argv, "pipeline.compare", about)))
+    """Compare, or verify; returns the exit code: 1 where something is no longer as a conclusion has it."""
+    differs: list[str] = []
+
+    def call() -> str:
+        options = cli.parse_arguments(Options, argv, "pipeline.compare", "What the runs made so far say.")
+        if not options.verify:
+            return compare(options)
+        known = read_conclusion(options.verify)
+        differs.extend(verify(known))
+        return "\n".join(differs) or f"nothing differs: {_counted(known)}"
+
+    return cli.run(call) or int(bool(differs))
+
+
+# --- From the store to a conclusion -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was read, and what `provenance` must tell of it."""
+
+    sides: Sides
+    elsewhere: pd.DataFrame | None
+    origin: dict[str, Any]
 
 
 def compare(options: Options) -> str:
-    """Print and write the conclusion table; returns what to tell the user about the files.
+    """Print what the runs say and write it; returns what to tell the user about the files.
 
     Raises:
-        UserError: the store, the experiment or the filter cannot be used, or there is nothing to compare.
+        UserError: the store, the experiment or what was asked for cannot be used, or there is nothing to compare.
     """
-    from pipeline import report, tracking  # here, because a mistake in the arguments should not wait for MLflow
+    from pipeline import judging, reading  # here, because a mistake in the arguments should not wait for MLflow
 
-    runs = tracking.read_runs(options.experiment or None, options.filter)
-    if runs.empty:
+    found = _find(options)
+    sides = found.sides
+    if sides.runs.empty and sides.planned is None:
         raise UserError("no run matches; make one with mlflow run . -P optimizer=adam, or widen --filter")
-    table = conclusion(runs)
-    differing = differing_columns(table, [*_PARAMETERS, DATA_HASH])
-    shown = _displayed(table, differing or _PARAMETERS[:1])
-    facts = [_count(runs, table), *_constants(table, differing), *_left_out(runs)]
+    histories = _histories(sides)
+    conclusion = judging.conclude(sides, histories, found.elsewhere, found.origin)
+    _print(conclusion)
+    with _folder(options.out) as folder:
+        names = _write(folder, conclusion, _pictures(sides, conclusion, histories))
+        files = [options.out / name for name in names]
+    written = f"written to {options.out}: {', '.join(names)}"
+    if not options.log:
+        return written
+    return f"{written}\nlogged to run {reading.log_files(files, found.origin['study_run_id'])}"
+
+
+def _find(options: Options, study_run_id: str | None = None) -> _Found:
+    from pipeline import judging, reading
+
+    experiment = reading.experiment(options.experiment or None)
+    study, parent = None, None
+    if options.study:
+        parent, study = reading.study_plan(experiment.id, options.study, study_run_id)
+    runs = reading.runs(experiment.id, options.filter)
+    elsewhere = None
+    if parent is not None:
+        children = runs.get(f"tags.{reading.PARENT}", pd.Series(None, runs.index, dtype=object)) == parent
+        runs, elsewhere = runs[children], runs[~children]
+    question = judging.Question(study, options.group_by, options.metric, options.metrics, options.baseline)
+    origin = {
+        "command": _command(options, experiment.name),
+        "experiment": experiment.name,
+        "filter": options.filter,
+        "study_run_id": parent,
+        "made": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "versions": reading.versions(),
+        "first_run": reading.iso(_extreme(runs, "start", min)),
+        "last_run": reading.iso(_extreme(runs, "end", max)),
+    }
+    return _Found(judging.arrange(runs, question), elsewhere, origin)
+
+
+def _extreme(runs: pd.DataFrame, column: str, which: Any) -> float | None:
+    values = runs[column].dropna().astype(float)
+    return float(which(values)) if len(values) else None
+
+
+def _command(options: Options, experiment: str) -> str:
+    """What makes it again; where it was written to is no part of it."""
+    words = {"experiment": experiment, **options.model_dump(include={"filter", "study", "metric", "baseline"})}
+    words |= {name: ",".join(getattr(options, name)) for name in ("group_by", "metrics")}
+    given = [f"--{name} {shlex.quote(value)}" for name, value in words.items() if value]
+    return " ".join(["python -m pipeline.compare", *given])
+
+
+def _histories(sides: Sides) -> pd.DataFrame:
+    """By epoch, of the runs that are drawn: `run_id, epoch` and the metric that falls; empty where nothing is drawn."""
+    from pipeline import reading
+
+    if sides.falling is None or sides.drawn.empty:
+        return pd.DataFrame(columns=["run_id", "epoch"])
+    drawn = sides.drawn
+    # A run that stands for another one may have left its epochs with that one.
+    return reading.histories(list(drawn["run_id"]), [sides.falling])
+
+
+# --- Output -------------------------------------------------------------------------------------------------------
+
+
+def _print(conclusion: Conclusion) -> None:
+    from pipeline import report
 
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else 10**4, highlight=False, markup=False, soft_wrap=True)
-    console.print(facts[0])
+    for sentence in report.summary(conclusion):
+        console.print(sentence)
+    table = report.conclusion_table(conclusion)
     if len(table):
-        report.terminal(shown, [*(differing or _PARAMETERS[:1]), COUNT], console)
-    for fact in facts[1:]:
-        console.print(fact)
-
-    paragraphs = [report.markdown_text(fact) for fact in facts]
-    if len(table):
-        paragraphs.insert(1, report.markdown(shown).rstrip())
-    files = _write(options.out, "\n\n".join(paragraphs) + "\n", report.to_csv(table))
-    written = f"written: {', '.join(map(str, files))}"
-    return f"{written}\nlogged to run {tracking.log_files(files)}" if options.log else written
-
-
-def conclusion(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per configuration of the finished runs of `tracking.read_runs`, lowest `last_val_bce` first.
-
-    Columns: the parameters (all but the seed), the data's hash, the number of runs, and the mean of each metric.
-    """
-    finished = runs[_ours(runs) & (runs["status"] == _FINISHED)]
-    sources = {
-        **{name: f"params.{name}" for name in _PARAMETERS},
-        DATA_HASH: f"tags.{DATA_HASH}",
-        **{name: f"metrics.{name}" for name in _METRICS},
-    }
-    frame = pd.DataFrame({name: _column(finished, source) for name, source in sources.items()})
-    table = summarise(frame, [*_PARAMETERS, DATA_HASH], _METRICS)
-    return table.sort_values(LAST + "val_bce", kind="stable", ignore_index=True)
+        report.terminal(table, list(table.columns[:1]), console)
+    for sentence in report.table_notes(conclusion):
+        console.print(sentence)
+    claims = report.claims_table(conclusion)
+    if len(claims):
+        report.terminal(claims, list(claims.columns[:2]), console)
+    for heading, sentences in report.audits(conclusion):
+        if sentences:
+            console.print(f"\n{heading}")
+            for sentence in _few(sentences):
+                console.print(f"  {sentence}")
+    for line in left_out(conclusion):
+        console.print(line)
 
 
-def _ours(runs: pd.DataFrame) -> pd.Series:
-    return _column(runs, f"tags.{FINGERPRINT}").notna()
+def left_out(conclusion: Conclusion) -> list[str]:
+    """What is in no variation, by name: nothing is dropped in silence."""
+    runs = [run for run in conclusion.runs if run.variation is None]
+    lines = [f"Not in the table: {_run(run)}: {run.reason or 'no reason known'}" for run in runs]
+    return [" ".join(line.split()) for line in _few(lines)]  # names may have line breaks
 
 
-def _column(runs: pd.DataFrame, name: str) -> pd.Series:
-    """A column that MLflow leaves out where no run has the tag, param or metric."""
-    return runs.get(name, pd.Series(None, runs.index, dtype=object))
+def _few(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _MOST_NAMED
+    return [*lines[:_MOST_NAMED], *([f"... and {more} more, all in {CONCLUSION}"] if more > 0 else [])]
 
 
-def _displayed(table: pd.DataFrame, differing: list[str]) -> pd.DataFrame:
+def _run(run: RunRecord) -> str:
+    seed = "" if run.seed is None else f", seed {run.seed}"
+    return f"{run.variation or run.name or 'run'}{seed} ({run.run_id})"
+
+
+def _pictures(sides: Sides, conclusion: Conclusion, histories: pd.DataFrame) -> dict[str, tuple[bytes, bytes]]:
+    """By file name without its ending: a PNG for the folder, and what the page shows (SVG where it is a drawing)."""
+    from pipeline import figures, report
+
+    found: dict[str, tuple[bytes, bytes]] = {}
+
+    def draw(name: str, figure: Any, drawing: bool = True) -> None:
+        png = figures.png(figure)
+        found[name] = (png, figures.svg(figure, name) if drawing else png)
+
+    differences = report.differences(conclusion)
+    if len(differences):
+        draw(report.FOREST, figures.forest(differences))
+    if len(histories) and histories["epoch"].nunique() > 1:
+        metric = report.metric_of(conclusion, sides.falling)
+        order = {name: place for place, name in enumerate(sides.configs)}
+        lines = histories.merge(sides.drawn[["run_id", "variation", "seed"]], on="run_id")
+        lines = lines.sort_values("variation", key=lambda names: names.map(order), kind="stable")
+        if lines[metric.name].notna().any():
+            draw(report.CURVES, figures.curves(lines, metric.name, metric.unit))
+    _draw_digits(sides, conclusion, draw)
+    return found
+
+
+def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> None:
+    """Each variation's picture, of its first seed, and all of them on one."""
+    from pipeline import figures, reading, report
+
+    files = {variation.name: variation.file for variation in conclusion.variations}
+    drawn = set(sides.drawn["variation"])
+    originals, reconstructed = None, {}
+    for name in (name for name in sides.configs if name in drawn and sides.kind != "groups"):
+        rows = sides.by_variation[name].sort_index()
+        pictures = reading.digits(rows["run_id"].iloc[0])
+        if pictures is None:
+            continue
+        draw(files[name], figures.reconstructions(*pictures, f"{name}, seed {rows.index[0]}"), drawing=False)
+        originals = pictures[0] if originals is None else originals
+        if pictures[0].shape == originals.shape:
+            reconstructed[name] = pictures[1]
+    if originals is not None:
+        draw(report.DIGITS, figures.digit_grid(originals, reconstructed), drawing=False)
+
+
+def _write(folder: Path, conclusion: Conclusion, pictures: Mapping[str, tuple[bytes, bytes]]) -> list[str]:
+    """Write everything into an empty folder; returns the names, `conclusion.json` last."""
     from pipeline import report
 
-    shown = table[[*differing, COUNT]].astype(object).map(lambda value: str(value)[:60])
-    for heading, metric in _SHOWN.items():
-        shown[heading] = [report.number(value, _DIGITS.get(metric, 4)) for value in table[metric]]
-    return shown
+    pngs = {f"{name}.png": png for name, (png, _) in pictures.items()}
+    texts = {
+        REPORT_HTML: report.html(conclusion, {name: shown for name, (_, shown) in pictures.items()}),
+        REPORT_MARKDOWN: report.markdown_report(conclusion, list(pngs)),
+        TABLE_CSV: report.conclusion_csv(conclusion),
+        CONCLUSION: conclusion.model_dump_json(indent=1) + "\n",
+    }
+    for name, png in pngs.items():
+        (folder / name).write_bytes(png)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    return [*pngs, *texts]
 
 
-def _count(runs: pd.DataFrame, table: pd.DataFrame) -> str:
-    statuses = ", ".join(f"{count} {status.lower()}" for status, count in runs["status"].value_counts().items())
-    return f"{_plural(len(runs), 'run')} ({statuses}), {_plural(len(table), 'configuration')} with finished runs"
-
-
-def _constants(table: pd.DataFrame, differing: list[str]) -> list[str]:
-    same = [f"{name} {table[name].iloc[0]}" for name in _PARAMETERS if len(table) > 0 and name not in differing]
-    means = ["A row with several runs shows their means."] if (table[COUNT] > 1).any() else []
-    return [f"The same in every row: {', '.join(same)}.", *means] if same else means
-
-
-def _left_out(runs: pd.DataFrame) -> list[str]:
-    """What the table does not show, by name: nothing is mixed in or dropped in silence."""
-    lines = []
-    foreign = runs[~_ours(runs) & (runs["status"] == _FINISHED)]
-    if len(foreign):
-        lines.append(f"Not in the table: {_plural(len(foreign), 'finished run')} that this project did not make.")
-    reasons = _column(runs, f"tags.{FAILURE}").fillna("no reason recorded")
-    for row, run in runs[runs["status"] != _FINISHED].iterrows():
-        reason = "still running, or its process is gone" if run["status"] == "RUNNING" else reasons[row]
-        name = run.get("tags.mlflow.runName", "")
-        lines.append(f"Not in the table: {name} ({run['run_id']}) is {run['status']}: {reason}")
-    return [" ".join(line.split()) for line in lines]  # names may have line breaks
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _write(folder: Path, markdown: str, csv: str) -> list[Path]:
-    files = {TABLE_MARKDOWN: markdown, TABLE_CSV: csv}
+@contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """A new folder whose files are moved into `out` when all of them are whole."""
+    new: Path | None = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        out.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=out))
+        yield new
+        # The conclusion last: where it is, what belongs to it is there, too.
+        for file in sorted(new.iterdir(), key=lambda file: file.name == CONCLUSION):
+            os.replace(file, out / file.name)
     except OSError as error:
-        raise UserError(f"out={str(folder)!r} cannot be written: {error}; choose another folder with --out") from None
-    return [folder / name for name in files]
+        raise UserError(f"out={str(out)!r} cannot be written: {error}; choose another folder with --out") from None
+    finally:
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)
+
+
+# --- Verify -------------------------------------------------------------------------------------------------------
+
+
+def read_conclusion(path: str) -> Conclusion:
+    """The conclusion in a file.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return Conclusion.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"verify={path!r} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        reason = first_line(error)
+        raise UserError(f"verify={path!r} is no {CONCLUSION} of this version ({reason}); make it again") from None
+
+
+def verify(known: Conclusion) -> list[str]:
+    """What is no longer as a conclusion has it, a line each: runs, then numbers, then verdicts.
+
+    Raises:
+        UserError: the store or the experiment cannot be used, or the study's run is gone.
+    """
+    from pipeline import judging
+
+    source = known.provenance
+    options = Options(
+        **source.model_dump(include={"experiment", "filter", "study", "group_by", "metric", "metrics", "baseline"})
+    )
+    try:
+        found = _find(options, source.study_run_id)
+    except UserError as error:
+        raise UserError(f"the conclusion of {source.made} cannot be checked: {error}") from None
+    now = judging.conclude(found.sides, pd.DataFrame(columns=["run_id", "epoch"]), found.elsewhere, found.origin)
+    lines = [*_changed_runs(known, now), *_changed_numbers(known, now), *_changed_verdicts(known, now)]
+    return [" ".join(line.split()) for line in lines]
+
+
+def _changed_runs(known: Conclusion, now: Conclusion) -> Iterator[str]:
+    before, after = ({run.run_id: run for run in each.runs} for each in (known, now))
+    for run_id, run in before.items():
+        if run_id not in after:
+            yield f"vanished: {_run(run)}"
+            continue
+        other = after[run_id]
+        if run.digest != other.digest:
+            yield f"changed: {_run(run)}: its params or metrics are not what they were"
+        if run.status != other.status:
+            yield f"changed: {_run(run)}: it was {run.status}, it is {other.status}"
+        if (run.variation, run.seed, run.used) != (
+            other.variation,
+            other.seed,
+            other.used,
+        ) and run.status == other.status:
+            yield f"changed: {_run(run)}: it now is {_place(other)}"
+    for run_id, run in after.items():
+        if run_id not in before:
+            yield f"added: {_run(run)}, {run.status}"
+
+
+def _place(run: RunRecord) -> str:
+    return "in no variation" if run.variation is None else f"{_run(run)}, {'used' if run.used else 'not used'}"
+
+
+def _changed_numbers(known: Conclusion, now: Conclusion) -> Iterator[str]:
+    """Cells that are not what the same runs give: the file was changed, or what computes it."""
+    after = {(variation.name, cell.metric): cell for variation in now.variations for cell in variation.cells}
+    for variation in known.variations:
+        for cell in variation.cells:
+            other = after.get((variation.name, cell.metric))
+            if other is not None and cell.digest == other.digest and not _same_numbers(cell, other):
+                yield (
+                    f"not what its runs give: {cell.metric} of {variation.name} says {cell.mean!r} with the interval "
+                    f"[{cell.low!r}, {cell.high!r}], its runs say {other.mean!r} with [{other.low!r}, {other.high!r}]"
+                )
+
+
+def _same_numbers(a: Cell, b: Cell) -> bool:
+    pairs = ((getattr(a, name), getattr(b, name)) for name in ("n", "mean", "sd", "low", "high", "median", "worst"))
+    return all(x == y or (math.isnan(x) and math.isnan(y)) or math.isclose(x, y, rel_tol=_CLOSE) for x, y in pairs)
+
+
+def _changed_verdicts(known: Conclusion, now: Conclusion) -> Iterator[str]:
+    if known.baseline != now.baseline:
+        yield f"baseline: it was {known.baseline}, it would now be {now.baseline}"
+    yield from _changed(
+        "verdict", {c.says: _verdict(c) for c in known.claims}, {c.says: _verdict(c) for c in now.claims}
+    )
+    findings: list[dict[str, str]] = [
+        {f"{pair.variation} against {pair.against} in {pair.asked}": pair.finding for pair in each.pairs}
+        for each in (known, now)
+    ]
+    yield from _changed("difference", *findings)
+
+
+def _verdict(claim: Claim) -> str:
+    confounded = ", ".join(other.name for other in claim.confounded_by)
+    return f"{claim.verdict}{f', confounded by {confounded}' if confounded else ''}"
+
+
+def _changed(
+    what: Literal["verdict", "difference"], before: Mapping[str, str], after: Mapping[str, str]
+) -> Iterable[str]:
+    for name, old in before.items():
+        if name not in after:
+            yield f"{what}: {name}: it was {old}, it is no longer asked"
+        elif after[name] != old:
+            yield f"{what}: {name}: it was {old}, it would now be {after[name]}"
+    for name, new in after.items():
+        if name not in before:
+            yield f"{what}: {name}: it was not asked, it would now be {new}"
+
+
+def _counted(conclusion: Conclusion) -> str:
+    parts = ((len(conclusion.runs), "run"), (len(conclusion.claims), "verdict"), (len(conclusion.pairs), "difference"))
+    return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in parts if count) or "no runs"
 
 
 if __name__ == "__main__":
