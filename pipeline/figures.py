@@ -48,6 +48,7 @@ _UNCLAIMED = (_BLUE, "o")
 _ENLARGED = 4  # pixels of a strip per pixel of an image
 _GAP = 2  # pixels of an image between the pictures of a grid
 _LONGEST = 34  # characters of a name in a picture
+_DIRECTIONS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
 MOST_LINES, MOST_PAIRS, MOST_ROWS = len(_LINES), 30, 30  # what one picture names; the rest it counts
 _RATIO_FOR_LOG = 4.0  # of the largest value to the smallest: above that a linear axis hides the small ones
 _LABEL_INCHES = 0.19  # between the labels of two lines
@@ -215,8 +216,8 @@ def forest(differences: pd.DataFrame) -> Figure:
     Args:
         differences: one row per pair: `variation, against, metric, unit, mean, low, high, smallest, verdict, note`. Of
             these `unit`, `smallest` (0 or NaN: no band), `verdict` (a `Verdict`'s text, or another) and `note` (lines
-            about what makes the comparison unfair) may be empty. A mean without an interval (NaN) is a hollow mark; without a
-            finite mean there is none.
+            about what makes the comparison unfair) may be empty. A mean without an interval (NaN) is a hollow mark;
+            without a finite mean there is none.
 
     Where an interval reaches far beyond the band, the axis is linear inside it and logarithmic outside. Of more than
     `MOST_PAIRS` pairs the first are shown and the others counted.
@@ -349,8 +350,12 @@ def _any_language() -> Iterator[None]:
 
 
 def short(text: object, most: int = _LONGEST) -> str:
-    """A text on one line, without control characters; the middle of a long one is left out."""
-    printable = "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in str(text))
+    """A text on one line; the middle of a long one is left out.
+
+    Without control characters, and without those that turn the direction of the text around them (Unicode Annex 9).
+    """
+    directed = str(text).translate(_DIRECTIONS)
+    printable = "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in directed)
     line = " ".join(printable.split())
     if len(line) <= most:
         return line

@@ -65,8 +65,6 @@ _SIGNS = {
     Verdict.INCONCLUSIVE: "?",
     Verdict.NOT_JUDGED: "\N{EN DASH}",
 }
-# Characters that change the direction of the text around them (Unicode Annex 9).
-_BIDI_CONTROLS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
 
 
 # --- Numbers and words --------------------------------------------------------------------------------------------
@@ -123,9 +121,8 @@ def name(text: object, most: int = _LONGEST_NAME) -> str:
 def plain(text: object, most: int = 200) -> str:
     """As `name`, without the quotes."""
     line = short(text, most)
-    if any(unicodedata.bidirectional(c) in ("R", "AL", "AN") or ord(c) in _BIDI_CONTROLS for c in line):
-        return f"\u2068{line.translate(_BIDI_CONTROLS)}\u2069"
-    return line
+    leftwards = any(unicodedata.bidirectional(c) in ("R", "AL", "AN") for c in line)
+    return f"\u2068{line}\u2069" if leftwards else line
 
 
 def scalar(value: object) -> str:
@@ -576,13 +573,12 @@ def _finding(kind: str, finding: Finding, conclusion: Conclusion) -> str:
     if kind == "still improving at the last epoch":
         seeds = f" ({seeds_text(finding.seeds)})" if finding.seeds else ""
         return f"{who} was still improving at its last epoch{seeds}: {label} would have gone on."
-    if not finding.variation:
+    if finding.parameter:
+        best = f"{plain(finding.parameter)} = {scalar(finding.value)}"
         return (
-            f"What is best was selected by {label}, measured on the data that is reported: it looks better than it is."
+            f"Of {tried}, {best} has the best {label} on the data that is reported: chosen for that, it looks too good."
         )
-    return (
-        f"{who} was selected as the best by {label}, on the data that is reported: that figure looks better than it is."
-    )
+    return f"{who} was chosen for its {label}, on the data that is reported: that figure looks better than it is."
 
 
 def figure_sentence(figure: Figure, conclusion: Conclusion, decimals: int) -> str:
@@ -832,7 +828,8 @@ def markdown_text(text: str) -> str:
     escaped = re.sub(r"([\\`*|~$])", r"\\\1", line)
     escaped = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)  # not within a word
     escaped = re.sub(r"\](?=[(\[:])", r"\\]", escaped)  # only so does a bracket make a link or a picture
-    return re.sub(r"&(?=#?\w+;)", "&amp;", re.sub(r"<(?=[\w/!?])", "&lt;", escaped))
+    escaped = re.sub(r"<(?=[\w/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", escaped))
+    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # which GitHub makes links of
 
 
 def markdown_report(conclusion: Conclusion, pictures: Collection[str] = ()) -> str:
@@ -861,7 +858,10 @@ def _markdown_sections(conclusion: Conclusion, pictures: Collection[str]) -> lis
     own = [variation.file for variation in conclusion.variations]
     return [
         ("Verdicts", _table_block(claims_table(conclusion))),
-        ("Results", [*_table_block(conclusion_table(conclusion)), *_lines(table_notes(conclusion))]),
+        (
+            "Results",
+            [*_table_block(conclusion_table(conclusion)), *_lines([*table_notes(conclusion), *constants(conclusion)])],
+        ),
         ("Differences", images(FOREST)),
         ("Evidence", [_evidence_list(conclusion)] if conclusion.claims else []),
         ("Every difference from the baseline", _table_block(pairs_table(conclusion))),
@@ -929,17 +929,18 @@ def _provenance_block(conclusion: Conclusion) -> list[str]:
 
 def table_notes(conclusion: Conclusion) -> list[str]:
     """What the numbers of the conclusion table are."""
-    if not conclusion.variations:
-        return ["No variation has a run."]
     found = []
     if any(cell.n > 1 for variation in conclusion.variations for cell in variation.cells):
         found.append("Means over the seeds, with the 95 % interval of the mean in brackets.")
     elif any(cell.n for variation in conclusion.variations for cell in variation.cells):
         found.append("One seed each: no interval can be given.")
-    if conclusion.constant:
-        same = listed((f"{plain(key)} {scalar(value)}" for key, value in conclusion.constant.items()), 30)
-        found.append(f"The same in every variation: {same}.")
     return found
+
+
+def constants(conclusion: Conclusion) -> list[str]:
+    """What is the same in every variation."""
+    same = listed((f"{plain(key)} {scalar(value)}" for key, value in conclusion.constant.items()), 30)
+    return [f"The same in every variation: {same}."] if same else []
 
 
 def audits(conclusion: Conclusion) -> list[tuple[str, list[str]]]:
@@ -951,9 +952,9 @@ def audits(conclusion: Conclusion) -> list[tuple[str, list[str]]]:
         flags = [*flags[:_MOST_ROWS], f"And {len(flags) - _MOST_ROWS:,} more, in conclusion.csv."]
     ran = any(variation.finished for variation in conclusion.variations)
     if not flags and ran:
-        flags = [
-            "None was raised: nothing that was logged shows a collapse, dead units, a NaN or an unfinished descent."
-        ]
+        flags = ["None was raised: nothing that was read shows a collapse, dead units or a loss that is no number."]
+    if ran:
+        flags += _unread(conclusion)
     sections = [("Flags", flags), ("Completeness", completeness_sentences(conclusion))]
     noise = [noise_sentence(noise, conclusion) for noise in conclusion.noise]
     again = [determinism_sentence(check, conclusion) for check in conclusion.determinism]
@@ -968,6 +969,17 @@ def audits(conclusion: Conclusion) -> list[tuple[str, list[str]]]:
     ]
     sections.append(("Checks of a good study", checks))
     return [(heading, sentences) for heading, sentences in sections if sentences]
+
+
+def _unread(conclusion: Conclusion) -> list[str]:
+    """Of which variations it cannot be said whether their runs had converged."""
+    rest = len(conclusion.variations) - len(conclusion.histories_of)
+    if rest <= 0:
+        return []
+    if not conclusion.histories_of:
+        return ["No epochs were read: whether any run was still improving is not known."]
+    of = f"{rest:,} of {len(conclusion.variations):,} variations"
+    return [f"The epochs of {of} were not read: whether their runs were still improving is not known."]
 
 
 def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:
@@ -1053,6 +1065,7 @@ def html(conclusion: Conclusion, figures: Mapping[str, bytes]) -> str:
         "differing": conclusion.differing,
         "rows": _row_views(conclusion),
         "table_notes": table_notes(conclusion),
+        "constants": constants(conclusion),
         "forest": drawn.pop(FOREST, None),
         "digits": drawn.pop(DIGITS, None),
         "curves": [drawn.pop(stem) for stem in list(drawn) if stem.startswith(CURVES)],
@@ -1098,7 +1111,7 @@ def _row_views(conclusion: Conclusion) -> list[dict[str, Any]]:
             cells.append({"mean": mean, "span": span, "fewer": fewer, "best": is_best})
         views.append(
             {
-                "name": plain(variation.name),
+                "name": plain(variation.name, 100),
                 "role": variation.role if variation.role != "variation" else "",
                 "flags": [flag.flag for flag in variation.flags],
                 "params": [scalar(variation.params.get(key)) for key in conclusion.differing],

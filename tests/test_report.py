@@ -326,6 +326,7 @@ def sample(**more: Any) -> Conclusion:
             )
             for n in range(20)
         ),
+        "histories_of": NAMES,
         "provenance": Provenance(
             command="python -m pipeline.compare --study published",
             experiment="Default",
