@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
+import itertools
 import math
+import re
+from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+from rich.console import Console
 
-from pipeline import evidence
+from pipeline import evidence, figures, report
 from pipeline.conclusion import (
     Caveat,
     Cell,
@@ -267,7 +275,7 @@ def sample(**more: Any) -> Conclusion:
     given: dict[str, Any] = {
         "kind": "study",
         "title": "published",
-        "description": "The four runs of the published study, exactly as they were run, with its figures and its three claims.",
+        "description": "The four runs of the published study, exactly as they were run.",
         "baseline": original,
         "metric": LOSS,
         "constant": {"batch_size": 256, "dataset": "mnist", "encoding_dim": 32, "learning_rate": 0.001},
@@ -349,3 +357,784 @@ def sample(**more: Any) -> Conclusion:
         ),
     }
     return Conclusion.model_validate({**given, **more})
+
+
+# --- Numbers and words --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.09264, "0.0926"),
+        (0.0, "0.0000"),
+        (1e-5, "1.00e-05"),
+        (-2.5, "-2.5000"),
+        (NAN, "-"),
+        (3e7, "3.00e+07"),
+        (math.inf, "inf"),
+    ],
+)
+def test_a_number_for_a_person(value: float, text: str) -> None:
+    assert report.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.00123, "+0.0012"), (-0.34, "\u22120.3400"), (0.0, "0.0000"), (NAN, "-"), (-1e-6, "\u22121.00e-06")],
+)
+def test_a_difference_has_a_sign(value: float, text: str) -> None:
+    assert report.signed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0, "p < 0.001"), (0.00099, "p < 0.001"), (0.0321, "p = 0.032"), (1.0, "p = 1"), (NAN, "no p")]
+)
+def test_p_as_it_is_read(p: float, text: str) -> None:
+    assert report.p_value(p) == text
+
+
+def test_words_in_the_singular_the_plural_and_the_empty_case() -> None:
+    assert [report.counted(n, "run") for n in (0, 1, 2, 12345)] == ["0 runs", "1 run", "2 runs", "12,345 runs"]
+    assert [report.listed("abc"[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+    assert report.listed("abcdef", 3) == "a, b, c and 3 more"
+    assert report.listed("abcd", 3) == "a, b, c and d"  # naming it is as short as counting it
+    assert [report.seeds_text(s) for s in ((3,), (0, 2), (0, 1, 2, 3), ("x",))] == [
+        "seed 3",
+        "seeds 0 and 2",
+        "seeds 0 to 3",
+        "seed x",
+    ]
+    assert [report.scalar(v) for v in (None, 1e-5, 0.1 + 0.2, 50, True, "a" * 40)] == [
+        "none",
+        "1e-05",
+        "0.30000000000000004",
+        "50",
+        "True",
+        "a" * 12,
+    ]
+
+
+def test_a_name_is_one_line_and_turns_nothing_around() -> None:
+    assert report.name(" a\n b\x00") == "\u201ca b\u201d"
+    assert len(report.name("x" * 10_000)) == 62
+    assert report.plain("\u202eabc") == "abc"
+    assert report.plain("عربي") == "\u2068عربي\u2069"
+
+
+# --- Sentences ----------------------------------------------------------------------------------------------------
+
+
+def judged(verdict: Verdict, mean: float, half: float, **more: Any) -> str:
+    return report.verdict_sentence(
+        claim("It is so.", verdict, "a", "b", BCE, difference(mean, half, 0.01), **more), sample()
+    )
+
+
+def test_a_verdict_and_its_evidence() -> None:
+    seen = (
+        "In last val_bce, \u201ca\u201d minus \u201cb\u201d is {} nats per pixel (p = 0.010 after Holm's "
+        "correction, 5 seeds, paired)."
+    )
+    lower = seen.format("\u22120.0200 [\u22120.0250, \u22120.0150]")
+    assert judged(Verdict.SUPPORTED, -0.02, 0.005) == (
+        f"{lower} Lower, as claimed, by 20 times the smallest difference that matters (0.001 nats per pixel)."
+    )
+    assert judged(Verdict.CONTRADICTED, -0.02, 0.005, direction="higher") == (
+        f"{lower} The other way round: lower by 20 times the smallest difference that matters (0.001 nats per pixel)."
+    )
+    assert judged(Verdict.CONTRADICTED, -0.02, 0.005, direction="equal") == (
+        f"{lower} Not equal, but lower by 20 times the smallest difference that matters (0.001 nats per pixel)."
+    )
+    small = seen.format("+0.00020 [+0.00010, +0.00030]")
+    within = "The whole interval lies within \u00b10.001 nats per pixel, the smallest difference that matters"
+    assert (
+        judged(Verdict.SUPPORTED, 0.0002, 0.0001, direction="equal")
+        == f"{small} {within}: equal in all that matters, as claimed."
+    )
+    assert (
+        judged(Verdict.NEGLIGIBLE, 0.0002, 0.0001) == f"{small} {within}: whatever difference there is does not matter."
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        (1, "about 1 more seed of each side would probably settle it."),
+        (7, "about 7 more seeds of each side would probably settle it."),
+        (None, "more than 1,000 more seeds of each side would be needed, or the spread does not say how many."),
+    ],
+)
+def test_an_open_verdict_says_what_would_settle_it(more: int | None, end: str) -> None:
+    assert judged(Verdict.INCONCLUSIVE, 0.0, 0.005, more_seeds=more).endswith(f"That decides nothing; {end}")
+
+
+def not_judged(n_a: int, n_b: int, metric: str | None = BCE, mean: float = -0.1, **more: Any) -> str:
+    seen = difference(mean, NAN, NAN, n_a=n_a, n_b=n_b, n_pairs=0, paired=False)
+    return report.verdict_sentence(claim("It is so.", Verdict.NOT_JUDGED, "a", "b", metric, seen, **more), sample())
+
+
+def test_without_a_judgement_it_says_why() -> None:
+    chance = "the difference seen, \u22120.1000 nats per pixel, may be chance."
+    assert not_judged(1, 5) == f"Not judged: \u201ca\u201d has one seed only; {chance}"
+    assert not_judged(1, 1) == f"Not judged: \u201ca\u201d and \u201cb\u201d have one seed only; {chance}"
+    assert not_judged(5, 0, mean=NAN) == "Not judged: no finished run of \u201cb\u201d has a value of last val_bce."
+    assert not_judged(0, 0, None, NAN, why="absent") == "Not judged: last_val_loss is absent."
+    assert "no other metric stands for it" in not_judged(0, 0, None, NAN, why="penalty differs")
+
+
+def test_what_is_beside_a_verdict() -> None:
+    supported, inconclusive, penalised = sample().claims
+    assert report.warnings(supported, sample()) == ["confounded by decoder_hidden"]
+    assert report.warnings(inconclusive, sample()) == []
+    assert report.warnings(penalised, sample()) == ["last val_loss not comparable", "1 run not finished"]
+    assert report.notes(inconclusive, sample()) == []
+    assert report.notes(supported, sample()) == [
+        "The two sides also differ in decoder_hidden (0 against 784): the difference may come from there.",
+        "No other learning rate of adam (0.001) and adadelta (0.001) was tried: this compares the choice of "
+        "learning rates, too.",
+        "\u201cOriginal\u201d collapsed (seeds 0 to 4).",
+    ]
+    assert report.notes(penalised, sample()) == [
+        "last val_loss is not comparable: it contains an L1 penalty of different strength (0.0001 against "
+        "0); last val_bce is used "
+        "instead; in last val_loss the difference reads +0.0066 [+0.0061, +0.0071] nats per pixel.",
+        "Seed 3 is left out, because only one side has it.",
+        "A run that could have changed this did not finish: \u201cwith_regularizationTerm\u201d, "
+        "seed 3: diverged (DivergenceError: loss is nan in epoch 7).",
+    ]
+
+
+def test_the_answer_comes_first() -> None:
+    claims = sample().claims
+    assert (
+        report.summary(sample())[0]
+        == "Of 3 claims, 2 are supported (1 of them confounded by decoder_hidden) and 1 is inconclusive."
+    )
+    assert report.summary(sample(claims=claims[:1]))[0] == "The claim is supported (confounded by decoder_hidden)."
+    assert report.summary(sample(claims=claims[1:2]))[0] == "The claim is inconclusive."
+    assert (
+        report.summary(sample(claims=claims[::2]))[0]
+        == "Both claims are supported (1 of them confounded by decoder_hidden)."
+    )
+    assert (
+        report.summary(sample(claims=claims[:2]))[0]
+        == "Of 2 claims, 1 is supported (confounded by decoder_hidden) and 1 is inconclusive."
+    )
+    assert report.summary(sample())[1:] == [
+        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel (5 seeds).",
+        "1 of 20 runs did not finish whole.",
+        "\u201cOriginal\u201d is flagged.",
+    ]
+    assert report.summary(sample(metric=PSNR))[1].startswith(
+        "Highest PSNR: \u201c100_epochs\u201d, 21.00 [20.90, 21.10] dB"
+    )
+
+
+def test_without_claims_the_differences_are_the_answer() -> None:
+    pairs = [
+        pair(name, "Original", LOSS, difference(mean, 0.01, p))
+        for name, mean, p in (("x", -1, 0.01), ("y", 1, 0.01), ("z", 0, 1))
+    ]
+    first = report.summary(sample(claims=(), pairs=pairs))[0]
+    assert first == (
+        "Compared with \u201cOriginal\u201d in last val_loss, of 3 variations 1 is lower, 1 is higher and 1 "
+        "shows no difference."
+    )
+    assert report.summary(sample(claims=(), pairs=pairs[:1]))[0].startswith(
+        "In last val_loss, \u201cx\u201d minus \u201cOriginal\u201d is \u22121.0000 ["
+    )
+    assert report.summary(sample(claims=(), pairs=()))[0] == "There are 4 variations and no comparison."
+    assert (
+        report.summary(sample(claims=(), pairs=(), variations=sample().variations[1:2]))[0]
+        == "There is one variation and no comparison."
+    )
+    assert report.summary(empty()) == ["No run has finished, so that there is nothing to conclude yet."]
+
+
+def test_what_became_of_the_runs() -> None:
+    def said(completeness: tuple[PlannedRun, ...]) -> list[str]:
+        return report.completeness_sentences(sample(completeness=completeness))
+
+    finished, lost = sample().completeness[:2], sample().completeness[-1]
+    assert said(finished) == ["All 2 planned runs finished."]
+    assert said(finished[:1]) == ["The one planned run finished."]
+    assert said(()) == ["No run was planned."]
+    fate = "\u201cwith_regularizationTerm\u201d, seed 3: diverged (DivergenceError: loss is nan in epoch 7)."
+    assert said((*finished, lost)) == ["2 of 3 planned runs finished whole; 1 diverged.", fate]
+    extra = finished[0].model_copy(update={"planned": False})
+    assert said((*finished, extra))[1:] == ["1 run that nobody planned was read, too."]
+    assert said((*finished, extra, extra))[1:] == ["2 runs that nobody planned were read, too."]
+
+
+def test_flags_name_the_seeds() -> None:
+    original = sample().variations[0]
+    said = [report.flag_sentence(original, flag, sample()) for flag in original.flags]
+    assert said == [
+        "\u201cOriginal\u201d collapsed: nearly the same picture for every input, in 5 of 5 seeds; collapse: "
+        "0.0003 at worst.",
+        "\u201cOriginal\u201d was still improving at its last epoch, in 2 of 5 seeds (1 and 2); val_loss.",
+    ]
+    clean = sample(variations=sample().variations[1:2], histories_of=NAMES[1:2])
+    assert dict(report.audits(clean))["Flags"] == [
+        "None was raised: nothing that was read shows a collapse, dead units or a loss that is no number."
+    ]
+    unread = dict(report.audits(sample(histories_of=NAMES[:1])))["Flags"][-1]
+    assert (
+        unread == "The epochs of 3 of 4 variations were not read: whether their runs were still improving is not known."
+    )
+
+
+def test_chance_and_determinism() -> None:
+    (noise,), (same,) = sample().noise, sample().determinism
+    chance = (
+        "In last val_loss, chance alone makes 5 seeds and 5 others of \u201cOriginal\u201d differ by less than "
+        "{} nats per pixel 19 times in 20; here they differ by \u22120.0002."
+    )
+    matters = "the smallest difference that matters, 0.001 nats per pixel"
+    assert report.noise_sentence(noise, sample()) == f"{chance.format('0.0008')} That is less than {matters}."
+    loud = noise.model_copy(update={"limit": 0.005})
+    assert (
+        report.noise_sentence(loud, sample())
+        == f"{chance.format('0.0050')} That is not less than {matters}: more seeds would show it better."
+    )
+    assert report.noise_sentence(noise.model_copy(update={"smallest": NAN}), sample()) == chance.format("0.0008")
+    assert report.noise_sentence(noise.model_copy(update={"limit": NAN}), sample()).startswith(
+        "In last val_loss, there are too few values"
+    )
+
+    run = "Seed 0 of \u201cOriginal\u201d, run twice, gave"
+    assert (
+        report.determinism_sentence(same, sample())
+        == f"{run} the same numbers to the last digit in all 20 metrics compared."
+    )
+    unequal = same.model_copy(update={"same": False, "unequal": (Unequal(metric="loss", first=0.1, again=0.2),)})
+    assert (
+        report.determinism_sentence(unequal, sample())
+        == f"{run} different numbers in 1 of 20 metrics: loss (0.1 and 0.2)."
+    )
+    unknown = same.model_copy(update={"same": None})
+    assert "nothing is known" in report.determinism_sentence(unknown, sample())
+    silent = dict(report.audits(sample(noise=(), determinism=())))
+    assert silent["The same seed, the same numbers?"] == [
+        "No run was repeated with the same seed (a_a), so that this is not known."
+    ]
+    assert "The same seed, the same numbers?" not in dict(
+        report.audits(sample(noise=(), determinism=(), kind="groups"))
+    )
+
+
+def test_checks_of_a_good_study() -> None:
+    edge = Check(
+        kind="best at the edge of the grid",
+        passed=False,
+        findings=(Finding(parameter="l1", value=1e-4, tried=(0.0, 1e-5, 1e-4), metric=BCE),),
+    )
+    chosen = Check(
+        kind="selected on the reported data",
+        passed=False,
+        findings=(
+            Finding(parameter="l1", value=0.0, tried=(0.0, 1e-4), metric=BCE),
+            Finding(variation="a", metric=BCE),
+        ),
+    )
+    assert report.check_sentences(edge, sample()) == [
+        "The best last val_bce is that of l1 = 0.0001, at the edge of the values tried (0, 1e-05 and "
+        "0.0001): a better one may lie beyond."
+    ]
+    assert report.check_sentences(chosen, sample()) == [
+        "Of 0 and 0.0001, l1 = 0 has the best last val_bce on the data that is reported: chosen for that, it "
+        "looks too good.",
+        "\u201ca\u201d was chosen for its last val_bce, on the data that is reported: that figure looks "
+        "better than it is.",
+    ]
+    assert dict(report.audits(sample()))["Checks of a good study"] == [
+        "Best at the edge of the grid: not known. This does not apply, or the runs do not tell.",
+        "Untuned learning rate: failed. The learning_rate of adadelta (only 0.001) was not tuned in the comparison of "
+        "\u201cadam_optimizer\u201d with \u201cOriginal\u201d.",
+        "Still improving at the last epoch: failed. \u201cOriginal\u201d was still improving at its last "
+        "epoch (seeds 1 and 2): "
+        "val_loss would have gone on.",
+        "Selected on the reported data: passed. Nothing was selected on the data that is reported.",
+    ]
+
+
+def test_against_published_figures() -> None:
+    published = sample().published
+    assert published is not None
+    yes, taken, no = published.figures
+    unjudged = no.model_copy(update={"reproduced": None})
+    assert report.published_sentence(published.figures) == "2 of 3 published figures are reproduced."
+    assert report.published_sentence((yes, taken)) == "All of 2 published figures are reproduced."
+    assert report.published_sentence((no, no)) == "None of 2 published figures are reproduced."
+    assert report.published_sentence((no,)) == "The one published figure that can be judged is not reproduced."
+    assert (
+        report.published_sentence((yes, no, unjudged))
+        == "1 of 2 published figures is reproduced. 1 figure is not judged, for want of seeds."
+    )
+    assert report.published_sentence((unjudged, unjudged)) == "2 figures are not judged, for want of seeds."
+    assert report.published_sentence(()) == "There is no published figure to compare with."
+    assert report.figure_sentence(taken, sample(), 4) == (
+        "\u201cadam_optimizer\u201d, first displayed loss: published 0.3846, ours 0.3852 [0.3790, 0.3910]: reproduced. "
+        "Taken for first loss, ours is 0.2770 [0.2740, 0.2800]: not reproduced."
+    )
+    said = (
+        "The text states l1 = 1e-05 for \u201cwith_regularizationTerm\u201d; its code ran with 0.0001, 10 times that."
+    )
+    (stated,) = published.stated
+    assert report.stated_sentence(stated) == f"{said} No variation here ran with the value stated."
+    other = stated.model_copy(update={"alternative": "l1 as printed", "figures": (yes, no)})
+    assert (
+        report.stated_sentence(other)
+        == f"{said} With the value stated, \u201cl1 as printed\u201d: 1 of 2 published figures is reproduced."
+    )
+
+
+# --- Tables -------------------------------------------------------------------------------------------------------
+
+
+def test_the_conclusion_table_has_what_confounds_beside_the_verdict() -> None:
+    table = report.conclusion_table(sample()).set_index("variation")
+    assert table["verdict"].tolist() == [
+        "baseline",
+        "supported, confounded by decoder_hidden",
+        "inconclusive",
+        "supported, last val_loss not comparable, 1 run not finished",
+    ]
+    assert table.loc["with_regularizationTerm", "runs"] == "4 of 5"
+    assert table.loc["adam_optimizer", "last val_loss (nats per pixel)"] == "0.0922 [0.0912, 0.0932]"
+    assert table.loc["Original", "flags"] == "collapsed, not converged"
+    assert "flags" not in report.conclusion_table(sample(variations=sample().variations[1:]))
+    assert "first loss (nats per pixel)" not in table  # no run has it
+
+
+def test_a_variation_of_several_claims_and_one_of_none() -> None:
+    first, second, _ = sample().claims
+    also = second.model_copy(update={"variation": "adam_optimizer", "against": "100_epochs"})
+    table = report.conclusion_table(sample(claims=(first, also))).set_index("variation")
+    assert (
+        table.loc["adam_optimizer", "verdict"]
+        == "supported against Original, confounded by decoder_hidden; inconclusive against 100_epochs"
+    )
+    assert table.loc["100_epochs", "verdict"] == "lower"  # than the baseline
+
+
+def test_the_forest_gets_the_claims_then_the_other_differences() -> None:
+    frame = report.differences(sample())
+    assert frame["verdict"].tolist() == ["supported", "inconclusive", "supported", "lower", "lower"]
+    assert frame["variation"].tolist()[3:] == ["100_epochs", "with_regularizationTerm"]  # adam's is claimed already
+    assert frame["smallest"].tolist()[:3] == [0.001] * 3
+    assert frame["smallest"].isna().tolist()[3:] == [True, True]
+    assert frame.loc[2, "metric"] == "last val_bce"
+    assert report.differences(empty()).empty
+
+
+def test_csv_keeps_numbers_whole_and_formulas_dead() -> None:
+    cells = ["=1+1", " @x", "\uff1d1", "-1", 'a,b\n"c"', "plain"]
+    table = pd.DataFrame({"=name": cells, "loss": [0.1 + 0.2, NAN, math.inf, -1.0, 1, 0]})
+    rows = list(csv.reader(io.StringIO(report.to_csv(table))))
+    assert rows[0] == ["'=name", "loss"]
+    assert [row[0] for row in rows[1:]] == ["'=1+1", "' @x", "'\uff1d1", "'-1", 'a,b\n"c"', "plain"]
+    assert [row[1] for row in rows[1:]] == ["0.30000000000000004", "nan", "inf", "-1.0", "1.0", "0.0"]
+
+
+def test_the_csv_of_a_conclusion() -> None:
+    rows = list(csv.DictReader(io.StringIO(report.conclusion_csv(sample()))))
+    assert [row["variation"] for row in rows] == list(NAMES)
+    assert rows[1]["verdict"] == "supported, confounded by decoder_hidden"
+    assert float(rows[1][LOSS]) == 0.0922
+    assert float(rows[1][f"{LOSS}_low"]) == sample().variations[1].cells[0].low  # not rounded
+    assert (rows[3]["planned"], rows[3]["finished"], rows[3]["seeds"], rows[3]["l1"]) == ("5", "4", "0 1 2 4", "0.0001")
+    assert report.conclusion_csv(empty()).count("\n") == 1
+    hostile_rows = list(csv.reader(io.StringIO(report.conclusion_csv(hostile()))))
+    assert len({len(row) for row in hostile_rows}) == 1
+    assert hostile_rows[1][0] == HOSTILE[0]
+    assert hostile_rows[2][0] == "'" + HOSTILE[1]
+
+
+def printed(width: int) -> list[str]:
+    console = Console(width=width, file=io.StringIO())
+    table = pd.DataFrame({"optimizer": ["adam", "sgd"], "runs": ["1", "2"], "last loss": ["0.1", "-"]})
+    report.terminal(table, ["optimizer"], console)
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def test_a_narrow_terminal_gets_the_table_in_parts() -> None:
+    assert sum("adam" in line for line in printed(80)) == 1
+    narrow = printed(17)
+    assert sum("adam" in line for line in narrow) == 2
+    assert max(len(line) for line in narrow) <= 17
+
+
+# --- Markdown -----------------------------------------------------------------------------------------------------
+
+SCRIPT = (
+    "<script>alert(1)</script>\"'|\n=cmd|`x` **b** [l](https://evil.example) ![i](https://evil.example/i.png) "
+    "$a$ & &lt; </td></svg>"
+)
+HOSTILE = (SCRIPT, "=HYPERLINK(1)", "\u202eعربي 自编码器", "very_long_" * 60)
+
+
+def hostile() -> Conclusion:
+    """The sample with names that try to be something else, wherever a user can put a text."""
+    names = dict(zip(NAMES, HOSTILE, strict=True))
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: renamed(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return tuple(map(renamed, value))
+        return names.get(value, value) if isinstance(value, str) else value
+
+    given = renamed(sample().model_dump())
+    given |= {"title": SCRIPT, "description": SCRIPT, "constant": {SCRIPT: SCRIPT}}
+    given["provenance"] |= {
+        "command": f"python {SCRIPT}\n```",
+        "filter": SCRIPT,
+        "experiment": SCRIPT,
+        "hardware": (SCRIPT,),
+    }
+    given["published"]["source"] = SCRIPT
+    for number, each in enumerate(given["variations"]):
+        each["file"] = f"variation{number}"
+    for each in given["claims"]:
+        each["says"] = SCRIPT
+    for each in given["runs"]:
+        each["name"] = each["reason"] = SCRIPT
+    return Conclusion.model_validate(given)
+
+
+def empty() -> Conclusion:
+    nothing: dict[str, Any] = dict.fromkeys(
+        (
+            "variations",
+            "completeness",
+            "pairs",
+            "claims",
+            "noise",
+            "determinism",
+            "checks",
+            "runs",
+            "metrics",
+            "differing",
+            "histories_of",
+        ),
+        (),
+    )
+    return sample(kind="groups", description="", baseline=None, metric=None, constant={}, published=None, **nothing)
+
+
+def cells_of(row: str) -> list[str]:
+    """As GitHub splits a row: at every pipe that has no backslash before it."""
+    return re.split(r"(?<!\\)\|", row)[1:-1]
+
+
+def test_markdown_keeps_a_row_a_row() -> None:
+    table = pd.DataFrame({"optimizer": ["adam", "a|b\n<i>"], "last loss": ["0.1 [0.0, 0.2]", "p < 0.001"]})
+    assert report.markdown(table).splitlines() == [
+        "| optimizer | last loss |",
+        "| --- | --- |",
+        "| adam | 0.1 [0.0, 0.2] |",
+        "| a\\|b &lt;i> | p < 0.001 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("with_regularizationTerm", "with_regularizationTerm"),  # nothing begins within a word
+        ("_a_ *b* ~c~ `d` $e$ \\", "\\_a\\_ \\*b\\* \\~c\\~ \\`d\\` \\$e\\$ \\\\"),
+        ("[a](b) ![c](d) [e]: f [0, 1]", "[a\\](b) ![c\\](d) [e\\]: f [0, 1]"),
+        ("&lt; & a<b < c", "&amp;lt; & a&lt;b < c"),
+        ("https://a.b www.c.d", "https&#58;//a.b www&#46;c.d"),
+        ("a\x00\r\n\tb", "a b"),
+    ],
+)
+def test_markdown_text_stands_as_it_is(text: str, escaped: str) -> None:
+    assert report.markdown_text(text) == escaped
+
+
+@pytest.mark.parametrize("conclusion", [sample(), hostile(), empty()], ids=["sample", "hostile", "empty"])
+def test_tables_in_markdown_are_whole(conclusion: Conclusion) -> None:
+    text = report.markdown_report(conclusion, ["forest.png", "variation0.png"])
+    assert "<script" not in text.split("```")[0]
+    tables = [
+        list(lines)
+        for is_row, lines in itertools.groupby(text.splitlines(), lambda line: line.startswith("| "))
+        if is_row
+    ]
+    assert tables
+    for table in tables:
+        assert cells_of(table[1]) == [" --- "] * len(cells_of(table[0]))
+        assert {len(cells_of(row)) for row in table} == {len(cells_of(table[0]))}
+
+
+def test_the_report_in_markdown() -> None:
+    text = report.markdown_report(sample(), ["forest.png", "loss curves.png", "Original.png", "secret.png"])
+    lines = text.splitlines()
+    assert lines[0] == "# published"
+    assert "**Of 3 claims, 2 are supported (1 of them confounded by decoder_hidden) and 1 is inconclusive.**" in lines
+    assert [line for line in lines if line.startswith("## ")] == [
+        f"## {heading}"
+        for heading in (
+            "Verdicts",
+            "Results",
+            "Differences",
+            "Evidence",
+            "Every difference from the baseline",
+            "Each variation's reconstructions",
+            "Flags",
+            "Completeness",
+            "How large a difference chance makes",
+            "The same seed, the same numbers?",
+            "Checks of a good study",
+            "Against the published figures",
+            "Where this comes from",
+        )
+    ]
+    assert re.findall(r"\]\(([^)]*)\)", text) == ["forest.png", "Original.png"]  # only known pictures that are there
+    assert "```sh\npython -m pipeline.compare --study published\n```" in text
+
+
+def test_a_command_cannot_end_its_block() -> None:
+    text = report.markdown_report(hostile())
+    opening, *command, closing = text.rstrip().splitlines()[-5:]
+    assert (opening, closing) == ("````sh", "````")
+    assert "```" in command
+
+
+def test_a_paragraph_begins_nothing() -> None:
+    for text in ("# a", "> a", "- a", "1. a", "+ a", "=== a"):
+        text_of = report.markdown_report(sample(description=text)).splitlines()[2]
+        assert text_of == f"&#{ord(text[0])};{text[1:]}"
+
+
+def test_nothing_to_report_is_said_in_few_words() -> None:
+    text = report.markdown_report(empty())
+    assert "**No run has finished, so that there is nothing to conclude yet.**" in text
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## Completeness",
+        "## Where this comes from",
+    ]
+
+
+# --- HTML ---------------------------------------------------------------------------------------------------------
+
+_VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, texts by the tag around them; nesting is checked."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.feed(text)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+        if tag not in _VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {key: value or "" for key, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.texts.append((self.stack[-1] if self.stack else "", " ".join(data.split())))
+
+    def all(self, *names: str) -> list[dict[str, str]]:
+        return [attributes for tag, attributes in self.tags if tag in names]
+
+    def inside(self, *names: str) -> list[str]:
+        return [text for tag, text in self.texts if tag in names]
+
+
+def drawn(conclusion: Conclusion) -> dict[str, bytes]:
+    """Real pictures, small, under the names of the conclusion."""
+    x = np.linspace(0, 1, 2 * 9, dtype=np.float32).reshape(2, 3, 3, 1)
+    names = [each.name for each in conclusion.variations]
+    epochs = pd.DataFrame(
+        [(name, seed, epoch, 1 / epoch + seed / 9) for name in names for seed in (0, 1) for epoch in (1, 2, 3)],
+        columns=["variation", "seed", "epoch", "val_loss"],
+    )
+    return {
+        "forest.svg": figures.svg(figures.forest(report.differences(conclusion)), "forest"),
+        "loss_curves.svg": figures.svg(figures.curves(epochs, "val_loss", NATS), "curves"),
+        "digits.svg": figures.svg(figures.digit_grid(x, dict.fromkeys(names, x)), "digits"),
+        **{
+            f"{each.file}.png": figures.png(figures.reconstructions(x, x, each.name), 30)
+            for each in conclusion.variations
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return Page(report.html(sample(), drawn(sample())))
+
+
+def test_the_page_says_the_answer_first(page: Page) -> None:
+    body = page.texts[[text for _, text in page.texts].index("published", 1) :]
+    assert body[1][1] == "Of 3 claims, 2 are supported (1 of them confounded by decoder_hidden) and 1 is inconclusive."
+    texts = [text for _, text in body]
+    first = texts.index("Switching from adadelta to adam significantly improves the loss.")
+    assert texts[first - 1] == "supported"
+    assert texts[first + 1 : first + 3] == [
+        "confounded by decoder_hidden",
+        "last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel (p < 0.001, 5 seeds, paired)",
+    ]
+    results = texts.index("Results")
+    row = texts.index("adam_optimizer", results)
+    assert texts[row : row + 8] == [
+        "adam_optimizer",
+        "\u2713",
+        "supported",
+        "confounded by decoder_hidden",
+        "against",
+        "Original",
+        "5",
+        "0.0922",
+    ]
+
+
+def test_the_page_is_built_for_every_reader(page: Page) -> None:
+    assert next(tag for tag, _ in page.tags if tag in ("h1", "h2", "h3")) == "h1"
+    assert len(page.all("h1")) == 1
+    assert page.inside("h2") == [
+        "Verdicts",
+        "Results",
+        "Differences",
+        "Evidence",
+        "Every difference from the baseline,",
+        "What the variations change",
+        "Curves",
+        "The same images, by every variation",
+        "Each variation's reconstructions",
+        "Flags",
+        "Completeness",
+        "How large a difference chance makes",
+        "The same seed, the same numbers?",
+        "Checks of a good study",
+        "Against the published figures",
+        "Where this comes from",
+    ]
+    assert all(attributes.get("scope") in ("col", "row") for attributes in page.all("th"))
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert len(page.all("img")) == 4
+    assert page.all("img")[0]["alt"] == "Test images above their reconstructions by \u201cOriginal\u201d."
+    drawings = [attributes for attributes in page.all("svg") if "viewbox" in attributes]
+    assert [attributes["role"] for attributes in drawings] == ["img"] * 3
+    assert drawings[0]["aria-label"].startswith(
+        "Differences with their 95 % intervals. \u201cadam_optimizer\u201d minus \u201cOriginal\u201d: supported;"
+    )
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    labels = {attributes["aria-labelledby"] for attributes in page.all("section")}
+    assert labels <= set(ids)
+
+
+def test_the_page_needs_no_other(page: Page) -> None:
+    """Nothing is fetched, and nothing would be: the page forbids it."""
+    fetched = [
+        value
+        for tag, attributes in page.tags
+        for key, value in attributes.items()
+        if key in ("src", "href", "xlink:href", "srcset", "action", "data", "poster", "background")
+    ]
+    assert fetched
+    assert all(value.startswith(("data:image/png;base64,", "#")) for value in fetched)
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "base", "form"}
+    styles = " ".join(page.inside("style"))
+    assert "@import" not in styles
+    assert not re.search(r"url\((?!#)", styles)
+    policies = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_pictures_are_in_the_page_bit_by_bit() -> None:
+    pictures = drawn(sample())
+    images = Page(report.html(sample(), pictures)).all("img")
+    sources = [base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) for image in images]
+    assert sources == [pictures[f"{name}.png"] for name in NAMES]
+
+
+def test_hostile_names_are_text() -> None:
+    conclusion = hostile()
+    page = Page(report.html(conclusion, drawn(conclusion)))
+    plain = Page(report.html(sample(), drawn(sample())))
+    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags}
+    assert {key for _, attributes in page.tags for key in attributes} <= {
+        key for _, attributes in plain.tags for key in attributes
+    }
+    line = " ".join(SCRIPT.split())
+    assert page.inside("title") == [line]
+    assert line in page.inside("bdi")
+    assert f"python {line} ```" in page.inside("code")
+    assert any(text.startswith("<script>alert(1)") for text in page.inside("text"))  # in a picture
+    assert not any("\u202e" in text for _, text in page.texts)
+
+
+def test_sections_without_content_are_not_there() -> None:
+    page = Page(report.html(empty(), {}))
+    assert page.inside("h2") == ["Completeness", "Where this comes from"]
+    assert "No run has finished, so that there is nothing to conclude yet." in page.inside("p")
+    assert not page.all("table", "img", "svg")
+
+
+def test_a_thousand_variations() -> None:
+    names = [f"lr={n}" for n in range(1000)]
+    variations = tuple(variation(name, 0.1, 0.1, 20.0) for name in names)
+    pairs = tuple(pair(name, names[0], LOSS, difference(0.0, 0.1, 1.0)) for name in names[1:])
+    many = sample(variations=variations, pairs=pairs, claims=(), completeness=runs(tuple(names)), published=None)
+    text = report.html(many, {})
+    assert len(text) < 2**20
+    assert "900 more variations" in text
+    assert "Compared with “Original” in last val_loss, of 999 variations 999 show no difference." in text
+    short = report.markdown_report(many)
+    assert len(short) < 2**16
+    assert "900 more rows in conclusion.csv and conclusion.json." in short
+    assert report.conclusion_csv(many).count("\n") == 1001
+
+
+def test_more_metrics_than_a_page_is_wide() -> None:
+    metrics = tuple(METRICS[0].model_copy(update={"name": f"m{n}", "label": f"metric {n}"}) for n in range(13))
+    one = variation("x", 1, 1, 1).model_copy(
+        update={"cells": tuple(cell(metric.name, n / 10) for n, metric in enumerate(metrics))}
+    )
+    page = Page(report.html(sample(metrics=metrics, metric="m7", variations=(one,), claims=(), pairs=()), {}))
+    shown = [text for text in page.inside("th") if text.startswith("metric ")]
+    assert shown == [f"metric {n}" for n in (7, 0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12)]  # the main one first, each once
+    assert "More metrics" in page.inside("h2")
+
+
+def palettes() -> list[dict[str, str]]:
+    style = Page(report.html(empty(), {})).inside("style")[0]
+    found = [
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{3,6})", block)) for block in re.findall(r":root \{[^}]*\}", style)
+    ]
+    assert len(found) == 3  # light, dark, paper
+    return found
+
+
+def luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(digit * 2 for digit in colour[1:])
+    channels = [int(digits[n : n + 2], 16) / 255 for n in (0, 2, 4)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_contrast_is_enough_in_light_and_dark_and_on_paper() -> None:
+    """WCAG 2.2, 1.4.3: 4.5 to 1."""
+    pairs = [("ink", "page"), ("muted", "page"), ("ink", "card"), ("red", "page"), ("blue", "page")]
+    pairs += [(colour, f"{colour}-bg") for colour in ("green", "red", "blue", "amber", "grey")]
+    for palette in palettes():
+        for front, back in pairs:
+            light, dark = sorted((luminance(palette[front]), luminance(palette[back])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (front, back, palette)
