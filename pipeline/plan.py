@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     ValidationError,
     WithJsonSchema,
     field_validator,
@@ -37,6 +39,7 @@ from pipeline.config import (
     RunConfig,
     UserError,
     did_you_mean,
+    first_line,
 )
 
 STUDIES = Path(__file__).parent / "studies"
@@ -56,6 +59,29 @@ METRICS = (
 HIGHER_IS_BETTER = ("psnr", "ssim", "collapse")
 _VARIED = [name for name in RunConfig.model_fields if name != "seed"]  # the seeds are the study's own
 _RUN = RunConfig.model_json_schema()["properties"]
+_MOST_VARIATIONS, _MOST_SEEDS = 1000, 10_000  # a grid grows fast; more are a mistake
+_SEEDS_END = 2**32  # as `RunConfig.seed`
+_SHOWN = 60  # characters of what was given, in an error
+
+_TEXTS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")  # a key's tags: `name`, and `<<`
+
+# Pydantic's words for its own types, in those of a YAML file.
+_WORDS = {
+    "missing": "is missing",
+    "dict_type": "should be a mapping",
+    "tuple_type": "should be a list",
+    "list_type": "should be a list",
+    "too_short": "should have at least one item",
+    "string_type": "should be a text; put it in quotes",
+}
+
+
+class _MisplacedError(ValueError):
+    """A mistake that lies further in than where pydantic looks for it: at `keys` from there."""
+
+    def __init__(self, what: str, *keys: str | int) -> None:
+        super().__init__(what)
+        self.keys = keys
 
 
 def _known_metric(name: Any) -> Any:
@@ -64,20 +90,48 @@ def _known_metric(name: Any) -> Any:
     return name
 
 
-def _known_parameters(values: Any) -> Any:
-    for name in values if isinstance(values, Mapping | list | tuple) else ():
-        if name not in _VARIED:
-            hint = " (seeds are given once, by `seeds`)" if name == "seed" else did_you_mean(str(name), _VARIED)
-            raise ValueError(
-                f"{name!r} is no parameter that a variation may change; allowed: {', '.join(_VARIED)}{hint}"
-            )
-    return values
+def _require_parameter(name: Any, *keys: str | int) -> None:
+    if name not in _VARIED:
+        hint = "; seeds are given once, by `seeds`" if name == "seed" else did_you_mean(str(name), _VARIED)
+        raise _MisplacedError(
+            f"{name!r} is no parameter that a variation may change; allowed: {', '.join(_VARIED)}{hint}", *keys
+        )
+
+
+def _require_value(name: str, value: Any, *keys: str | int) -> None:
+    if isinstance(value, bool):  # pydantic would take YAML's `on` for 1
+        raise _MisplacedError("true and false (in YAML also on, off, yes and no) are no parameter's value", *keys)
+    try:
+        RunConfig.model_validate({name: value})
+    except ValidationError as error:
+        raise _MisplacedError(_words(error.errors()[0]), *keys) from None
+
+
+def _known_changes(changes: Any) -> Any:
+    for name, value in changes.items() if isinstance(changes, dict) else ():
+        _require_parameter(name, name)
+        _require_value(name, value, name)
+    return changes
+
+
+def _known_grid(grid: Any) -> Any:
+    for name, values in grid.items() if isinstance(grid, dict) else ():
+        _require_parameter(name, name)
+        for i, value in enumerate(values if isinstance(values, list) else ()):
+            _require_value(name, value, name, i)
+    return grid
+
+
+def _known_parameters(names: Any) -> Any:
+    for i, name in enumerate(names if isinstance(names, list | tuple) else ()):
+        _require_parameter(name, i)
+    return names
 
 
 _Metric = Annotated[str, BeforeValidator(_known_metric), WithJsonSchema({"enum": list(METRICS)})]
 _Changes = Annotated[
     dict[str, Any],
-    BeforeValidator(_known_parameters),
+    BeforeValidator(_known_changes),
     WithJsonSchema(
         {
             "type": "object",
@@ -88,7 +142,7 @@ _Changes = Annotated[
 ]
 _Grid = Annotated[
     dict[str, Annotated[list[Any], Field(min_length=1)]],
-    BeforeValidator(_known_parameters),
+    BeforeValidator(_known_grid),
     WithJsonSchema(
         {
             "type": "object",
@@ -107,6 +161,14 @@ _Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 class _Declared(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_where_empty(cls, values: Any) -> Any:
+        """A key that is left empty, which is null in YAML, means the default."""
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if value is not None or key not in cls.model_fields}
 
 
 class Variation(_Declared):
@@ -138,7 +200,7 @@ class Published(_Declared):
 
     source: str = Field(min_length=1, description="where they stand")
     decimals: int = Field(4, ge=0, le=15, description="with how many decimals they are printed")
-    figures: dict[str, dict[_Metric, float]] = Field(
+    figures: dict[str, dict[_Metric, FiniteFloat]] = Field(
         description="by variation, then by the metric that they really are"
     )
     taken_for: dict[_Metric, _Metric] = Field(
@@ -162,7 +224,7 @@ class Study(_Declared):
     baseline: str | None = Field(
         None, description="the variation that the others are compared with; default: the first"
     )
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(
+    seeds: tuple[Annotated[int, Field(ge=0, lt=_SEEDS_END)], ...] = Field(
         description="a list of seeds, or how many: 3 is [0, 1, 2]", min_length=1
     )
     a_a: bool = Field(
@@ -177,34 +239,26 @@ class Study(_Declared):
     def _counted(cls, seeds: Any) -> Any:
         return as_seeds(seeds)
 
-    @field_validator("seeds")
-    @classmethod
-    def _each_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("each seed may stand there once")
-        return seeds
-
     @model_validator(mode="after")
     def _consistent(self) -> Study:
-        """Every configuration is valid and different, and every name that is mentioned exists."""
-        configs = self.configurations()  # a bad value is named here
-        for claim in self.claims:
-            for name in (claim.variation, claim.against):
-                self._require_variation(name, f"the claim {claim.says!r} names")
+        """Every configuration is different, and every name that is mentioned exists."""
+        points = sum(math.prod(map(len, (v.grid or self.grid).values())) for v in self.variations)
+        if points > _MOST_VARIATIONS:
+            raise _MisplacedError(
+                f"with the grids these are {points} variations; at most {_MOST_VARIATIONS}", "variations"
+            )
+        names = list(self.configurations())
+        if self.baseline is not None:
+            _require_variation(self.baseline, names, "baseline")
+        for i, claim in enumerate(self.claims):
+            _require_variation(claim.variation, names, "claims", i, "variation")
+            _require_variation(claim.against, names, "claims", i, "against")
             if claim.variation == claim.against:
-                raise ValueError(f"the claim {claim.says!r} compares {claim.variation!r} with itself")
-        for name in (
-            *(self.published.figures if self.published else ()),
-            *(self.published.stated if self.published else ()),
-        ):
-            self._require_variation(name, "published names")
-        self._require_variation(self.baseline or next(iter(configs)), "baseline names")
+                raise _MisplacedError("a variation cannot be compared with itself", "claims", i, "against")
+        for part in ("figures", "stated") if self.published else ():
+            for name in getattr(self.published, part):
+                _require_variation(name, names, "published", part, name)
         return self
-
-    def _require_variation(self, name: str, whose: str) -> None:
-        names = [variation.name for variation in self.expanded()]
-        if name not in names:
-            raise ValueError(f"{whose} the variation {name!r}{did_you_mean(name, names)}; there are {', '.join(names)}")
 
     def expanded(self) -> list[Variation]:
         """The variations with the grids multiplied out, in the order of the file."""
@@ -214,32 +268,29 @@ class Study(_Declared):
             for values in itertools.product(*grid.values()):
                 point = dict(zip(grid, values, strict=True))
                 name = ", ".join([variation.name, *(f"{key}={value}" for key, value in point.items())])
-                found.append(Variation(name=name, changes={**variation.changes, **point}))
+                changes = {**variation.changes, **point}
+                found.append(variation.model_copy(update={"name": name, "changes": changes, "grid": {}}))
         return found
 
     def configurations(self) -> dict[str, RunConfig]:
         """The configuration of each variation, with seed 0, by its name.
 
         Raises:
-            ValueError: a value is not allowed, or two variations have one name or one configuration.
+            ValueError: two variations have one name or one configuration.
         """
         configs: dict[str, RunConfig] = {}
+        names: dict[RunConfig, str] = {}
         for variation in self.expanded():
-            changes = {**self.base, **variation.changes}
-            try:
-                config = RunConfig.model_validate(changes)
-            except ValidationError as error:
-                problem = error.errors()[0]
-                reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-                raise ValueError(
-                    f"the variation {variation.name!r} has {problem['loc'][0]}={problem['input']!r}: {reason}"
-                ) from None
-            for name, other in configs.items():
-                if name == variation.name:
-                    raise ValueError(f"two variations are called {name!r}; give each a name of its own")
-                if other == config:
-                    raise ValueError(f"the variations {name!r} and {variation.name!r} are the same configuration")
-            configs[variation.name] = config
+            name, config = variation.name, RunConfig.model_validate({**self.base, **variation.changes})
+            if name in configs:
+                raise _MisplacedError(f"two are called {name!r}; give each a name of its own", "variations")
+            if name.endswith((A_A, AGAIN)):
+                raise _MisplacedError(f"{name!r} ends like a name of `a_a`; give it another", "variations")
+            if config in names:
+                raise _MisplacedError(
+                    f"{names[config]!r} and {name!r} are the same configuration; leave one of them", "variations"
+                )
+            configs[name], names[config] = config, name
         return configs
 
     @property
@@ -256,10 +307,7 @@ class Study(_Declared):
         names = list(self.configurations())
         for name in variations:
             if name not in names:
-                raise UserError(
-                    f"filter={name!r} is no variation of {self.name}{did_you_mean(name, names)}; "
-                    f"there are {', '.join(names)}"
-                )
+                raise UserError(f"filter={name!r}: {_no_variation(name, names)}")
         kept = [name for name in names if not variations or name in variations]
         published = self.published and self.published.model_copy(
             update={
@@ -302,19 +350,36 @@ def _seeded(config: RunConfig, seed: int) -> RunConfig:
     return config.model_copy(update={"seed": seed})
 
 
-def as_seeds(seeds: Any) -> Any:
-    """A count of seeds as the seeds from 0 on; a list, or a text with commas, as it is."""
+def _require_variation(name: str, names: Sequence[str], *keys: str | int) -> None:
+    if name not in names:
+        raise _MisplacedError(_no_variation(name, names), *keys)
+
+
+def _no_variation(name: str, names: Sequence[str]) -> str:
+    return f"there is no such variation{did_you_mean(name, names)}; allowed: {', '.join(map(repr, names))}"
+
+
+def as_seeds(seeds: Any) -> tuple[int, ...]:
+    """A count of seeds as the seeds from 0 on, a list of them as it is, and a text (`3`, or `0,7,8`) as what it says.
+
+    Raises:
+        ValueError: it is none of them, or a seed is none or stands there twice.
+    """
     if isinstance(seeds, str):
-        seeds = [seed.strip() for seed in seeds.split(",")] if "," in seeds else seeds.strip()
-        if isinstance(seeds, str) and seeds.isdigit():
-            seeds = int(seeds)
+        parts = [int(part) if part.strip().isdecimal() else part for part in seeds.split(",")]
+        seeds = parts if "," in seeds else parts[0]
     if isinstance(seeds, int) and not isinstance(seeds, bool):
-        if not 1 <= seeds <= 10_000:
-            raise ValueError("a count of seeds is from 1 to 10000")
+        if not 1 <= seeds <= _MOST_SEEDS:
+            raise ValueError(f"a count of seeds is from 1 to {_MOST_SEEDS}; a single seed is [{seeds}]")
         return tuple(range(seeds))
-    if not isinstance(seeds, list | tuple):
-        raise ValueError("allowed: a count such as 5, or a list such as [0, 1, 2]")
-    return seeds
+    if not isinstance(seeds, list | tuple) or not seeds:
+        raise ValueError("allowed: a count of seeds such as 5, or a list such as [0, 1, 2]")
+    for i, seed in enumerate(seeds):
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < _SEEDS_END:
+            raise _MisplacedError(f"a seed is a whole number from 0 to {_SEEDS_END - 1}", i)
+        if seed in seeds[:i]:
+            raise _MisplacedError("each seed may stand there once", i)
+    return tuple(seeds)
 
 
 def load(study: str) -> Study:
@@ -323,19 +388,30 @@ def load(study: str) -> Study:
     Raises:
         UserError: there is none, or it is not a study; the line names the key, what was given and what is allowed.
     """
-    path = STUDIES / f"{study}{SUFFIX}" if re.fullmatch(r"[\w.-]+", study) else Path(study).expanduser()
-    if not path.is_file():
-        path = Path(study).expanduser()
-    if not path.is_file():
-        names = sorted(file.stem for file in STUDIES.glob(f"*{SUFFIX}"))
-        raise UserError(
-            f"study={study!r} does not exist{did_you_mean(study, names)}; give {', '.join(names)}, or the path of a file"
-        )
+    return parse(read(study), str(_shipped().get(study, study)))
+
+
+def read(study: str) -> str:
+    """The text of a study's file.
+
+    Raises:
+        UserError: there is none, or it is not text.
+    """
+    shipped = _shipped()
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"study={study!r} cannot be read: {error}") from None
-    return parse(text, str(path))
+        path = shipped.get(study) or Path(study).expanduser()
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"study={study!r} does not exist{did_you_mean(study, shipped)}; "
+            f"give {', '.join(shipped)}, or the path of a file"
+        ) from None
+    except (OSError, ValueError, RuntimeError) as error:  # a folder, no text, nobody's home
+        raise UserError(f"study={study!r} cannot be read: {first_line(error)}; give a YAML file") from None
+
+
+def _shipped() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(STUDIES.glob(f"*{SUFFIX}"))}
 
 
 def parse(text: str, source: str) -> Study:
@@ -344,17 +420,12 @@ def parse(text: str, source: str) -> Study:
     Raises:
         UserError: as `load`.
     """
-    try:
-        root = yaml.compose(text, yaml.SafeLoader)
-        _require_unique_keys(root)
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{source}{where}: {getattr(error, 'problem', None) or error}; write it as YAML") from None
-    if not isinstance(content, dict):
-        keys = ", ".join(Study.model_fields)
-        raise UserError(f"{source}: a study is a mapping with the keys {keys}; this is {type(content).__name__}")
+    root, content = _read(text, source)
+    if root is None or not isinstance(content, dict):
+        found = "empty" if root is None else f"a {type(content).__name__}"
+        raise UserError(
+            f"{source}: a study is a mapping with the keys {', '.join(Study.model_fields)}; this is {found}"
+        )
     try:
         return Study.model_validate(content)
     except ValidationError as error:
@@ -362,61 +433,113 @@ def parse(text: str, source: str) -> Study:
         # A list that lost its only item to a problem is reported as too short, too.
         within = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
         lines = [
-            _line(problem, root, source) for problem in problems if not problem["loc"] or problem["loc"] not in within
+            _line(problem, root, text) for problem in problems if not problem["loc"] or problem["loc"] not in within
         ]
-        raise UserError("; ".join(lines)) from None
+        raise UserError("; ".join(f"{source}, {line}" for line in lines)) from None
 
 
-def _line(problem: Any, root: yaml.Node, source: str) -> str:
-    location = [part for part in problem["loc"] if part != "[key]"]
-    node, path = root, ""
-    for part in location:
-        node = _child(node, part) or node
-        path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
-    what = problem["msg"].removeprefix("Value error, ")
+def _read(text: str, source: str) -> tuple[yaml.Node | None, Any]:
+    """A YAML text as nodes, which know their lines, and as what they mean."""
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        if root is None:
+            return None, None
+        _require_plain_keys(root)
+        return root, loader.construct_document(root)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{source}{where}: {getattr(error, 'problem', None) or first_line(error)}") from None
+    except RecursionError:
+        raise UserError(f"{source}: it is nested too deeply") from None
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # PyYAML's, of a value such as 2026-02-30
+        raise UserError(f"{source}: a value cannot be read: {first_line(error)}; put it in quotes") from None
+
+
+def _line(problem: Any, root: yaml.Node, text: str) -> str:
+    of_a_key = problem["loc"][-1:] == ("[key]",)
+    keys = problem["loc"][: -1 if of_a_key else None] + getattr(problem.get("ctx", {}).get("error"), "keys", ())
+    node = root
+    for key in keys:
+        node = _child(node, key) or node
+    what = _words(problem)
     if problem["type"] == "extra_forbidden":
-        known = list(_model_at(location[:-1]).model_fields)
-        what = f"there is no such key{did_you_mean(str(location[-1]), known)}; allowed: {', '.join(known)}"
-    given = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-    if problem["type"] == "missing":
-        given, what = "", "is missing"
-    return f"{source}, line {node.start_mark.line + 1}: {path}{given}: {what}" if path else f"{source}: {what}"
+        known = list(_model_at(keys[:-1]).model_fields)
+        what = f"there is no such key{did_you_mean(str(keys[-1]), known)}; allowed: {', '.join(known)}"
+    given = "" if of_a_key or problem["type"] == "missing" else _given(node, text)
+    return f"line {node.start_mark.line + 1}: {_path(keys)}{given}: {what}"
+
+
+def _words(problem: Any) -> str:
+    if problem["type"] == "model_type":
+        known = {model.__name__: model for model in (Variation, Claim, Published)}[problem["ctx"]["class_name"]]
+        return f"should be a mapping with the keys {', '.join(known.model_fields)}"
+    return _WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _path(keys: Iterable[str | int]) -> str:
+    """`variations[1].changes.l1`, and `figures['a name']` where a key is not a plain word."""
+    parts = (f".{key}" if re.fullmatch(r"\w+", str(key)) and isinstance(key, str) else f"[{key!r}]" for key in keys)
+    return "".join(parts).removeprefix(".")
+
+
+def _given(node: yaml.Node, text: str) -> str:
+    """What stands there, as it was written; nothing for what is too long to be said."""
+    if isinstance(node, yaml.MappingNode) or (isinstance(node, yaml.SequenceNode) and not node.flow_style):
+        return ""
+    written = " ".join(text[node.start_mark.index : node.end_mark.index].split()) or "nothing"
+    return f" = {written if len(written) <= _SHOWN else written[: _SHOWN - 3] + '...'}"
 
 
 def _child(node: yaml.Node, part: str | int) -> yaml.Node | None:
     if isinstance(node, yaml.MappingNode):
-        return next((value for key, value in node.value if key.value == str(part)), None)
+        return next((value for key, value in node.value if key.value == part), None)
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part]
     return None
 
 
-def _model_at(location: Sequence[str | int]) -> type[BaseModel]:
-    parts = {"variations": Variation, "claims": Claim, "published": Published}
-    return parts.get(str(location[0]), Study) if location else Study
+def _model_at(keys: Sequence[str | int]) -> type[BaseModel]:
+    parts: dict[str, type[BaseModel]] = {"variations": Variation, "claims": Claim, "published": Published}
+    return parts.get(str(keys[0]), Study) if keys else Study
 
 
-def _require_unique_keys(node: yaml.Node | None) -> None:
-    """YAML takes the last of two equal keys in silence; a study must not lose one."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key.value!r} stands there twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-            _require_unique_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            _require_unique_keys(child)
+def _require_plain_keys(root: yaml.Node) -> None:
+    """Every key is a text and stands there once: YAML takes the last of two equal keys in silence."""
+    left: list[tuple[yaml.Node, tuple[str | int, ...]]] = [(root, ())]
+    known = set()
+    while left:
+        node, path = left.pop()
+        if id(node) in known:  # an alias
+            continue
+        known.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += [(child, (*path, i)) for i, child in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, value in node.value:
+                what = f"the key {key.value}" if isinstance(key, yaml.ScalarNode) and key.value else "a key"
+                if key.tag not in _TEXTS:
+                    where = f"{_path(path)}: " if path else ""
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{where}{what} is no text; put it in quotes", problem_mark=key.start_mark
+                    )
+                if key.value in keys:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{_path((*path, key.value))} stands there twice; leave one",
+                        problem_mark=key.start_mark,
+                    )
+                keys.add(key.value)
+                left.append((value, (*path, key.value)))
 
 
 def json_schema() -> str:
     """The JSON Schema of a study file."""
     schema = Study.model_json_schema()
     several = schema["properties"]["seeds"]
-    count = {"type": "integer", "minimum": 1, "maximum": 10_000}
+    count = {"type": "integer", "minimum": 1, "maximum": _MOST_SEEDS}
+    several["uniqueItems"] = True
     about = several.pop("description")
     schema["properties"]["seeds"] = {"anyOf": [count, several], "description": about}
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
