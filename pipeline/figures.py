@@ -257,7 +257,7 @@ def _panel(axis: Axes, metric: str, rows: pd.DataFrame) -> None:
 
 
 def _whisker(axis: Axes, place: int, row: Mapping[Any, Any]) -> None:
-    verdict = str(row["verdict"] or "")
+    verdict = short(row["verdict"] or "")
     colour, marker = _MARKS.get(verdict, _UNCLAIMED)  # type: ignore[call-overload]
     mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
     known = bool(np.isfinite([low, high]).all())

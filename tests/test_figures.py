@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+import math
+import re
+from xml.etree import ElementTree
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from pipeline import figures
 
@@ -42,3 +52,265 @@ def test_a_strip_by_hand() -> None:
     assert strip.dtype == np.uint8
     assert strip.shape == (8, 8, 1)
     assert strip[::4, ::4, 0].tolist() == [[0, 255], [0, 0]]  # clipped, not stretched
+
+
+# --- One grid, curves, forest -------------------------------------------------------------------------------------
+
+
+def text_of(figure: Figure) -> list[str]:
+    """Every text of a figure that is not empty."""
+    return [text for each in figure.findobj(Text) if (text := each.get_text())]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_grid_has_a_row_per_variation(channels: int) -> None:
+    x = np.random.default_rng(0).random((10, 5, 4, channels), np.float32)
+    bad = x.copy()
+    bad[2] = np.nan
+    figure = figures.digit_grid(x, {"a": 1 - x, "b": x + 5, "c": bad})
+    (axis,) = figure.axes
+    grid = np.asarray(axis.images[0].get_array())[::4, ::4]  # enlarged four times, two pixels between the pictures
+    assert grid.shape == (4 * 7 - 2, 10 * 6 - 2, 4)
+    for row, images in enumerate((x, 1 - x, np.ones_like(x), np.nan_to_num(bad))):
+        for column in range(10):
+            picture = grid[row * 7 : row * 7 + 5, column * 6 : column * 6 + 4]
+            np.testing.assert_allclose(picture[..., :channels], images[column], atol=1e-6)
+            assert (picture[..., 3] == 1).all()
+    assert (grid[5:7, :, 3] == 0).all()  # the page shows between them
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["the image itself", "a", "b", "c"]
+    middles = axis.get_yticks() / 4
+    assert middles.tolist() == [2.5, 9.5, 16.5, 23.5]
+
+
+def test_of_many_variations_the_grid_counts_the_rest() -> None:
+    x = np.zeros((2, 3, 3, 1), np.float32)
+    figure = figures.digit_grid(x, {str(n): x for n in range(1000)})
+    assert len(figure.axes[0].get_yticks()) == 1 + figures.MOST_ROWS
+    assert f"{1000 - figures.MOST_ROWS} more not shown" in text_of(figure)
+
+
+def histories(**losses: list[list[float]]) -> pd.DataFrame:
+    """By variation, the losses of each of its seeds, from epoch 1 on."""
+    rows = [
+        (name, seed, epoch, loss)
+        for name, seeds in losses.items()
+        for seed, curve in enumerate(seeds)
+        for epoch, loss in enumerate(curve, 1)
+    ]
+    return pd.DataFrame(rows, columns=["variation", "seed", "epoch", "val_bce"])
+
+
+def line_of(figure: Figure, name: str) -> Line2D:
+    return next(line for line in figure.axes[0].lines if line.get_label() == name)
+
+
+def test_curves_are_means_with_the_spread_of_the_seeds() -> None:
+    figure = figures.curves(
+        histories(a=[[0.5, 0.3], [0.7, 0.4], [0.6]], b=[[0.9, 0.8, 0.7]]), "val_bce", "nats per pixel"
+    )
+    (axis,) = figure.axes
+    line = line_of(figure, "a")
+    assert np.asarray(line.get_xdata()).tolist() == [1, 2]
+    assert np.asarray(line.get_ydata()).tolist() == pytest.approx([0.6, 0.35])  # of three seeds, then of two
+    band = axis.collections[0].get_paths()[0].get_extents()
+    assert (band.ymin, band.ymax) == pytest.approx((0.3, 0.7))
+    assert np.asarray(line_of(figure, "b").get_ydata()).tolist() == pytest.approx([0.9, 0.8, 0.7])
+    assert axis.get_ylabel() == "val_bce (nats per pixel)"
+    assert axis.get_xlabel() == "epoch"
+    assert "mean over the seeds; the band goes from the lowest to the highest seed" in text_of(figure)
+    assert "one seed each" in text_of(figures.curves(histories(a=[[0.5, 0.3]]), "val_bce"))
+
+
+def test_curves_leave_out_what_is_no_number() -> None:
+    figure = figures.curves(histories(a=[[0.5, math.nan, 0.3], [0.7, 0.4, math.inf]], gone=[[math.nan]]), "val_bce")
+    assert np.asarray(line_of(figure, "a").get_ydata()).tolist() == pytest.approx([0.6, 0.4, 0.3])
+    assert "gone" not in text_of(figure)
+
+
+def test_every_line_has_its_name_at_its_end() -> None:
+    names = [f"variation {n}" for n in range(figures.MOST_LINES)]
+    same = figures.curves(histories(**{name: [[0.5, 0.3 + n * 1e-4]] for n, name in enumerate(names)}), "val_bce")
+    same.draw_without_rendering()
+    (axis,) = same.axes
+    labels = {text.get_text(): text for text in axis.texts}
+    assert list(labels) == names
+    boxes = sorted((label.get_window_extent() for label in labels.values()), key=lambda box: box.y0)
+    assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
+    heights = [labels[name].get_position()[1] for name in names]
+    assert heights == sorted(heights)  # in the order of the lines
+    assert all(label.get_position()[0] > 1 for label in labels.values())  # beside the plot
+    colours = {(line_of(same, name).get_color(), str(line_of(same, name).get_linestyle())) for name in names}
+    assert len(colours) == len(names)
+
+
+def test_a_wide_range_gets_a_logarithmic_axis_with_plain_numbers() -> None:
+    wide = figures.curves(histories(a=[[0.7, 0.09]]), "val_bce")
+    assert wide.axes[0].get_yscale() == "log"
+    wide.draw_without_rendering()
+    ticks = [label.get_text() for label in wide.axes[0].get_yticklabels()]
+    assert {"0.1", "0.2", "0.5"} <= set(ticks)
+    assert figures.curves(histories(a=[[0.7, 0.6]]), "val_bce").axes[0].get_yscale() == "linear"
+    assert figures.curves(histories(a=[[0.7, 0.0]]), "val_bce").axes[0].get_yscale() == "linear"
+
+
+def test_of_many_curves_the_rest_is_grey_and_counted() -> None:
+    figure = figures.curves(histories(**{f"v{n}": [[1.0, 0.9]] for n in range(1000)}), "val_bce")
+    grey = [line for line in figure.axes[0].lines if line.get_color() == "#8c8c8c"]
+    assert len(grey) == 1000 - figures.MOST_LINES
+    assert f"one seed each; grey: {1000 - figures.MOST_LINES} more" in text_of(figure)
+
+
+def test_without_an_epoch_there_is_a_sentence() -> None:
+    assert text_of(figures.curves(histories(), "val_bce")) == ["no epoch was recorded"]
+    assert text_of(figures.forest(DIFFERENCES[:0])) == ["there is nothing to compare"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "placed"),
+    [
+        ([0.5], [0.5]),
+        ([0.2, 0.8], [0.2, 0.8]),
+        ([0.5, 0.5], [0.45, 0.55]),
+        ([0.0, 0.0], [0.0, 0.1]),
+        ([1.0, 0.99], [1.0, 0.9]),  # the order stays
+        ([0.5, 0.52, 0.9], [0.46, 0.56, 0.9]),
+    ],
+)
+def test_labels_move_apart_as_little_as_can_be(wanted: list[float], placed: list[float]) -> None:
+    assert figures.spread(np.array(wanted), 0.1).tolist() == pytest.approx(placed)
+
+
+_COLUMNS = ["variation", "against", "metric", "unit", "mean", "low", "high", "smallest", "verdict", "note"]
+DIFFERENCES = pd.DataFrame(
+    [
+        (
+            "adam",
+            "adadelta",
+            "val_loss",
+            "nats",
+            -0.3,
+            -0.4,
+            -0.2,
+            0.001,
+            "supported",
+            "confounded by x\nval_loss absent",
+        ),
+        ("longer", "adam", "val_loss", "nats", 0.0002, -0.0005, 0.0009, 0.002, "negligible", ""),
+        ("one seed", "adam", "val_loss", "nats", 0.05, math.nan, math.nan, math.nan, "not judged", ""),
+        ("l1", "adam", "PSNR", "dB", 1.0, 0.5, 1.5, 0.5, "inconclusive", ""),
+        ("none", "adam", "PSNR", "dB", math.nan, math.nan, math.nan, 0.5, "not judged", ""),
+    ],
+    columns=_COLUMNS,
+)
+
+
+def test_the_forest_has_a_panel_per_metric_and_a_row_per_pair() -> None:
+    loss, psnr = figures.forest(DIFFERENCES).axes
+    assert [label.get_text() for label in loss.get_yticklabels()] == [
+        "adam\nminus adadelta",
+        "longer\nminus adam",
+        "one seed\nminus adam",
+    ]
+    assert loss.get_ylim() == (2.5, -0.5)  # the first on top
+    whiskers = [line for line in loss.lines if len(np.asarray(line.get_xdata())) == 2 and line.get_linewidth() > 2]
+    assert [np.asarray(line.get_xdata()).tolist() for line in whiskers] == [[-0.4, -0.2], [-0.0005, 0.0009]]
+    means = [line for line in loss.lines if len(np.asarray(line.get_xdata())) == 1]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in means] == [(-0.3, 0), (0.0002, 1), (0.05, 2)]  # type: ignore[index]
+    assert [line.get_markerfacecolor() == "none" for line in means] == [False, False, True]  # no interval: hollow
+    assert len({(line.get_color(), str(line.get_marker())) for line in means}) == 3
+    bands = [(bar.get_x(), bar.get_width()) for bar in loss.patches]  # type: ignore[attr-defined]
+    assert bands == [(-0.001, 0.002), (-0.002, 0.004), (0, 0)]
+    texts = [(text.get_text(), text.xy[1]) for text in loss.texts]  # type: ignore[attr-defined]
+    assert texts == [
+        ("supported", 0),
+        ("confounded by x", 0),
+        ("val_loss absent", 0),
+        ("negligible", 1),
+        ("not judged", 2),
+    ]
+    assert loss.get_xlabel() == "difference in val_loss (nats); shaded: too small to matter"
+    assert psnr.get_xlabel() == "difference in PSNR (dB); shaded: too small to matter"
+    assert len([line for line in psnr.lines if len(np.asarray(line.get_xdata())) == 1]) == 1  # one has no value
+
+
+def test_the_axis_shows_the_band_and_what_is_far_from_it() -> None:
+    figure = figures.forest(DIFFERENCES)
+    figure.draw_without_rendering()
+    loss, psnr = figure.axes
+    assert (loss.get_xscale(), psnr.get_xscale()) == ("symlog", "linear")
+    for axis, reach in ((loss, 0.4), (psnr, 1.5)):
+        left, right = axis.get_xlim()
+        assert left < min(-0.0005, -reach if axis is loss else -0.5)
+        assert right > (0.05 if axis is loss else reach)
+    ticks = [label.get_text() for label in loss.get_xticklabels()]
+    assert ticks == ["\N{MINUS SIGN}0.1", "\N{MINUS SIGN}0.01", "\N{MINUS SIGN}0.002", "0", "0.002", "0.01"]
+
+
+def test_a_forest_without_bands_shades_nothing() -> None:
+    (axis,) = figures.forest(DIFFERENCES.iloc[3:4].assign(smallest=math.nan, verdict="higher")).axes
+    assert axis.get_xlabel() == "difference in PSNR (dB)"
+    assert sum(bar.get_width() for bar in axis.patches) == 0  # type: ignore[attr-defined]
+
+
+def test_of_many_pairs_the_forest_counts_the_rest() -> None:
+    many = pd.concat([DIFFERENCES.iloc[3:4]] * 1000)
+    figure = figures.forest(many)
+    assert len(figure.axes[0].get_yticks()) == figures.MOST_PAIRS
+    assert f"{1000 - figures.MOST_PAIRS} more not shown" in text_of(figure)
+
+
+# --- Files --------------------------------------------------------------------------------------------------------
+
+HOSTILE = "<script>\n$\\frac{$ & 自编码 عربي\x00"
+
+
+def pictures() -> dict[str, Figure]:
+    x = np.ones((2, 3, 3, 1), np.float32)
+    return {
+        "forest": figures.forest(DIFFERENCES.assign(variation=HOSTILE, verdict=HOSTILE, metric=HOSTILE, unit=HOSTILE)),
+        "curves": figures.curves(histories(**{HOSTILE: [[1.0, 0.5]]}), "val_bce", HOSTILE),
+        "digits": figures.digit_grid(x, {HOSTILE: x}),
+        "reconstructions": figures.reconstructions(x, x, HOSTILE),
+        "loss": figures.loss_curve(history(0), HOSTILE),
+    }
+
+
+@pytest.mark.parametrize("name", list(pictures()))
+def test_any_name_can_be_drawn(name: str) -> None:
+    """No formula, no tag, no warning about a character."""
+    element = ElementTree.fromstring(figures.svg(pictures()[name], name))  # noqa: S314, our own
+    texts = [text for each in element.iter("{http://www.w3.org/2000/svg}text") if (text := "".join(each.itertext()))]
+    assert any("<script> $\\frac{$ & 自编码 عربي" in text for text in texts)
+    assert figures.png(pictures()[name], 40).startswith(b"\x89PNG")
+
+
+def test_a_drawing_takes_the_colour_of_its_page() -> None:
+    drawing = figures.svg(pictures()["forest"], "forest").decode()
+    assert drawing.startswith("<svg")
+    assert "currentColor" in drawing
+    assert "#1d2125" not in drawing
+    assert drawing == figures.svg(pictures()["forest"], "forest").decode()  # the same bytes
+    ids = re.findall(r'\bid="([^"]*)"', drawing)
+    assert len(ids) == len(set(ids))
+    assert all(each.startswith("forest-") for each in ids)
+    assert set(re.findall(r'(?:url\(|href=")#([^)"]*)', drawing)) <= set(ids)
+    assert not re.search(r"<path d=[^>]*style=\"fill: #ffffff", drawing)  # no background
+
+
+def test_a_png_is_on_white() -> None:
+    pixels = imread(io.BytesIO(figures.png(pictures()["curves"], 40)))
+    assert pixels[0, 0].tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a\r\n\tb\x00c", "a b c"),
+        ("x" * 34, "x" * 34),
+        ("a" * 20 + "b" * 20, "a" * 17 + "\N{HORIZONTAL ELLIPSIS}" + "b" * 16),
+        ("\u202eabc\u2066", "abc"),
+        (5, "5"),
+    ],
+)
+def test_a_name_takes_one_line(text: object, line: str) -> None:
+    assert figures.short(text) == line
