@@ -160,11 +160,9 @@ def _histories(sides: Sides) -> pd.DataFrame:
     """By epoch, of the runs that are drawn: `run_id, epoch` and the metric that falls; empty where nothing is drawn."""
     from pipeline import reading
 
-    if sides.falling is None or sides.drawn.empty:
+    if sides.falling is None or sides.followed.empty:
         return pd.DataFrame(columns=["run_id", "epoch"])
-    drawn = sides.drawn
-    # A run that stands for another one may have left its epochs with that one.
-    return reading.histories(list(drawn["run_id"]), [sides.falling])
+    return reading.histories(list(sides.followed["run_id"]), [sides.falling])
 
 
 # --- Output -------------------------------------------------------------------------------------------------------
@@ -226,8 +224,9 @@ def _pictures(sides: Sides, conclusion: Conclusion, histories: pd.DataFrame) -> 
         draw(report.FOREST, figures.forest(differences))
     if len(histories) and histories["epoch"].nunique() > 1:
         metric = report.metric_of(conclusion, sides.falling)
-        order = {name: place for place, name in enumerate(sides.configs)}
-        lines = histories.merge(sides.drawn[["run_id", "variation", "seed"]], on="run_id")
+        order = {name: place for place, name in enumerate(sides.drawn)}
+        lines = histories.merge(sides.used[["run_id", "variation", "seed"]], on="run_id")
+        lines = lines[lines["variation"].isin(sides.drawn)]
         lines = lines.sort_values("variation", key=lambda names: names.map(order), kind="stable")
         if lines[metric.name].notna().any():
             draw(report.CURVES, figures.curves(lines, metric.name, metric.unit))
@@ -240,11 +239,10 @@ def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> None:
     from pipeline import figures, reading, report
 
     files = {variation.name: variation.file for variation in conclusion.variations}
-    drawn = set(sides.drawn["variation"])
     originals, reconstructed = None, {}
-    for name in (name for name in sides.configs if name in drawn and sides.kind != "groups"):
+    for name in sides.drawn if sides.kind != "groups" else ():
         rows = sides.by_variation[name].sort_index()
-        pictures = reading.digits(rows["run_id"].iloc[0])
+        pictures = reading.digits(rows["run_id"].iloc[0]) if len(rows) else None
         if pictures is None:
             continue
         draw(files[name], figures.reconstructions(*pictures, f"{name}, seed {rows.index[0]}"), drawing=False)

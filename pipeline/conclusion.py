@@ -148,7 +148,7 @@ class PlannedRun(_Part):
     )
     reason: str | None = Field(description="as recorded; null where nothing is")
     run_id: str | None = Field(description="null where it is missing")
-    planned: bool = Field(True, description="false for a run of a variation and seed that nobody planned")
+    planned: bool = Field(True, description="false for a run of a variation and seed that the plan does not have")
 
 
 class Pair(_Part):

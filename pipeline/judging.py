@@ -186,11 +186,18 @@ class Sides:
         return rows.get(f"metrics.{metric}", pd.Series(np.nan, rows.index)).astype(float)
 
     @cached_property
-    def drawn(self) -> pd.DataFrame:
-        """The runs whose histories are worth fetching: those of the baseline and of the first variations."""
+    def drawn(self) -> list[str]:
+        """The variations worth drawing: the baseline and the first others."""
         names = [name for name in self.configs if self.role(name) in ("baseline", "variation")]
-        names = [*[name for name in names if name == self.baseline], *[n for n in names if n != self.baseline]][:DRAWN]
-        return self.used[self.used["variation"].isin(names)]
+        first = [name for name in names if name == self.baseline]
+        kept = {*first, *[name for name in names if name not in first][: DRAWN - 1]}
+        return [name for name in names if name in kept]
+
+    @cached_property
+    def followed(self) -> pd.DataFrame:
+        """The runs whose histories are worth fetching: of the drawn variations, of A/A and of the repeated run."""
+        again = [name for name in self.configs if self.role(name) in ("A/A", "again")]
+        return self.used[self.used["variation"].isin([*self.drawn, *again])]
 
     @property
     def falling(self) -> str | None:
@@ -479,7 +486,7 @@ def conclude(
     """Everything that the runs say.
 
     Args:
-        histories: `run_id, epoch` and `sides.falling`, of `sides.drawn`; may be empty.
+        histories: `run_id, epoch` and `sides.falling`, of `sides.followed`; may be empty.
         elsewhere: runs of other studies among which a variation with a stated parameter may be; may be None.
         origin: of `Provenance`, what the runs do not tell.
     """
@@ -519,7 +526,7 @@ class _Judge:
             checks=tuple(self._checks([*claims] or [pair for pair in pairs if pair.asked == sides.main])),
             published=self._published(),
             runs=tuple(self._records()),
-            histories_of=tuple(sides.drawn["variation"].drop_duplicates()) if len(self.histories) else (),
+            histories_of=tuple(sides.followed["variation"].drop_duplicates()) if len(self.histories) else (),
             provenance=self._provenance(origin),
         )
 
@@ -621,23 +628,17 @@ class _Judge:
             ),
             self._still_falling(),
         ]
-        shows = {
-            "collapsed": "collapse",
-            "dead units": "dead_units",
-            "not a number": ", ".join(losses),
-            "not converged": sides.falling or "",
-        }
         found: dict[str, list[Flag]] = {}
         for row in pd.concat(raised).itertuples(index=False):
-            values = sides.values(row.variation, shows[row.flag]) if row.flag in ("collapsed", "dead units") else None
-            worst = math.nan if values is None else values.min() if row.flag == "collapsed" else values.max()
-            flag = Flag(
-                flag=row.flag,
-                seeds=row.seeds,
-                of=len(sides.by_variation[row.variation]),
-                metric=shows[row.flag],
-                worst=worst,
-            )
+            rows = sides.by_variation[row.variation]
+            metric, worst = sides.falling or "", math.nan
+            if row.flag == "collapsed":
+                metric, worst = "collapse", float(sides.values(row.variation, "collapse").min())
+            elif row.flag == "dead units":
+                metric, worst = "dead_units", float(sides.values(row.variation, "dead_units").max())
+            elif row.flag == "not a number":
+                metric = ", ".join(n for n in losses if not np.isfinite(sides.values(row.variation, n)).all())
+            flag = Flag(flag=row.flag, seeds=row.seeds, of=len(rows), metric=metric, worst=worst)
             found.setdefault(row.variation, []).append(flag)
         return found
 
@@ -645,7 +646,7 @@ class _Judge:
         metric = self.sides.falling
         if metric is None or self.histories.empty or metric not in self.histories:
             return pd.DataFrame(columns=["variation", "flag", "seeds"])
-        keys = self.sides.drawn[["run_id", "variation", "seed"]]
+        keys = self.sides.followed[["run_id", "variation", "seed"]]
         return evidence.still_falling(self.histories.merge(keys, on="run_id"), metric)
 
     @cached_property
@@ -669,7 +670,7 @@ class _Judge:
                 state=row.state,
                 reason=_plain(row.reason),
                 run_id=row.run_id,
-                planned=(row.variation, row.seed) in asked,
+                planned=sides.planned is None or (row.variation, row.seed) in asked,
             )
             for row in table.itertuples(index=False)
         ]
@@ -952,7 +953,7 @@ class _Judge:
         return Check(kind="best at the edge of the grid", passed=passed, findings=tuple(findings))
 
     def _tuning(self, pairs: Sequence[Pair]) -> Check:
-        findings = []
+        findings: list[Finding] = []
         optimizer = f"params.{_OPTIMIZER}"
         different = 0
         for pair in pairs:
@@ -964,6 +965,8 @@ class _Judge:
             different += 1
             for caveat in pair.caveats:
                 if caveat.kind == "untuned learning rate":
+                    claimed = isinstance(pair, Claim)
+                    named = {finding.value for finding in findings}
                     findings += [
                         Finding(
                             variation=pair.variation,
@@ -973,6 +976,7 @@ class _Judge:
                             tried=(rate,),
                         )
                         for name, rate in zip(caveat.optimizers, caveat.learning_rates, strict=True)
+                        if claimed or name not in named  # of a thousand pairs, each optimizer once
                     ]
         passed = None if not different else not findings
         return Check(kind="untuned learning rate", passed=passed, findings=tuple(findings))

@@ -119,8 +119,15 @@ def runs(experiment_id: str, filter_string: str = "") -> pd.DataFrame:
             token = page.token
             if not token:
                 break
+    return _frame(list(rows.values()))
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Params as they are (pandas would make floats of whole numbers where a run has none), metrics as floats."""
     columns = ["run_id", "name", "status", "start", "end", "ours", "last_epoch"]
-    return pd.DataFrame(list(rows.values())) if rows else pd.DataFrame(columns=columns)
+    frame = pd.DataFrame(rows, columns=None if rows else columns, dtype=object)
+    numbers = [name for name in frame if name in ("start", "end", "last_epoch") or name.startswith("metrics.")]
+    return frame.astype({**dict.fromkeys(numbers, float), "ours": bool})
 
 
 def _is_a_run(run: Run) -> bool:

@@ -1,144 +1,775 @@
-"""The conclusion table against runs whose numbers are known."""
+"""`compare` on real SQLite stores: what the frame cannot show is in test_conclusion.py."""
 
 from __future__ import annotations
 
 import csv
+import importlib
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import sys
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
+from mlflow.entities import Metric, Param
 
-from pipeline import compare, evidence, tracking
+from pipeline import compare, figures, reading
 from pipeline.compare import Options
-from pipeline.config import LOSSES, RunConfig, UserError
-from pipeline.dataset import Images
-from tests.conftest import ROOT, run
+from pipeline.conclusion import Claim, Conclusion, Pair, Variation
+from pipeline.config import LOSSES, QUALITY, RunConfig, UserError
+from pipeline.plan import A_A, AGAIN, Study
+from tests.conftest import ROOT, free_port, run, start, wait_for
+
+HASH = "a" * 64
 
 
-def finished(images: Images, bce: float, **changes: object) -> str:
-    """A finished run with `bce` as its last losses and twice that as its first."""
-    config = RunConfig.model_validate(changes)
-    with tracking.track(config, images) as tracked:
-        tracked.log_epoch(config.epochs, {f"last_{name}": bce for name in LOSSES})
-        tracked.log_epoch(config.epochs, {f"first_{name}": 2 * bce for name in LOSSES})
-        tracked.log_epoch(config.epochs, {"mse": bce / 10, "dead_units": 1, "training_seconds": 20})
-    return tracked.id
+def make(
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float | Sequence[float]],
+    tags: Mapping[str, str] | None = None,
+    name: str = "run",
+    status: str = "FINISHED",
+    experiment: str = "0",
+) -> str:
+    """A run with just that; several values of a metric are those of its epochs, from 1."""
+    client = mlflow.MlflowClient()
+    run_id = str(client.create_run(experiment, run_name=name, tags=dict(tags or {})).info.run_id)
+    points = [
+        Metric(key, float(value), 1, step)
+        for key, values in metrics.items()
+        for step, value in (enumerate(values, 1) if isinstance(values, Sequence) else [(1, values)])
+    ]
+    client.log_batch(run_id, points, [Param(key, str(value)) for key, value in params.items()])
+    if status != "RUNNING":
+        client.set_terminated(run_id, status)
+    return run_id
+
+
+def ours(
+    config: RunConfig,
+    bce: float,
+    tags: Mapping[str, str] | None = None,
+    status: str = "FINISHED",
+    epochs: int | None = None,
+    **metrics: float,
+) -> str:
+    """A run as `pipeline.train` makes it: `bce` at last, twice that at first, and the penalty on top of the losses."""
+    count = config.epochs if epochs is None else epochs
+    curve = [bce * (2 if epoch == 0 else 1) for epoch in range(count)]
+    penalty = 100 * config.l1
+    per_epoch = {name: [x + penalty * name.endswith("loss") for x in curve] for name in LOSSES}
+    ends = {
+        f"{edge}{name}": values[at]
+        for name, values in per_epoch.items()
+        for edge, at in (("first_", 0), ("last_", -1))
+        if values
+    }
+    quality = {
+        **dict.fromkeys(QUALITY, 0.5),
+        "dead_units": 0.0,
+        "first_displayed_loss": 3 * bce + penalty,
+        "training_seconds": 9.0,
+    }
+    everything: dict[str, Any] = {**per_epoch, **(ends | quality | metrics if status == "FINISHED" else {})}
+    known = {"fingerprint": config.fingerprint, "data_hash": HASH, "lock_hash": "lock", "git_dirty": "false"}
+    known |= {"hardware": "cpu", "mlflow.source.git.commit": "c0ffee", "seed": str(config.seed)}
+    return make(config.model_dump(), everything, {**known, **(tags or {})}, config.name, status)
+
+
+def study(declared: Study, values: Mapping[tuple[str, int], float | str], **tags: str) -> dict[tuple[str, int], str]:
+    """A study's parent run and its children: by variation and seed the last bce, or the reason of a failure.
+
+    Returns the run IDs, and that of the parent as `("", 0)`.
+    """
+    client = mlflow.MlflowClient()
+    parent = str(client.create_run("0", run_name=declared.name, tags={"study": declared.name, "plan": "p"}).info.run_id)
+    client.log_text(parent, declared.model_dump_json(), "plan.json")
+    client.set_terminated(parent)
+    ids = {("", 0): parent}
+    for name, config in declared.runs():
+        value = values.get((name, config.seed))
+        if value is None:
+            continue
+        own = {"mlflow.parentRunId": parent, "study": declared.name, "variation": name, **tags}
+        if isinstance(value, str):
+            ids[name, config.seed] = ours(config, 0.3, {**own, "failure": value}, "FAILED", epochs=1)
+        else:
+            ids[name, config.seed] = ours(config, value, own)
+    return ids
+
+
+def published(**changes: Any) -> Study:
+    """The published study's shape, two epochs long, three seeds."""
+    return Study.model_validate(
+        {
+            "name": "small",
+            "description": "Two epochs.",
+            "base": {"optimizer": "adam", "epochs": 2},
+            "seeds": 3,
+            "variations": [
+                {"name": "Original", "changes": {"optimizer": "adadelta", "decoder_hidden": 784}},
+                {"name": "adam_optimizer"},
+                {"name": "with L1", "changes": {"l1": 1e-4}},
+            ],
+            "claims": [
+                {
+                    "says": "adam is better",
+                    "variation": "adam_optimizer",
+                    "against": "Original",
+                    "about": ["optimizer"],
+                    "metric": "last_val_loss",
+                    "direction": "lower",
+                    "smallest": 0.001,
+                },
+                {
+                    "says": "L1 worsens it",
+                    "variation": "with L1",
+                    "against": "adam_optimizer",
+                    "about": ["l1"],
+                    "metric": "last_val_loss",
+                    "direction": "higher",
+                    "smallest": 0.001,
+                },
+            ],
+            **changes,
+        }
+    )
+
+
+VALUES: dict[tuple[str, int], float | str] = {
+    **{("Original", seed): 0.44 + 0.001 * seed for seed in range(3)},
+    **{("adam_optimizer", seed): 0.09 + 0.0001 * seed for seed in range(3)},
+    **{("with L1", seed): 0.0901 + 0.0001 * seed for seed in range(3)},
+}
+
+
+def conclude(tmp_path: Path, **options: Any) -> Conclusion:
+    compare.compare(Options(out=tmp_path / "out", **options))
+    return compare.read_conclusion(str(tmp_path / "out" / "conclusion.json"))
+
+
+def variation(conclusion: Conclusion, name: str) -> Variation:
+    return next(each for each in conclusion.variations if each.name == name)
+
+
+def mean(conclusion: Conclusion, name: str, metric: str) -> float:
+    return next(cell.mean for cell in variation(conclusion, name).cells if cell.metric == metric)
+
+
+def claim(conclusion: Conclusion, says: str) -> Claim:
+    return next(each for each in conclusion.claims if each.says == says)
+
+
+def pair(conclusion: Conclusion, name: str, metric: str) -> Pair:
+    return next(each for each in conclusion.pairs if (each.variation, each.asked) == (name, metric))
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated store without runs: MLflow takes seconds to make one."""
+    path = tmp_path_factory.mktemp("template") / "store.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
 
 
 @pytest.fixture
-def experiment(store: str, small: Images) -> str:
-    """Two seeds of adam, one of them typed otherwise, one run of sgd, one failed and one running; some by others."""
-    finished(small, 0.10, optimizer="adam", l1=1e-5)
-    finished(small, 0.14, optimizer="adam", l1="0.00001", seed=1)
-    finished(small, 0.3, optimizer="sgd", epochs=7)
-    with pytest.raises(MemoryError), tracking.track(RunConfig(), small):
-        raise MemoryError("no memory")
-    mlflow.MlflowClient().create_run("0", run_name="hanging\n|[bold]<b>")
-    with mlflow.start_run(run_name="by hand"):
-        mlflow.log_metric("last_loss", 1.0)
+def db(store: str, template: Path, tmp_path: Path) -> str:
+    """A store of the test's own."""
+    shutil.copy(template, tmp_path / "store.db")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ?", (f"{tmp_path}/artifacts",))
     return store
 
 
-@pytest.mark.usefixtures("experiment")
-def test_one_row_per_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    message = compare.compare(Options(out=tmp_path / "out"))
-    assert message == f"written: {tmp_path}/out/conclusion.md, {tmp_path}/out/conclusion.csv"
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert lines[0] == "6 runs (4 finished, 1 running, 1 failed), 2 configurations with finished runs"
-    rows = [line.split() for line in lines if line.startswith(("adam", "sgd"))]
-    assert rows[0][:9] == ["adam", "50", "1e-05", "0.001", "2", "0.2400", "0.1200", "0.2400", "0.1200"]
-    assert rows[1][:7] == ["sgd", "7", "0.0", "0.01", "1", "0.6000", "0.3000"]
-    text = "\n".join(lines)
-    assert "The same in every row: batch_size 256, encoding_dim 32, decoder_hidden 0, dataset mnist." in text
-    assert "A row with several runs shows their means." in text
-    assert "Not in the table: 1 finished run that this project did not make." in text
-    assert "is FAILED: MemoryError: no memory" in text
-    assert "Not in the table: hanging |[bold]<b> (" in text
-    assert "is RUNNING: still running, or its process is gone" in text
-
-    markdown = (tmp_path / "out" / "conclusion.md").read_text()
-    assert "| adam | 50 | 1e-05 | 0.001 | 2 | 0.2400 | 0.1200 |" in markdown
-    assert "Not in the table: hanging \\|[bold]&lt;b> (" in markdown
-    with (tmp_path / "out" / "conclusion.csv").open() as file:
-        table = list(csv.DictReader(file))
-    assert [row["optimizer"] for row in table] == ["adam", "sgd"]
-    assert float(table[0]["last_val_bce"]) == pytest.approx(0.12)
-    assert table[0]["psnr"] == "nan"
+# --- A study ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("experiment")
-def test_the_filter_is_mlflows_and_the_store_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("db")
+def test_a_study_against_its_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = study(published(), {**VALUES, ("with L1", 2): "DivergenceError: loss is nan"})
+    conclusion = conclude(tmp_path, study="small")
+    assert [each.name for each in conclusion.variations] == ["Original", "adam_optimizer", "with L1"]
+    assert (conclusion.baseline, conclusion.metric) == ("Original", "last_val_bce")
+    # 0.09, 0.0901, 0.0902: Student's 99 % quantile with 2 degrees of freedom is 9.9248.
+    cell = next(c for c in variation(conclusion, "adam_optimizer").cells if c.metric == "last_val_bce")
+    assert (cell.n, cell.mean, cell.sd) == (3, pytest.approx(0.0901), pytest.approx(0.0001))
+    assert cell.low == pytest.approx(0.0901 - 9.9248 * 0.0001 / math.sqrt(3), abs=1e-8)
+    assert (cell.median, cell.worst, cell.worst_seed) == (pytest.approx(0.0901), pytest.approx(0.0902), 2)
+    assert set(cell.run_ids) == {ids["adam_optimizer", seed] for seed in range(3)}
+
+    first = claim(conclusion, "adam is better")
+    # Seed by seed -0.35, -0.3509, -0.3518: sd 0.0009; the 95 % quantile is 4.302653.
+    assert (first.verdict, first.metric, first.why) == ("supported", "last_val_loss", "as asked")
+    assert first.difference.mean == pytest.approx(-0.3509)
+    assert first.difference.low == pytest.approx(-0.3509 - 4.302653 * 0.0009 / math.sqrt(3), abs=1e-8)
+    assert first.effect == pytest.approx(-350.9)
+    assert [(c.name, c.variation, c.against) for c in first.confounded_by] == [("decoder_hidden", (0,), (784,))]
+    untuned = next(c for c in first.caveats if c.kind == "untuned learning rate")
+    assert (untuned.optimizers, untuned.learning_rates) == (("adam", "adadelta"), (0.001, 0.001))
+
+    second = claim(conclusion, "L1 worsens it")
+    assert (second.asked, second.metric, second.why) == ("last_val_loss", "last_val_bce", "penalty differs")
+    assert second.penalties == (1e-4, 0.0)
+    assert second.difference.mean == pytest.approx(0.0001)
+    assert second.asked_difference is not None
+    assert second.asked_difference.mean == pytest.approx(0.0101)  # mostly penalty: 100 * 1e-4
+    assert (second.verdict, second.difference.dropped, second.confounded_by) == ("negligible", (2,), ())
+    assert [(run.variation, run.seed, run.state) for run in second.unfinished] == [("with L1", 2, "diverged")]
+    lost = [row for row in conclusion.completeness if row.state != "finished"]
+    assert [(row.reason, row.run_id) for row in lost] == [("DivergenceError: loss is nan", ids["with L1", 2])]
+    assert variation(conclusion, "with L1").finished == 2
+    printed = capsys.readouterr().out
+    assert "confounded by decoder_hidden" in printed
+    assert "DivergenceError: loss is nan" in printed
+
+
+@pytest.mark.usefixtures("db")
+def test_the_files_are_whole_and_agree(tmp_path: Path) -> None:
+    study(published(), VALUES)
+    message = compare.compare(Options(study="small", out=tmp_path / "out"))
+    names = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert names == ["conclusion.csv", "conclusion.json", "forest.png", "loss_curves.png", "report.html", "report.md"]
+    assert message.startswith(f"written to {tmp_path}/out: ")
+    with (tmp_path / "out" / "conclusion.csv").open(newline="") as file:
+        rows = {row["variation"]: row for row in csv.DictReader(file)}
+    assert float(rows["adam_optimizer"]["last_val_bce"]) == pytest.approx(0.0901, rel=1e-12)
+    content = json.loads((tmp_path / "out" / "conclusion.json").read_text())
+    jsonschema.validate(content, Conclusion.model_json_schema())
+    assert "adam_optimizer" in (tmp_path / "out" / "report.md").read_text()
+    assert "<html" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("db")
+def test_one_seed_is_not_judged(tmp_path: Path) -> None:
+    study(published(seeds=1), VALUES)
+    conclusion = conclude(tmp_path, study="small")
+    assert [each.verdict for each in conclusion.claims] == ["not judged", "not judged"]
+    assert {pair.finding for pair in conclusion.pairs} == {"not judged"}
+    assert claim(conclusion, "adam is better").difference.mean == pytest.approx(-0.35)
+
+
+@pytest.mark.usefixtures("db")
+def test_inconclusive_says_how_many_more_seeds(tmp_path: Path) -> None:
+    noisy = {("adam_optimizer", 0): 0.30, ("adam_optimizer", 1): 0.45, ("adam_optimizer", 2): 0.50}
+    study(published(), {**VALUES, **noisy})
+    found = claim(conclude(tmp_path, study="small"), "adam is better")
+    assert found.verdict == "inconclusive"
+    assert found.more_seeds is not None
+    assert found.more_seeds > 1
+
+
+@pytest.mark.usefixtures("db")
+def test_chance_and_determinism(tmp_path: Path) -> None:
+    aa = {("Original" + A_A, 3): 0.443, ("Original" + A_A, 4): 0.444, ("Original" + A_A, 5): 0.445}
+    study(published(a_a=True), {**VALUES, **aa, ("Original" + AGAIN, 0): 0.44})
+    conclusion = conclude(tmp_path, study="small")
+    noise = next(each for each in conclusion.noise if each.metric == "last_val_loss")
+    # Two groups of three with sd 0.001: t(4) = 2.776445, times 0.001 sqrt(2/3).
+    assert noise.limit == pytest.approx(2.776445 * 0.001 * math.sqrt(2 / 3), rel=1e-5)
+    assert (noise.observed, noise.smallest) == (pytest.approx(0.003), 0.001)
+    assert [(each.seed, each.same, each.unequal) for each in conclusion.determinism] == [(0, True, ())]
+    assert {pair.variation for pair in conclusion.pairs} == {"adam_optimizer", "with L1"}
+
+
+@pytest.mark.usefixtures("db")
+def test_a_repetition_with_other_numbers_is_found(tmp_path: Path) -> None:
+    study(published(a_a=True), {**VALUES, ("Original" + AGAIN, 0): 0.4400001})
+    (found,) = conclude(tmp_path, study="small").determinism
+    assert found.same is False
+    assert ("last_val_bce", 0.44, 0.4400001) in [(each.metric, each.first, each.again) for each in found.unequal]
+    assert "ssim" not in [each.metric for each in found.unequal]
+
+
+@pytest.mark.usefixtures("db")
+def test_published_figures_like_with_like_and_as_stated(tmp_path: Path) -> None:
+    figures_of = {"adam_optimizer": {"first_displayed_loss": 0.2703}, "with L1": {"last_val_loss": 0.0916}}
+    taken = {"first_displayed_loss": "first_loss"}
+    stated = {"with L1": {"l1": 1e-5}}
+    printed = {"source": "print", "figures": figures_of, "taken_for": taken, "stated": stated}
+    study(published(published=printed), VALUES)
+    for seed in range(3):  # of no study: as the text states it
+        ours(RunConfig(optimizer="adam", epochs=2, l1=1e-5, seed=seed), 0.0905 + 0.0001 * seed)
+    conclusion = conclude(tmp_path, study="small")
+    assert conclusion.published is not None
+    displayed, penalised = conclusion.published.figures
+    # Ours: three times 0.0901, which is what was printed; the epoch's mean loss is twice that.
+    assert (displayed.mean, displayed.reproduced) == (pytest.approx(0.2703), True)
+    assert (displayed.taken_for, displayed.taken_for_mean) == ("first_loss", pytest.approx(0.1802))
+    assert displayed.taken_for_reproduced is False
+    assert (penalised.mean, penalised.reproduced) == (pytest.approx(0.1002), False)
+    (stated_row,) = conclusion.published.stated
+    assert (stated_row.stated, stated_row.ran, stated_row.same) == (1e-5, 1e-4, False)
+    (alternative,) = stated_row.figures
+    assert (alternative.n, alternative.mean, alternative.reproduced) == (3, pytest.approx(0.0916), True)
+
+
+@pytest.mark.usefixtures("db")
+def test_the_latest_run_of_a_study_counts_and_links_count_once(tmp_path: Path) -> None:
+    old = study(published(), dict.fromkeys(VALUES, 0.7))
+    new = study(published(), {("adam_optimizer", 0): 0.09})
+    link = {"mlflow.parentRunId": new["", 0], "study": "small", "variation": "adam_optimizer"}
+    config = RunConfig(optimizer="adam", epochs=2, seed=1)
+    for original in (old["adam_optimizer", 1], new["adam_optimizer", 0]):
+        seed = 1 if original == old["adam_optimizer", 1] else 0
+        same = config.model_copy(update={"seed": seed})
+        for _ in range(2):
+            ours(same, 0.2, {**link, "reused_from": original})
+    conclusion = conclude(tmp_path, study="small")
+    # Seed 0: the run itself is here, 0.09. Seed 1: one of its two links, 0.2.
+    assert mean(conclusion, "adam_optimizer", "last_val_bce") == pytest.approx((0.09 + 0.2) / 2)
+    assert variation(conclusion, "adam_optimizer").finished == 2
+    assert sum("stands for the run" in (record.reason or "") for record in conclusion.runs) == 3
+    assert [row.state for row in conclusion.completeness].count("missing") == 7
+
+
+@pytest.mark.usefixtures("db")
+def test_flags_and_missing_epochs(tmp_path: Path) -> None:
+    declared = published(base={"optimizer": "adam", "epochs": 12}, seeds=1, claims=[])
+    parent = study(declared, {})["", 0]
+    configs = dict(declared.runs())
+    tags = {"mlflow.parentRunId": parent, "study": "small"}
+    ours(configs["Original"], 0.4, {**tags, "variation": "Original"}, collapse=0.001)
+    ours(configs["adam_optimizer"], 0.09, {**tags, "variation": "adam_optimizer"}, epochs=9)
+    falling = make(
+        configs["with L1"].model_dump(),
+        {
+            "val_bce": [0.9 - 0.05 * e for e in range(12)],
+            "last_val_bce": 0.35,
+            "last_loss": math.nan,
+            "dead_units": 2.0,
+        },
+        {**tags, "variation": "with L1", "fingerprint": configs["with L1"].fingerprint},
+    )
+    conclusion = conclude(tmp_path, study="small")
+    raised = {v.name: {flag.flag for flag in v.flags} for v in conclusion.variations}
+    assert raised == {
+        "Original": {"collapsed"},
+        "adam_optimizer": set(),
+        "with L1": {"dead units", "not a number", "not converged"},
+    }
+    states = {row.variation: (row.state, row.reason) for row in conclusion.completeness}
+    assert states["adam_optimizer"] == ("incomplete", "9 of 12 epochs")
+    assert states["with L1"] == ("finished", None)
+    assert falling in {run_id for cell in variation(conclusion, "with L1").cells for run_id in cell.run_ids}
+
+
+@pytest.mark.usefixtures("db")
+def test_code_data_and_hardware_can_confound(tmp_path: Path) -> None:
+    study(published(), {key: value for key, value in VALUES.items() if key[0] != "adam_optimizer"})
+    declared = published()
+    parent = reading.study_plan("0", "small")[0]
+    tags = {"mlflow.parentRunId": parent, "study": "small", "variation": "adam_optimizer"}
+    other = {"hardware": "gpu", "data_hash": "b" * 64, "git_dirty": "true", "mlflow.source.git.commit": "beef"}
+    for seed in range(3):
+        config = declared.configurations()["adam_optimizer"].model_copy(update={"seed": seed})
+        ours(config, 0.09 + seed / 1000, {**tags, **other, "lock_hash": "other"})
+    first = claim(conclude(tmp_path, study="small"), "adam is better")
+    assert {each.name: each.kind for each in first.confounded_by} == {
+        "decoder_hidden": "parameter",
+        "data_hash": "data",
+        "code version": "code",
+        "git_dirty": "code",
+        "lock_hash": "environment",
+        "hardware": "hardware",
+    }
+
+
+@pytest.mark.usefixtures("db")
+def test_a_study_that_was_not_run(tmp_path: Path) -> None:
+    study(published(), {})
+    with pytest.raises(UserError, match=r"study='smal' has no run in this experiment, did you mean 'small'\?"):
+        compare.compare(Options(study="smal", out=tmp_path / "out"))
+    conclusion = conclude(tmp_path, study="small")  # planned, and nothing yet
+    assert {row.state for row in conclusion.completeness} == {"missing"}
+    assert [each.verdict for each in conclusion.claims] == ["not judged", "not judged"]
+
+
+# --- Without a study ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(db: str) -> str:
+    """Two seeds of adam, one of them typed otherwise, one run of sgd, one failed and one running; one by hand."""
+    ours(RunConfig(optimizer="adam", epochs=2, l1=1e-5), 0.10)
+    typed = RunConfig(optimizer="adam", epochs=2, l1=1e-5, seed=1)
+    params = {**typed.model_dump(), "l1": "0.00001", "learning_rate": "default"}
+    make(
+        params,
+        {"val_bce": [0.28, 0.14], "last_val_bce": 0.14},
+        {"fingerprint": typed.fingerprint, "data_hash": HASH},
+        "typed",
+    )
+    ours(RunConfig(optimizer="sgd", epochs=3), 0.3)
+    ours(RunConfig(epochs=3), 0.3, {"failure": "MemoryError: no memory"}, "FAILED")
+    make({}, {}, name="hanging\n|[bold]<b>", status="RUNNING")
+    make({"x": 1}, {"last_loss": 1.0}, name="by hand")
+    return db
+
+
+@pytest.mark.usefixtures("mixed")
+def test_configurations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (tmp_path / "store.db").read_bytes()
-    compare.compare(Options(filter="params.optimizer = 'sgd'", out=tmp_path / "out"))
-    assert capsys.readouterr().out.startswith("1 run (1 finished), 1 configuration with finished runs")
-    with pytest.raises(UserError, match="no run matches"):
-        compare.compare(Options(filter="params.optimizer = 'ftrl'"))
+    conclusion = conclude(tmp_path)
     assert (tmp_path / "store.db").read_bytes() == before
+    assert conclusion.kind == "configurations"
+    adam, sgd, failed = conclusion.variations  # the best first
+    assert adam.params == {
+        k: v for k, v in RunConfig(optimizer="adam", epochs=2, l1=1e-5).model_dump().items() if k != "seed"
+    }
+    assert (adam.seeds, mean(conclusion, adam.name, "last_val_bce")) == ((0, 1), pytest.approx(0.12))
+    assert (sgd.params["optimizer"], sgd.finished, failed.finished) == ("sgd", 1, 0)
+    assert conclusion.claims == ()
+    assert {row.state for row in conclusion.completeness} == {"finished", "failed"}
+    printed = capsys.readouterr().out
+    assert "MemoryError: no memory" in printed
+    assert re.search(r"Not in the table: hanging \|\[bold\]<b> \(\w{32}\): this project did not make it", printed)
+    assert re.search(r"Not in the table: by hand \(\w{32}\): this project did not make it", printed)
 
 
-@pytest.mark.usefixtures("experiment")
+@pytest.mark.usefixtures("mixed")
+def test_the_filter_is_mlflows(tmp_path: Path) -> None:
+    conclusion = conclude(tmp_path, filter="params.optimizer = 'sgd'")
+    assert [each.params["optimizer"] for each in conclusion.variations] == ["sgd"]
+    with pytest.raises(UserError, match=r"no run matches"):
+        compare.compare(Options(filter="params.optimizer = 'ftrl'"))
+    with pytest.raises(UserError, match="cannot be used"):
+        compare.compare(Options(filter="nonsense"))
+
+
+@pytest.mark.usefixtures("db")
+def test_no_run_and_no_experiment(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no run matches"):
+        compare.compare(Options(out=tmp_path / "out"))
+    with pytest.raises(UserError, match=r"experiment='Defalt' does not exist .* did you mean 'Default'"):
+        compare.compare(Options(experiment="Defalt"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("db")
+def test_other_images_are_another_configuration(tmp_path: Path) -> None:
+    ours(RunConfig(epochs=2), 0.1)
+    ours(RunConfig(epochs=2), 0.2, {"data_hash": "b" * 64})
+    conclusion = conclude(tmp_path)
+    assert [each.params["data_hash"] for each in conclusion.variations] == [HASH, "b" * 64]
+    assert [each.finished for each in conclusion.variations] == [1, 1]
+
+
+@pytest.mark.usefixtures("db")
+def test_sklearn_runs_by_autolog(tmp_path: Path) -> None:
+    """The issue's own example: nothing of these runs is made by this project."""
+    datasets, models = (importlib.import_module(f"sklearn.{name}") for name in ("datasets", "linear_model"))
+    features, labels = datasets.load_iris(return_X_y=True)
+    mlflow.sklearn.autolog(log_models=False, log_datasets=False, silent=True)
+    try:
+        for loss in ("hinge", "log_loss"):
+            for alpha in (0.0001, 1.0):
+                for seed in (0, 1, 2):
+                    with mlflow.start_run():
+                        models.SGDClassifier(loss=loss, alpha=alpha, random_state=seed).fit(features, labels)
+    finally:
+        mlflow.sklearn.autolog(disable=True)
+    frame = mlflow.search_runs()
+    chosen = frame[(frame["params.loss"] == "hinge") & (frame["params.alpha"] == "0.0001")]
+    by_hand = chosen["metrics.training_accuracy_score"].mean()
+    metric = "training_accuracy_score"
+    conclusion = conclude(tmp_path, group_by="loss,alpha", metric=metric, baseline="loss=log_loss,alpha=1e-4")
+    assert conclusion.kind == "groups"
+    assert conclusion.baseline == "loss=log_loss, alpha=0.0001"
+    assert mean(conclusion, "loss=hinge, alpha=0.0001", metric) == pytest.approx(by_hand)
+    assert {each.seeds for each in conclusion.variations} == {(0, 1, 2)}
+    assert conclusion.metrics[0].name == metric
+    assert conclusion.metrics[0].higher_is_better
+    assert len(conclusion.pairs) == 3
+    assert all(each.difference.paired and each.difference.n_pairs == 3 for each in conclusion.pairs)
+    assert all(each.confounded_by == () for each in conclusion.pairs)
+    # Grouped by one of the two, the other confounds nothing: both sides have both of its values.
+    assert conclude(tmp_path, group_by="loss", metric=metric).pairs[0].confounded_by == ()
+
+
+@pytest.mark.usefixtures("db")
+def test_runs_by_hand(tmp_path: Path) -> None:
+    for lr, values in (("0.1", (1.0, 2.0, 3.0)), ("1e-1", (4.0,)), ("0.2", (5.0, 7.0, 9.0))):
+        for value in values:
+            make({"lr": lr, "optimizer": "sgd", "batch": "8" if lr == "0.2" else "4"}, {"val_loss": value})
+    conclusion = conclude(tmp_path, group_by="lr", baseline="lr=0.10")
+    assert [each.name for each in conclusion.variations] == ["lr=0.1", "lr=0.2"]
+    # 1, 2, 3, 4 against 5, 7, 9, without seeds: Welch, 7 - 2.5.
+    (only,) = conclusion.pairs
+    assert (only.asked, only.difference.paired, only.difference.mean) == ("val_loss", False, pytest.approx(4.5))
+    assert (only.difference.n_a, only.difference.n_b) == (3, 4)
+    assert [each.name for each in only.confounded_by] == ["batch"]
+    assert all(row.seed is None for row in conclusion.completeness)
+    assert len(conclusion.completeness) == 7
+    assert {row.state for row in conclusion.completeness} == {"finished"}
+
+
+@pytest.mark.usefixtures("db")
+def test_the_best_of_several_baselines_is_a_choice_on_the_reported_data(tmp_path: Path) -> None:
+    for lr, value in (("0.1", 3.0), ("0.2", 2.0)):
+        for seed in range(2):
+            make({"lr": lr, "optimizer": "sgd", "seed": seed}, {"val_loss": value + seed})
+    make({"lr": "0.1", "optimizer": "adam", "seed": 0}, {"val_loss": 1.0})
+    conclusion = conclude(tmp_path, group_by="optimizer,lr", metric="val_loss", baseline="optimizer=sgd")
+    assert conclusion.baseline == "optimizer=sgd, lr=0.2"
+    selected = next(each for each in conclusion.checks if each.kind == "selected on the reported data")
+    assert selected.passed is False
+    assert [f.variation for f in selected.findings if f.variation] == ["optimizer=sgd, lr=0.2"]
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"group_by": "optimzer"}, "group_by='optimzer' is a parameter of no run, did you mean 'optimizer'"),
+        ({"metric": "val_los"}, "metric='val_los' is in no run, did you mean 'val_loss'"),
+        ({"metrics": "nothing"}, "metrics='nothing' is in no run; there are val_loss"),
+        ({"baseline": "optimizer=ftrl"}, "baseline='optimizer=ftrl' fits no variation"),
+    ],
+)
+def test_a_question_that_the_runs_cannot_answer(options: dict[str, str], message: str, tmp_path: Path) -> None:
+    for optimizer in ("adam", "sgd"):
+        make({"optimizer": optimizer}, {"val_loss": 1.0})
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        compare.compare(Options(out=tmp_path / "out", **options))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("db")
+def test_nan_inf_and_missing_metrics(tmp_path: Path) -> None:
+    for seed, value in enumerate((1.0, math.nan, math.inf, 3.0)):
+        make({"a": "x", "seed": seed}, {"m": value})
+    make({"a": "x", "seed": 4}, {})
+    for seed in range(2):
+        make({"a": "y", "seed": seed}, {"m": 1.0})
+    conclusion = conclude(tmp_path, group_by="a", metric="m", baseline="a=y")
+    cell = variation(conclusion, "a=x").cells[0]
+    assert (cell.n, cell.mean, cell.worst, cell.worst_seed) == (3, math.inf, math.inf, 2)
+    assert [(flag.flag, flag.seeds) for flag in variation(conclusion, "a=x").flags] == [("not a number", (1, 2, 4))]
+    text = (tmp_path / "out" / "conclusion.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["variations"][0]["cells"][0]["n"] in (2, 3)
+    assert '"mean": "inf"' in text
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "a|b`c`",
+    "line\nbreak",
+    "=1+1",
+    "\"quoted\", 'twice'",
+    "\u05e9\u05dc\u05d5\u05dd \u65e5\u672c\u8a9e \U0001f600",
+    "../../etc/passwd",
+    "$x^2$ [link](http://x) {% raw %}",
+    "x" * 400,
+]
+
+
+@pytest.mark.usefixtures("db")
+def test_hostile_names(tmp_path: Path) -> None:
+    for text in HOSTILE:
+        for seed in range(2):
+            make({"p": text, "seed": seed}, {"m": float(seed)}, name=text[:200])
+    conclusion = conclude(tmp_path, group_by="p", metric="m")
+    assert {each.params["p"] for each in conclusion.variations} == set(HOSTILE)
+    files = [each.file for each in conclusion.variations]
+    assert len(set(files)) == len(HOSTILE)
+    assert all(re.fullmatch(r"[\w.,=+-]{1,90}", file) and not file.startswith(".") for file in files)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+    with (tmp_path / "out" / "conclusion.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 1 + len(HOSTILE)
+    assert len({len(row) for row in rows}) == 1
+    assert not [cell for row in rows for cell in row if cell.startswith(("=", "@", "\t"))]
+    assert {file.parent for file in (tmp_path / "out").iterdir()} == {tmp_path / "out"}
+
+
+# --- Files, logging, commands -------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("mixed")
 def test_the_files_are_logged_when_asked(tmp_path: Path) -> None:
     message = compare.compare(Options(out=tmp_path / "out", log=True))
     run_id = message.split("logged to run ")[1]
-    assert [file.path for file in mlflow.MlflowClient().list_artifacts(run_id)] == ["conclusion.csv", "conclusion.md"]
-    assert run_id not in set(tracking.read_runs()["run_id"])
+    logged = {file.path for file in mlflow.MlflowClient().list_artifacts(run_id)}
+    assert {"conclusion.csv", "conclusion.json", "report.html", "report.md"} <= logged
+    assert run_id not in set(reading.runs("0")["run_id"])
 
 
-@pytest.mark.usefixtures("store")
-def test_only_unfinished_runs(small: Images, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), tracking.track(RunConfig(), small):
-        raise KeyboardInterrupt
-    compare.compare(Options(out=tmp_path / "out"))
-    printed = capsys.readouterr().out
-    assert printed.startswith("1 run (1 killed), 0 configurations with finished runs")
-    assert "is KILLED: interrupted by Ctrl-C" in printed
+@pytest.mark.usefixtures("db")
+def test_of_a_study_to_its_parent(tmp_path: Path) -> None:
+    parent = study(published(), VALUES)["", 0]
+    message = compare.compare(Options(study="small", out=tmp_path / "out", log=True))
+    assert message.endswith(f"logged to run {parent}")
+    assert "results/conclusion.json" in {f.path for f in mlflow.MlflowClient().list_artifacts(parent, "results")}
 
 
-@pytest.mark.usefixtures("store")
-def test_only_runs_by_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with mlflow.start_run():
-        mlflow.log_metric("epochs", 3)
-    compare.compare(Options(out=tmp_path / "out"))
-    printed = capsys.readouterr().out
-    assert printed.startswith("1 run (1 finished), 0 configurations with finished runs")
-    assert "Not in the table: 1 finished run that this project did not make." in printed
-
-
-@pytest.mark.usefixtures("store")
-def test_the_same_path_with_other_images_is_another_configuration(small: Images) -> None:
-    changed = Images("small", small.source, "1" * 64, small.shape, small.train, small.test)
-    finished(small, 0.1)
-    finished(changed, 0.2)
-    table = compare.conclusion(tracking.read_runs())
-    assert list(table["data_hash"]) == [small.sha256, changed.sha256]
-    assert list(table["runs"]) == [1, 1]
-
-
-@pytest.mark.usefixtures("store")
-def test_a_folder_that_cannot_be_written(small: Images, tmp_path: Path) -> None:
-    finished(small, 0.1)
+@pytest.mark.usefixtures("mixed")
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written: .*choose another folder with --out"):
         compare.compare(Options(out=tmp_path / "file" / "out"))
 
 
-@pytest.mark.usefixtures("experiment")
+@pytest.mark.usefixtures("mixed")
+def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare.compare(Options(out=tmp_path / "out"))
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    make({"x": 2}, {"last_loss": 1.0})
+    monkeypatch.setattr(Conclusion, "model_dump_json", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        compare.compare(Options(out=tmp_path / "out"))
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.usefixtures("db")
+def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
+    ids = study(published(), VALUES)
+    rng = np.random.default_rng(0)
+    originals, blob, digits = ((rng.integers(0, 256, (10, 28, 28, 1)) / 255).astype(np.float32) for _ in range(3))
+    for variation_name, images in (("Original", blob), ("adam_optimizer", digits)):
+        for step, made in ((0, originals), (2, images)):
+            strip = figures.strip(originals, made)
+            with mlflow.start_run(run_id=ids[variation_name, 0]):
+                mlflow.log_image(strip, key="reconstructions", step=step, synchronous=True)
+    found = reading.digits(ids["Original", 0])
+    assert found is not None
+    np.testing.assert_allclose(found[0], originals, atol=1e-6)
+    np.testing.assert_allclose(found[1], blob, atol=1e-6)
+    assert reading.digits(ids["Original", 1]) is None
+    compare.compare(Options(study="small", out=tmp_path / "out"))
+    pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
+    assert pictures == {"forest.png", "loss_curves.png", "Original.png", "adam_optimizer.png", "digits.png"}
+
+
+@pytest.mark.usefixtures("db")
+def test_histories_of_runs_that_are_gone() -> None:
+    here, gone = (make({}, {"val_bce": [3.0, 2.0]}) for _ in range(2))
+    mlflow.MlflowClient().delete_run(gone)
+    frame = reading.histories([here, "0" * 32, gone], ["val_bce", "absent"])
+    of_here = frame[frame["run_id"] == here]
+    assert of_here[["epoch", "val_bce"]].to_numpy().tolist() == [[1, 3.0], [2, 2.0]]
+    assert of_here["absent"].isna().all()
+    assert reading.histories([], ["val_bce"]).empty
+
+
+def test_over_a_server(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+    """The same conclusion as from the database itself; histories come in bulk there, too."""
+    shutil.copy(template, tmp_path / "store.db")
+    ids = study(published(), VALUES)
+    there = conclude(tmp_path, study="small")
+    port = free_port()
+    words = ("mlflow", "server", "--backend-store-uri", store, "--port", str(port), "--workers", "1")
+    process = start(*words, folder=tmp_path)
+    try:
+        wait_for(lambda: _answers(port), process)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        over = conclude(tmp_path, study="small")
+        frame = reading.histories([ids["Original", 0], "0" * 32], ["val_bce"])
+        assert frame["val_bce"].tolist() == [0.88, 0.44]
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+    for part in ("variations", "pairs", "claims", "completeness", "runs"):
+        assert getattr(over, part) == getattr(there, part)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.mark.usefixtures("mixed")
 def test_it_runs_under_mlflow_run_and_leaves_itself_out(tmp_path: Path) -> None:
     for _ in range(2):
         words = ("mlflow", "run", str(ROOT), "-e", "compare", "-P", f"out={tmp_path}/out", "--env-manager", "local")
         done = run(*words, folder=tmp_path, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("6 runs (4 finished, 1 running, 1 failed), 2 configurations")
+    assert len(compare.read_conclusion(f"{tmp_path}/out/conclusion.json").runs) == 6
 
 
-def test_the_summary_by_hand() -> None:
-    runs = pd.DataFrame({"a": ["x", "y", "x"], "loss": [1.0, 5.0, 2.0], "mse": [np.nan, np.nan, 4.0]})
-    table = evidence.summarise(runs, ["a"], ["loss", "mse", "absent"])
-    assert table["a"].tolist() == ["x", "y"]
-    assert table["runs"].tolist() == [2, 1]
-    assert table["loss"].tolist() == [1.5, 5.0]
-    assert table["mse"].tolist()[0] == 4.0
-    assert table[["mse", "absent"]].isna().to_numpy().tolist() == [[False, True], [True, True]]
-    assert evidence.differing_columns(table, ["a", "absent"]) == ["a"]
+@pytest.mark.usefixtures("db")
+def test_the_issues_command_without_tensorflow(tmp_path: Path) -> None:
+    for optimizer in ("adam", "sgd"):
+        for lr in ("0.1", "0.2"):
+            make({"optimizer": optimizer, "lr": lr}, {"val_loss": float(lr)})
+    words = ["--experiment", "Default", "--group-by", "optimizer,lr", "--metric", "val_loss"]
+    words += ["--baseline", "optimizer=sgd", "--out", str(tmp_path / "out")]
+    code = f"import sys; from pipeline import compare; print(compare.main({words!r}), 'tensorflow' in sys.modules)"
+    done = run(sys.executable, "-c", code, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "0 False"
+
+
+# --- Verify -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("db")
+def test_verify_names_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = study(published(), VALUES)
+    known = conclude(tmp_path, study="small")
+    path = str(tmp_path / "out" / "conclusion.json")
+    assert compare.verify(known) == []
+    assert compare.main(["--verify", path]) == 0
+    assert "nothing differs: 9 runs, 2 verdicts" in capsys.readouterr().out
+
+    client = mlflow.MlflowClient()
+    client.log_metric(ids["adam_optimizer", 0], "last_val_loss", 0.9, timestamp=2, step=2)  # changed
+    client.delete_run(ids["with L1", 2])  # vanished
+    tags = {"mlflow.parentRunId": ids["", 0], "study": "small", "variation": "Original"}
+    added = ours(published().configurations()["Original"].model_copy(update={"seed": 7}), 0.44, tags)
+    lines = compare.verify(known)
+    assert (
+        f"changed: adam_optimizer, seed 0 ({ids['adam_optimizer', 0]}): its params or metrics are not what they were"
+        in lines
+    )
+    assert f"vanished: with L1, seed 2 ({ids['with L1', 2]})" in lines
+    assert f"added: Original, seed 7 ({added}), FINISHED" in lines
+    because = "confounded by decoder_hidden"
+    changed = f"verdict: adam is better: it was supported, {because}, it would now be inconclusive, {because}"
+    assert changed in lines
+    assert sum(line.startswith(("changed", "vanished", "added")) for line in lines) == 3
+    assert compare.main(["--verify", path]) == 1
+    printed = capsys.readouterr().out
+    assert [line for line in lines if line not in printed] == []
+
+
+@pytest.mark.usefixtures("db")
+def test_verify_finds_a_number_that_was_edited(tmp_path: Path) -> None:
+    study(published(), VALUES)
+    conclude(tmp_path, study="small")
+    file = tmp_path / "out" / "conclusion.json"
+    content = json.loads(file.read_text())
+    cell = next(c for c in content["variations"][1]["cells"] if c["metric"] == "last_val_bce")
+    cell["mean"] = 0.05
+    file.write_text(json.dumps(content))
+    (line,) = compare.verify(compare.read_conclusion(str(file)))
+    assert line.startswith("not what its runs give: last_val_bce of adam_optimizer says 0.05")
+
+
+@pytest.mark.usefixtures("db")
+def test_verify_without_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.json").write_text("{}")
+    for path, message in (("broken.json", "is no conclusion.json of this version"), ("absent.json", "No such file")):
+        assert compare.main(["--verify", str(tmp_path / path)]) == 2
+        assert message in capsys.readouterr().err
+    make({"a": 1}, {"m": 1.0})
+    known = conclude(tmp_path)
+    for run_id in reading.runs("0")["run_id"]:
+        mlflow.MlflowClient().delete_run(run_id)
+    lines = compare.verify(known)
+    assert [line.split(":")[0] for line in lines][:1] == ["vanished"]
