@@ -23,7 +23,7 @@ Options = TypeVar("Options", bound=BaseModel)
 
 
 def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: str, description: str) -> Options:
-    """The command line of `options`: one `--name value` for each of its fields.
+    """The command line of `options`: one `--name value` for each of its fields; a switch needs no value.
 
     Raises:
         UserError: an unknown name, a missing value, or a value that `options` does not allow.
@@ -31,8 +31,9 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: st
     parser = _Parser(prog=f"python -m {prog}", description=description, allow_abbrev=False)
     for name, field in options.model_fields.items():
         about = f"{field.description} (default: {field.default})".replace("%", "%%")
-        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=about, metavar="VALUE")
-    given, unknown = parser.parse_known_args(_joined(sys.argv[1:] if argv is None else argv))
+        how: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=about, metavar="VALUE", **how)
+    given, unknown = parser.parse_known_args(_joined(sys.argv[1:] if argv is None else argv, options))
     if unknown:
         word = unknown[0].split("=")[0]
         fields = options.model_fields
@@ -44,14 +45,17 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: st
         raise UserError(_one_line(error, options)) from None
 
 
-def _joined(words: Sequence[str]) -> list[str]:
-    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option."""
+def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
+    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option. `--dry-run` is `--dry_run`."""
+    switches = {f"--{name}" for name, field in options.model_fields.items() if field.annotation is bool}
     joined: list[str] = []
     for word in words:
-        if joined and re.fullmatch(r"--\w+", joined[-1]) and joined[-1] != "--help":
+        last = joined[-1] if joined else ""
+        if re.fullmatch(r"--\w+", last) and last != "--help" and not (last in switches and word.startswith("--")):
             joined[-1] += f"={word}"
         else:
-            joined.append(word)
+            name, equals, value = word.partition("=")
+            joined.append(f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word)
     return joined
 
 
@@ -78,7 +82,7 @@ def run(call: Callable[[], str]) -> int:
     launched_run, launcher = os.environ.get("MLFLOW_RUN_ID"), os.getppid()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
-            signal.signal(number, _interrupt)
+            signal.signal(number, interrupt)
     if launched_run:
         threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
@@ -89,7 +93,7 @@ def run(call: Callable[[], str]) -> int:
         _end_launched_run(error)
         return 2
     except (KeyboardInterrupt, Interrupted) as error:
-        print("interrupted", file=sys.stderr, flush=True)
+        print(error or "interrupted", file=sys.stderr, flush=True)
         _end_launched_run(error)
         if launched_run and os.getppid() == launcher:
             _keep_killed(launched_run, launcher)
@@ -99,7 +103,8 @@ def run(call: Callable[[], str]) -> int:
         raise
 
 
-def _interrupt(signum: int, frame: Any) -> None:
+def interrupt(signum: int, frame: Any) -> None:
+    """Make an exception of a signal, of which a run can end as KILLED."""
     # On Ctrl-C `mlflow run` sends SIGTERM after the terminal's SIGINT: it must not disturb the ending of the run.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _interrupted.append(KeyboardInterrupt if signum == signal.SIGINT else Interrupted)

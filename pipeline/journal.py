@@ -148,6 +148,11 @@ class Journal:
         """Delete the folder: what it says is in the store, and nobody will go on with it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def remove_files(self) -> None:
+        """Delete what the store has now, and keep what was said."""
+        for name in (ARTIFACTS, MODEL):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
     def _whole(self) -> int:
         """The bytes of the whole lines: a kill may have left a part of one behind them."""
         try:

@@ -174,7 +174,9 @@ class _Declared(BaseModel):
 class Variation(_Declared):
     """What one variation changes; with a grid, one variation for each combination of its values."""
 
-    name: _Name = Field(description="as it shall stand in tables and in the UI; a grid adds `, l1=0.0001`")
+    name: Annotated[_Name, Field(pattern=r"^[^,]*$")] = Field(
+        description="as it shall stand in tables and in the UI, without commas; a grid adds ` l1=0.0001`"
+    )
     changes: _Changes = Field({}, description="parameters in which it differs from `base`")
     grid: _Grid = Field({}, description="parameters and the values that they take, multiplied out")
 
@@ -267,7 +269,7 @@ class Study(_Declared):
             grid = variation.grid or self.grid
             for values in itertools.product(*grid.values()):
                 point = dict(zip(grid, values, strict=True))
-                name = ", ".join([variation.name, *(f"{key}={value}" for key, value in point.items())])
+                name = " ".join([variation.name, *(f"{key}={value}" for key, value in point.items())])
                 changes = {**variation.changes, **point}
                 found.append(variation.model_copy(update={"name": name, "changes": changes, "grid": {}}))
         return found

@@ -32,7 +32,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_I
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.config import FAILURE, HEARTBEAT, JOURNAL, OWNER, STUDY, UserError, first_line
+from pipeline.config import FAILURE, HEARTBEAT, JOURNAL, OWNER, PLAN, STUDY, UserError, first_line
 from pipeline.journal import ARTIFACTS, END, FINISHED, HEADER, KILLED, MODEL, Journal, Sent, journals
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
@@ -120,6 +120,8 @@ class Delivery:
                     raise
                 except UserError as error:
                     refused = refused or error
+            for journal in reversed(journals(self._root)):
+                _tidy(journal)
         if refused:
             raise refused
 
@@ -159,8 +161,6 @@ class Delivery:
 def send(journal: Journal) -> None:
     """Send what the store does not have yet of one journal.
 
-    The folder of a run that is finished is needed no more; of one that ended otherwise only a study's may go on.
-
     Raises:
         one of STORE_ERRORS: the store did not take it.
     """
@@ -170,10 +170,19 @@ def send(journal: Journal) -> None:
         if sent.run_id is None:
             sent = journal.mark_sent(run_id=_make_run(client, journal, sent))
         _send_lines(client, journal, sent)
+
+
+def _tidy(journal: Journal) -> None:
+    """Delete what nobody needs once the store has it; a study that did not finish may go on with its runs."""
     ending = journal.ending
-    over = ending and (ending["status"] == FINISHED or STUDY not in journal.header.tags)
-    if over and journal.all_sent and len(journals(journal.folder)) == 1:  # a study's folder has its runs' in it
+    if not ending or not journal.all_sent:
+        return
+    tags, finished = journal.header.tags, ending["status"] == FINISHED
+    within = [other for other in journals(journal.folder) if other.folder != journal.folder]
+    if STUDY not in tags or (PLAN in tags and finished and all(other.all_sent for other in within)):
         journal.remove()
+    elif finished and PLAN not in tags:
+        journal.remove_files()
 
 
 def end(journal: Journal, status: str, reason: str = "") -> None:
@@ -436,6 +445,8 @@ def _go_on(client: mlflow.MlflowClient, journal: Journal, run_id: str, tags: dic
 def _end(client: mlflow.MlflowClient, journal: Journal, run_id: str, status: str, reason: str, at: int) -> None:
     if reason:
         client.set_tag(run_id, FAILURE, reason[:5000])  # what a tag of MLflow's holds on every store
+    elif FAILURE in client.get_run(run_id).data.tags:  # it was interrupted once
+        client.delete_tag(run_id, FAILURE)
     client.set_terminated(run_id, status, at)
 
 

@@ -14,8 +14,9 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.data import numpy_dataset
+from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
 from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_LOGGED_IMAGES, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
 
@@ -38,17 +40,33 @@ from pipeline.config import (
     FAILURE,
     FINGERPRINT,
     GIT_DIRTY,
+    HARDWARE,
     LOCK_HASH,
     OWNER,
     PLAN,
     REUSED_FROM,
+    STUDY,
+    TRAINING_SECONDS,
     USED_LEARNING_RATE,
+    VARIATION,
     Interrupted,
     RunConfig,
     UserError,
     first_line,
 )
-from pipeline.journal import ARTIFACTS, FAILED, FINISHED, KILLED, MODEL, Header, Journal, locked, state_folder, writing
+from pipeline.journal import (
+    ARTIFACTS,
+    FAILED,
+    FINISHED,
+    HEADER,
+    KILLED,
+    MODEL,
+    Header,
+    Journal,
+    locked,
+    state_folder,
+    writing,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -63,6 +81,7 @@ _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
 _ENTRY_POINT = "mlflow.project.entryPoint"
 _LAUNCHED = "MLFLOW_RUN_ID"
+_MADE_BY = (FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, MLFLOW_GIT_COMMIT)
 
 
 class TrackedRun:
@@ -75,6 +94,7 @@ class TrackedRun:
         self.config = config
         self.journal = journal
         self.name = name or journal.header.name
+        self.finished = (journal.ending or {}).get("status") == FINISHED
         self._id: str | None = None
         self._said = {line.get("key") for line, _ in journal.read()}
 
@@ -83,11 +103,6 @@ class TrackedRun:
         """MLflow's, where the store has the run already; known even when its journal has done its duty."""
         self._id = self.journal.sent.run_id or self._id
         return self._id
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has said all, and that it is finished."""
-        return (self.journal.ending or {}).get("status") == FINISHED
 
     @property
     def checkpoint(self) -> Path:
@@ -141,10 +156,9 @@ class TrackedRun:
 
     def log_config(self, images: Images) -> None:
         """Log what goes into the run: params, configuration, data set, provenance, and who makes it."""
-        if self.journal.ending:  # it goes on
+        if self._has_said("tags", OWNER):
             self.journal.append("go_on", tags={OWNER: store.owner()})
-        else:
-            self.log_tags({OWNER: store.owner()})
+        self._say("tags", OWNER, tags={OWNER: store.owner()})
         params = {**self.config.model_dump(), USED_LEARNING_RATE: self.config.learning_rate}
         provenance = {
             FINGERPRINT: self.config.fingerprint,
@@ -167,6 +181,7 @@ class TrackedRun:
         """Say that it is finished, and give up what it would need to go on."""
         self.checkpoint.unlink(missing_ok=True)
         store.end(self.journal, FINISHED)
+        self.finished = True
 
     def end(self, error: BaseException) -> None:
         """Say that it ended by `error`: KILLED where somebody wanted it so, else FAILED."""
@@ -231,7 +246,7 @@ def begin(folder: Path, name: str, run_id: str | None = None, tags: Mapping[str,
         key=uuid.uuid4().hex,
         tracking_uri=store.tracking_uri(),
         experiment_id=os.environ.get("MLFLOW_EXPERIMENT_ID"),
-        experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default"),
+        experiment_name=_experiment_name(),
         run_id=run_id,
         name=name,
         started=store.now(),
@@ -242,6 +257,118 @@ def begin(folder: Path, name: str, run_id: str | None = None, tags: Mapping[str,
         journal.append("tags", tags=dict(tags or {}))
         journal.append("rename", name=name)
     return journal
+
+
+def open_journal(folder: Path, name: str, tags: Mapping[str, str]) -> Journal:
+    """The journal in a folder; begun where there is none yet."""
+    return Journal(folder) if (folder / HEADER).exists() else begin(folder, name, tags=tags)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an experiment has of a study already.
+
+    Attributes:
+        parent: the study's run to go on in, if any.
+        finished: by (variation, fingerprint, data hash), the study's own runs that are finished.
+        elsewhere: by (fingerprint, data hash), finished runs that the study can reuse.
+    """
+
+    parent: str | None = None
+    finished: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    elsewhere: Mapping[tuple[str, str], MlflowRun] = field(default_factory=dict)
+
+
+def find(study: str, plan: str, wanted: Sequence[tuple[str, str, str]], anew: bool) -> Found:
+    """What the experiment has of a study; runs whose process is gone are marked as KILLED first.
+
+    Args:
+        study, plan: its name, and the digest of what is to be run.
+        wanted: variation, fingerprint and data hash of each run.
+        anew: find nothing, but mark those runs all the same.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+    store.require_reachable()
+    with store.tracking_store():
+        client = store.client_of()
+        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or store.make_experiment(client, _experiment_name())
+        store.end_dead_runs(client, experiment)
+        if anew:
+            return Found()
+        launched = os.environ.get(_LAUNCHED)
+        parents = _search(client, experiment, {STUDY: study, PLAN: plan})
+        older = [run.info.run_id for run in parents if run.info.run_id != launched]
+        parent = launched or (older.pop(0) if older else None)
+        for other in older:
+            _move_children(client, experiment, other, str(parent))
+        own = _search(client, experiment, {MLFLOW_PARENT_RUN_ID: parent}) if parent else []
+        finished = {_identity(run): run.info.run_id for run in own if run.info.status == FINISHED}
+        elsewhere = {}
+        for variation, *pair in wanted:
+            if (variation, *pair) not in finished and tuple(pair) not in elsewhere:
+                tags = dict(zip((FINGERPRINT, DATA_HASH), pair, strict=True))
+                for run in _search(client, experiment, tags, "attributes.status = 'FINISHED'"):
+                    if REUSED_FROM not in run.data.tags:
+                        elsewhere[pair[0], pair[1]] = run
+        return Found(parent, finished, elsewhere)
+
+
+def _identity(run: MlflowRun) -> tuple[str, str, str]:
+    tags = run.data.tags
+    return tags.get(VARIATION, ""), tags.get(FINGERPRINT, ""), tags.get(DATA_HASH, "")
+
+
+def _search(client: mlflow.MlflowClient, experiment: str, tags: Mapping[str, str], *more: str) -> list[MlflowRun]:
+    conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+    found: list[MlflowRun] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], " and ".join([*conditions, *more]), page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _move_children(client: mlflow.MlflowClient, experiment: str, old: str, new: str) -> None:
+    """`mlflow run` opens a run for a study that goes on: it takes the runs of the one before, and its place."""
+    for child in _search(client, experiment, {MLFLOW_PARENT_RUN_ID: old}):
+        client.set_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID, new)
+    client.delete_run(old)
+
+
+def link(folder: Path, name: str, origin: MlflowRun, tags: Mapping[str, str]) -> None:
+    """A run that stands for `origin`: with its params, its metrics and what made it, and the tag `REUSED_FROM`.
+
+    Raises:
+        UserError: the store cannot be used.
+    """
+    with store.tracking_store():
+        client = store.client_of()
+        points = [
+            (point.key, point.value, point.timestamp, point.step)
+            for key in origin.data.metrics
+            for point in client.get_metric_history(origin.info.run_id, key)
+        ]
+    journal = open_journal(folder, name, {**tags, REUSED_FROM: origin.info.run_id})
+    journal.append("params", params=origin.data.params)
+    journal.append("tags", tags={key: origin.data.tags[key] for key in _MADE_BY if key in origin.data.tags})
+    journal.append("metrics", points=points)
+    store.end(journal, FINISHED)
+
+
+def seconds_per_epoch(config: RunConfig, data_hash: str) -> float:
+    """How long an epoch took in a finished run of the same size on the same images; NaN where there is none."""
+    sizes = [f"params.{name} = '{getattr(config, name)}'" for name in ("batch_size", "encoding_dim", "decoder_hidden")]
+    with store.tracking_store():
+        client = store.client_of()
+        experiment = _experiment_id(None)
+        for run in _search(client, experiment, {DATA_HASH: data_hash}, "attributes.status = 'FINISHED'", *sizes):
+            if TRAINING_SECONDS in run.data.metrics:
+                return float(run.data.metrics[TRAINING_SECONDS] / int(run.data.params["epochs"]))
+    return float("nan")
 
 
 def _ending(error: BaseException) -> tuple[str, str]:
@@ -388,12 +515,16 @@ def _git_dirty() -> str:
         return "unknown"
 
 
+def _experiment_name() -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+
+
 def _experiment_id(name: str | None) -> str:
     client = mlflow.MlflowClient()
     if name is None:
         if os.environ.get("MLFLOW_EXPERIMENT_ID"):
             return os.environ["MLFLOW_EXPERIMENT_ID"]
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+        name = _experiment_name()
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         names = ", ".join(repr(e.name) for e in client.search_experiments())

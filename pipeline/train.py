@@ -5,19 +5,18 @@ python -m pipeline.train --optimizer adam --epochs 50
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-
-from pipeline import cli, dataset
+from pipeline import cli, dataset, journal, progress
 from pipeline.config import (
     DISPLAYED_LOSS,
     EPOCH_SECONDS,
@@ -38,13 +37,10 @@ if TYPE_CHECKING:
     from pipeline.tracking import TrackedRun
     from pipeline.training import Trained
 
-Report = Callable[[int, Mapping[str, float]], None]
-
 RECONSTRUCTIONS = "reconstructions.png"
 LOSS_CURVE = "loss_curve.png"
 
 _SHOWN = 10  # test images in the pictures
-_PLAIN_SECONDS = 5.0  # between two lines of progress where there is no terminal
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,17 +55,11 @@ def run(config: RunConfig) -> str:
     Raises:
         UserError: the data or the stores cannot be used, or the training diverged.
     """
-    if config.dataset == dataset.FASHION_MNIST:
-        import_training()  # Keras loads these images, and TensorFlow comes with it
-    images = dataset.load(config.dataset)
-    if config.batch_size > len(images.train):
-        raise UserError(
-            f"batch_size={config.batch_size} is larger than the data: {images.name} has {len(images.train)} "
-            f"training images; allowed: 1 to {len(images.train)}"
-        )
+    images = load(config.dataset)
+    require_full_batch(config, images)
     from pipeline import tracking  # here and below: a mistake above should not wait for MLflow and TensorFlow
 
-    with tracking.track(config, images) as tracked, _progress(config) as report:
+    with tracking.track(config, images) as tracked, progress.watch(config.name, config.epochs) as report:
         last = train_together([tracked], images, report).epochs[-1]
     return (
         f"{tracked.name} is finished: loss {last['loss']:.4f}, val_loss {last['val_loss']:.4f}\n"
@@ -78,7 +68,9 @@ def run(config: RunConfig) -> str:
     )
 
 
-def train_together(runs: Sequence[TrackedRun], images: Images, report: Report = lambda epoch, logs: None) -> Trained:
+def train_together(
+    runs: Sequence[TrackedRun], images: Images, report: progress.Report = lambda epoch, logs: None
+) -> Trained:
     """Train runs that differ in their epochs only: the shorter ones are what the longest one was on its way.
 
     Each ends up as if it had been trained alone, bit for bit. All but the longest one are finished here.
@@ -119,6 +111,70 @@ def train_together(runs: Sequence[TrackedRun], images: Images, report: Report = 
     return trained
 
 
+@dataclass(frozen=True)
+class Child:
+    """One run of a study: what it is, and the folder of its journal."""
+
+    folder: Path
+    name: str
+    config: RunConfig
+    tags: dict[str, str]
+
+
+def train_children(children: Sequence[Child]) -> None:
+    """Train runs of a study that share a trajectory, in a process of its own; each goes on where it was interrupted.
+
+    How each of them ended is in its journal.
+
+    Raises:
+        UserError: as `train_together`.
+    """
+    from pipeline import tracking
+
+    images = load(children[0].config.dataset)
+    with contextlib.ExitStack() as locks:
+        for child in children:
+            locks.enter_context(journal.locked(child.folder))
+        runs = [tracking.TrackedRun(c.config, tracking.open_journal(c.folder, c.name, c.tags)) for c in children]
+        try:
+            for run in runs:
+                run.log_config(images)
+            train_together(runs, images)
+            for run in runs:
+                if not run.finished:
+                    run.finish()
+        except BaseException as error:
+            for run in runs:
+                if not run.finished:
+                    run.end(error)
+            raise
+
+
+@functools.lru_cache(maxsize=1)  # a worker trains many runs, mostly on the same images
+def load(name: str) -> Images:
+    """The images of `RunConfig.dataset`.
+
+    Raises:
+        UserError: as `dataset.load`.
+    """
+    if name == dataset.FASHION_MNIST:
+        import_training()  # Keras loads these images, and TensorFlow comes with it
+    return dataset.load(name)
+
+
+def require_full_batch(config: RunConfig, images: Images) -> None:
+    """Refuse images that do not fill one batch.
+
+    Raises:
+        UserError: they do not.
+    """
+    if config.batch_size > len(images.train):
+        raise UserError(
+            f"batch_size={config.batch_size} is larger than the data: {images.name} has {len(images.train)} "
+            f"training images; allowed: 1 to {len(images.train)}"
+        )
+
+
 def summarise(history: pd.DataFrame) -> dict[str, float]:
     """The end-of-run metrics of a `Trained.history`: the first and last of each loss, and the time."""
     return {
@@ -134,13 +190,16 @@ def pictured(epoch: int, epochs: int) -> bool:
     return epoch in (0, epochs) or str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
-def import_training() -> ModuleType:
-    """TensorFlow, without what it prints while it looks for a GPU."""
+def import_training(threads: int = 0) -> ModuleType:
+    """TensorFlow, without what it prints while it looks for a GPU; with so many threads, 0 = its own choice."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _silent_stderr():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
     from pipeline import training
 
     return training
@@ -176,47 +235,6 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
         }
     )
     tracked.log_model(trained.model, images.test[:_SHOWN])
-
-
-@contextmanager
-def _progress(config: RunConfig) -> Iterator[Report]:
-    """One live line on a terminal; elsewhere a plain line every few seconds, for the first and last epoch always."""
-    console = Console()
-    seconds: list[float] = []
-
-    def line(epoch: int, logs: Mapping[str, float]) -> str:
-        # The first epoch compiles, so its time says little as soon as there is another.
-        seconds.append(logs[EPOCH_SECONDS])
-        left = (config.epochs - epoch) * statistics.median(seconds[-10:])
-        return f"epoch {epoch}/{config.epochs}  loss {logs['loss']:.4f}  val_loss {logs['val_loss']:.4f}  " + (
-            f"{duration(left)} left" if epoch < config.epochs else "done"
-        )
-
-    if not console.is_terminal:
-        printed = -_PLAIN_SECONDS
-
-        def plain(epoch: int, logs: Mapping[str, float]) -> None:
-            nonlocal printed
-            text = line(epoch, logs)
-            if epoch in (1, config.epochs) or time.monotonic() - printed > _PLAIN_SECONDS:
-                print(text, flush=True)
-                printed = time.monotonic()
-
-        print(f"training {config.name}", flush=True)
-        yield plain
-        return
-
-    with Progress(TextColumn("{task.description}", markup=False), BarColumn(), console=console) as progress:
-        task = progress.add_task(f"training {config.name}: compiling", total=config.epochs)
-        yield lambda epoch, logs: progress.update(task, completed=epoch, description=line(epoch, logs))
-
-
-def duration(seconds: float) -> str:
-    """A time for a person: `12 s`, `3.5 min`, `2.0 h`, `1.5 days`, `31.7 years`."""
-    for unit, length in (("years", 365.25 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 if __name__ == "__main__":

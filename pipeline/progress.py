@@ -1,0 +1,147 @@
+"""How far it is, shown to a person: live on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.config import EPOCH_SECONDS
+
+Report = Callable[[int, Mapping[str, float]], None]
+
+_PLAIN_SECONDS = 5.0  # between two lines of a run's progress where there is no terminal
+_PLAIN_STUDY_SECONDS = 20.0  # the same for a study
+
+
+@dataclass
+class Watched:
+    """A run in training, as `watch` and `study` see it."""
+
+    name: str
+    epochs: int
+    epoch: int = 0
+    losses: Mapping[str, float] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    def see(self, epoch: int, losses: Mapping[str, float]) -> None:
+        """Note an epoch."""
+        self.epoch, self.losses = epoch, losses
+        self.seconds = [*self.seconds[-9:], losses[EPOCH_SECONDS]]
+
+    @property
+    def seconds_left(self) -> float:
+        """From the median of the last ten epochs: the first one compiles, and says little."""
+        return (self.epochs - self.epoch) * statistics.median(self.seconds) if self.seconds else float("nan")
+
+    @property
+    def line(self) -> str:
+        """Epoch, losses and time left."""
+        left = f"{duration(self.seconds_left)} left" if self.epoch < self.epochs else "done"
+        return f"epoch {self.epoch}/{self.epochs}  {self.loss_text}  {left}"
+
+    @property
+    def loss_text(self) -> str:
+        """The two losses."""
+        return "  ".join(f"{name} {self.losses[name]:.4f}" for name in ("loss", "val_loss") if name in self.losses)
+
+
+@dataclass
+class Counts:
+    """What became of the runs of a study so far."""
+
+    planned: int
+    finished: int = 0
+    reused: int = 0
+    failed: int = 0
+    running: int = 0
+
+    @property
+    def line(self) -> str:
+        """As `7 of 20 done (4 reused), 1 failed, 2 running, 10 waiting`."""
+        waiting = self.planned - self.finished - self.failed - self.running
+        parts = [f"{self.finished} of {self.planned} done" + (f" ({self.reused} reused)" if self.reused else "")]
+        parts += [f"{n} {what}" for n, what in ((self.failed, "failed"), (self.running, "running")) if n]
+        return ", ".join([*parts, f"{waiting} waiting"] if waiting else parts)
+
+
+@contextmanager
+def watch(name: str, epochs: int) -> Iterator[Report]:
+    """One run: a live line on a terminal; elsewhere a line every few seconds, for the first and last epoch always."""
+    console = Console()
+    run = Watched(name, epochs)
+    if not console.is_terminal:
+        printed = -_PLAIN_SECONDS
+
+        def plain(epoch: int, losses: Mapping[str, float]) -> None:
+            nonlocal printed
+            run.see(epoch, losses)
+            if epoch in (1, epochs) or time.monotonic() - printed > _PLAIN_SECONDS:
+                print(run.line, flush=True)
+                printed = time.monotonic()
+
+        print(f"training {name}", flush=True)
+        yield plain
+        return
+
+    with Progress(TextColumn("{task.description}", markup=False), BarColumn(), console=console) as progress:
+        task = progress.add_task(f"training {name}: compiling", total=epochs)
+
+        def live(epoch: int, losses: Mapping[str, float]) -> None:
+            run.see(epoch, losses)
+            progress.update(task, completed=epoch, description=run.line)
+
+        yield live
+
+
+class StudyDisplay:
+    """All runs of a study that train at this moment, beneath what became of the others."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> StudyDisplay:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        self._console.print(Text(line), soft_wrap=True)
+
+    def show(self, counts: Counts, running: Sequence[Watched], jobs: int) -> None:
+        """How far it is now."""
+        left = sum(run.seconds_left for run in running if run.seconds) / jobs
+        head = counts.line + (f"; at least {duration(left)} left" if left else "")
+        if self._live:
+            table = Table.grid(padding=(0, 2))
+            for run in running:
+                bar = ProgressBar(total=run.epochs, completed=run.epoch, width=20)
+                table.add_row(Text(run.name[:60]), bar, Text(run.line if run.epoch else "compiling"))
+            self._live.update(Group(Text(head), table), refresh=True)
+        elif time.monotonic() - self._printed > _PLAIN_STUDY_SECONDS:
+            self.say("; ".join([head, *(f"{run.name}: {run.line}" for run in running if run.epoch)]))
+            self._printed = time.monotonic()
+
+
+def duration(seconds: float) -> str:
+    """A time for a person: `12 s`, `3.5 min`, `2.0 h`, `1.5 days`, `31.7 years`."""
+    for unit, length in (("years", 365.25 * 86400), ("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:.0f} s"

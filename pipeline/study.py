@@ -1,0 +1,482 @@
+"""A study: declared variations x seeds, nested under one parent run, on all cores.
+
+python -m pipeline.study --study published --seeds 5 --dry-run
+
+Started again, it goes on where it stopped: what is finished is not trained again, what was interrupted goes on
+from its last checkpoint, in the same MLflow run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pebble
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipeline import cli, journal, plan, train
+from pipeline.config import PLAN, SEED, STUDY, VARIATION, Interrupted, RunConfig, UserError, first_line
+from pipeline.journal import FAILED, FINISHED, HEADER, KILLED, Journal
+from pipeline.plan import Study
+from pipeline.progress import Counts, StudyDisplay, Watched, duration
+
+STUDY_FILE, PLAN_FILE = "study.yaml", "plan.json"  # artifacts of the parent run: what was declared, what was to be run
+
+_LOOK_SECONDS = 0.5  # between two looks at how far the runs are
+_END_SECONDS = 60.0  # that a worker may take to end its epoch
+
+
+class Options(BaseModel):
+    """Which study to run, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study: str = Field("published", min_length=1, description="a study in pipeline/studies/, or the path of a file")
+    seeds: str = Field("", description="other seeds than the file's: a count, or a list such as 0,3,4")
+    filter: str = Field("", description="variations, separated by commas; empty = all of them")
+    jobs: int = Field(0, ge=0, description="how many runs train at a time, each on one core; 0 = one for every core")
+    fresh: bool = Field(False, description="true = train anew what has finished before")
+    a_a: bool = Field(False, description="true = also run the baseline against itself, to see what chance does")
+    dry_run: bool = Field(False, description="show what would be run, and run nothing")
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_seeds(cls, seeds: str) -> str:
+        if seeds:
+            plan.as_seeds(seeds)
+        return seeds
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of the study, and its place on disk and in the store."""
+
+    variation: str
+    data_hash: str
+    child: train.Child
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What tells it apart within its study."""
+        return self.variation, self.child.config.fingerprint, self.data_hash
+
+
+@dataclass
+class Work:
+    """What is to be done about each run."""
+
+    done: list[Planned] = field(default_factory=list)
+    reusable: list[Planned] = field(default_factory=list)
+    to_train: list[Planned] = field(default_factory=list)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a study; returns the exit code."""
+    about = "Run a study: its variations, over its seeds."
+    return cli.run(lambda: run(cli.parse_arguments(Options, argv, "pipeline.study", about)))
+
+
+def run(options: Options, executor: Callable[[int], Executor] | None = None) -> str:
+    """Run a study; returns what to tell the user about it.
+
+    Args:
+        executor: makes what the runs are submitted to, for that many at a time; default: `Workers`. Anything with the
+            interface of `concurrent.futures.Executor` will do, such as a cluster's, where the folder of
+            `journal.state_folder` is one that its machines share.
+
+    Raises:
+        UserError: the study, the data or the store cannot be used, or some runs failed.
+    """
+    study = _declared(options)
+    hashes = _data_hashes(study)
+    from pipeline import store, tracking  # a mistake above should not wait for MLflow
+
+    digest = study.digest(hashes)
+    place = [store.tracking_uri(), os.environ.get("MLFLOW_EXPERIMENT_ID") or os.environ.get("MLFLOW_EXPERIMENT_NAME")]
+    key = hashlib.sha256(json.dumps([*place, digest]).encode()).hexdigest()[:16]
+    folder = journal.state_folder() / "studies" / f"{study.name}-{key}"
+    runs = [_planned(study, variation, config, hashes, folder) for variation, config in study.runs()]
+    if options.dry_run:
+        return _dry_run(study, runs, _sorted(runs, _find(study, digest, runs, options.fresh), options), options)
+
+    with journal.locked(folder):
+        if options.fresh:
+            _forget(folder)
+        found = _find(study, digest, runs, options.fresh)
+        work = _sorted(runs, found, options)
+        parent = _begin(folder, study, options, digest, found.parent)
+        for planned in work.reusable:
+            tracking.link(
+                planned.child.folder, planned.child.name, found.elsewhere[planned.identity[1:]], planned.child.tags
+            )
+        delivery = store.Delivery(folder, store.tracking_uri())
+        try:
+            delivery.begin()
+        except UserError as error:
+            store.end_now(parent, FAILED, first_line(error))
+            raise
+        with delivery:
+            try:
+                failures = _train(work, options, executor or Workers)
+            except BaseException as error:
+                stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+                store.end(parent, KILLED if stopped else FAILED, f"{type(error).__name__}: {first_line(error)}")
+                raise
+            counts = {
+                "runs_planned": len(runs),
+                "runs_finished": len(runs) - len(failures),
+                "runs_reused": len(work.reusable),
+                "runs_failed": len(failures),
+            }
+            parent.append("metrics", points=[(name, float(n), store.now(), 0) for name, n in counts.items()])
+            summary = _summary(study, counts, failures)
+            run_id = parent.sent.run_id
+            store.end(parent, FAILED if failures else FINISHED, summary if failures else "")
+    if failures:
+        raise UserError(summary)
+    return f"{summary}\nrun ID: {run_id or 'not known until it is delivered'}\nto see it: {tracking.ui_command()}"
+
+
+class Workers(Executor):
+    """Processes that import TensorFlow once and train one trajectory after another, each on one core.
+
+    Where one is killed, the others go on, and another takes its place: the standard library's pool would break.
+    `benchmarks/study.py` has why it is one thread each.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        pebble.CONSTS.term_timeout = _END_SECONDS
+        self._pool = pebble.ProcessPool(
+            max_workers=jobs,
+            initializer=_begin_worker,
+            initargs=(os.getpid(),),
+            context=multiprocessing.get_context("spawn"),
+        )
+
+    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have `call` run by the next worker that is free."""
+        return self._pool.schedule(_until_told_to_end, (call, *args), kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers: when they have done everything, or when they have ended their epoch."""
+        if cancel_futures:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            self._pool.stop()
+        else:
+            self._pool.close()
+        if wait:
+            self._pool.join()
+
+
+def _begin_worker(parent: int) -> None:
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    train.import_training(threads=1)
+
+
+def _until_told_to_end(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Told to end (SIGTERM), a worker says so in the journals of its runs, and is gone."""
+    before = signal.signal(signal.SIGTERM, cli.interrupt)
+    try:
+        return call(*args, **kwargs)
+    except Interrupted:
+        os._exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _declared(options: Options) -> Study:
+    wanted = [name.strip() for name in options.filter.split(",") if name.strip()]
+    study = plan.load(options.study)
+    seeds = (
+        tuple(plan.Study.model_validate({**study.model_dump(), "seeds": options.seeds}).seeds) if options.seeds else ()
+    )
+    return study.narrowed(wanted, seeds).model_copy(update={"a_a": options.a_a or study.a_a})
+
+
+def _data_hashes(study: Study) -> dict[str, str]:
+    """The hash of every data set of a study.
+
+    Raises:
+        UserError: one cannot be read, or is too small for a batch.
+    """
+    hashes = {}
+    configs = list(study.configurations().values())
+    for name in {config.dataset for config in configs}:
+        images = train.load(name)
+        for config in configs:
+            if config.dataset == name:
+                train.require_full_batch(config, images)
+        hashes[name] = images.sha256
+    return hashes
+
+
+def _planned(study: Study, variation: str, config: RunConfig, hashes: Mapping[str, str], folder: Path) -> Planned:
+    data_hash = hashes[config.dataset]
+    place = hashlib.sha256(json.dumps([variation, config.fingerprint, data_hash]).encode()).hexdigest()[:16]
+    tags = {STUDY: study.name, VARIATION: variation, SEED: str(config.seed)}
+    return Planned(variation, data_hash, train.Child(folder / place, f"{variation} seed {config.seed}", config, tags))
+
+
+def _find(study: Study, digest: str, runs: Sequence[Planned], anew: bool) -> Any:
+    from pipeline import store, tracking
+
+    try:
+        return tracking.find(study.name, digest, [run.identity for run in runs], anew)
+    except store.StoreAwayError as away:
+        print(f"{away}; what has finished before is not known", file=sys.stderr, flush=True)
+        return tracking.Found()
+
+
+def _sorted(runs: Sequence[Planned], found: Any, options: Options) -> Work:
+    """What is to be done about each run: its journal knows best, then its study, then the experiment."""
+    work = Work()
+    for run in runs:
+        here = (run.child.folder / HEADER).exists() and not options.fresh
+        finished = (Journal(run.child.folder).ending or {}).get("status") == FINISHED if here else None
+        if finished or (not here and run.identity in found.finished):
+            work.done.append(run)
+        elif not here and run.identity[1:] in found.elsewhere and not run.variation.endswith(plan.AGAIN):
+            work.reusable.append(run)
+        else:
+            work.to_train.append(run)
+    return work
+
+
+def _begin(folder: Path, study: Study, options: Options, digest: str, run_id: str | None) -> Journal:
+    """The parent run: what was declared and what is to be run."""
+    from pipeline import store, tracking
+
+    run_id = run_id or os.environ.get("MLFLOW_RUN_ID")
+    if not run_id and (folder / HEADER).exists():
+        run_id = Journal(folder).sent.run_id
+    tags = {STUDY: study.name, PLAN: digest, "owner": store.owner()}
+    parent = tracking.begin(folder, study.name, run_id, tags)
+    files = {STUDY_FILE: plan.read(options.study), PLAN_FILE: study.model_dump_json(indent=2)}
+    with journal.writing(folder):
+        (folder / journal.ARTIFACTS).mkdir(exist_ok=True)
+        for name, text in files.items():
+            (folder / journal.ARTIFACTS / name).write_text(text, encoding="utf-8")
+    if run_id:
+        parent.append("go_on", tags=tags)
+    parent.append("artifacts", paths=list(files))
+    return parent
+
+
+def _forget(folder: Path) -> None:
+    """Have the store know what the journals of an earlier study hold, then delete them."""
+    from pipeline import store
+
+    for known in journal.journals(folder):
+        if not known.ending:
+            store.end(known, KILLED, "given up for a fresh study")
+    with contextlib.suppress(UserError):
+        store.Delivery(folder, store.tracking_uri()).send()
+    for known in reversed(journal.journals(folder)):
+        if known.folder != folder:
+            known.remove()
+    (folder / HEADER).unlink(missing_ok=True)
+
+
+def _trajectories(runs: Sequence[Planned]) -> list[list[Planned]]:
+    """Runs that one training can make: they differ in their epochs only. The longest come first, to end together."""
+    groups: dict[tuple[str, str, str], list[Planned]] = {}
+    for run in runs:
+        again = run.variation if run.variation.endswith(plan.AGAIN) else ""
+        alike = run.child.config.model_copy(update={"epochs": 1}).fingerprint
+        groups.setdefault((again, alike, run.data_hash), []).append(run)
+    return sorted(groups.values(), key=_cost, reverse=True)
+
+
+def _cost(group: Sequence[Planned]) -> int:
+    """Multiplications, roughly: what one trajectory takes compared with another."""
+    config = max((run.child.config for run in group), key=lambda config: config.epochs)
+    wide = max(config.decoder_hidden, config.encoding_dim)
+    return config.epochs * wide
+
+
+@dataclass
+class Training:
+    """A trajectory that was submitted."""
+
+    runs: list[Planned]
+    longest: Planned
+    watched: Watched
+    offset: int = 0
+
+    def look(self) -> None:
+        """See in the journal how far it is."""
+        with contextlib.suppress(OSError, ValueError):
+            for line, end in Journal(self.longest.child.folder).read(self.offset):
+                self.offset = end
+                if str(line.get("key", "")).startswith("metrics epoch"):
+                    points = {name: value for name, value, _, _ in line["points"]}
+                    self.watched.see(line["points"][0][3], points)
+
+
+def _train(work: Work, options: Options, make_executor: Callable[[int], Executor]) -> dict[str, str]:
+    """Train what is to be trained; returns the reasons of the runs that failed, by their names.
+
+    Raises:
+        KeyboardInterrupt, Interrupted: the runs were ended; the message says how to go on.
+    """
+    groups = _trajectories(work.to_train)
+    done = len(work.done) + len(work.reusable)
+    counts = Counts(done + len(work.to_train), done, len(work.reusable))
+    failures: dict[str, str] = {}
+    if not groups:
+        return failures
+    jobs = min(options.jobs or len(os.sched_getaffinity(0)), len(groups))
+    executor = make_executor(jobs)
+    try:
+        with StudyDisplay() as display:
+            display.say(f"{counts.line}; {jobs} at a time")
+            futures = {}
+            for group in groups:
+                longest = max(group, key=lambda run: run.child.config.epochs)
+                watched = Watched(longest.child.name, longest.child.config.epochs)
+                future = executor.submit(train.train_children, [run.child for run in group])
+                futures[future] = Training(group, longest, watched)
+            for future, training in _as_completed(futures, counts, display, jobs):
+                failures |= _ended(future, training, counts, display)
+    except (KeyboardInterrupt, Interrupted) as error:
+        _end_in_order(executor, work)
+        raise type(error)(f"interrupted; go on with: {_command(options)}") from None
+    executor.shutdown()
+    return failures
+
+
+def _as_completed(
+    futures: Mapping[Future[Any], Training], counts: Counts, display: StudyDisplay, jobs: int
+) -> Iterator[tuple[Future[Any], Training]]:
+    waiting = set(futures)
+    while waiting:
+        completed, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+        cli.end_if_interrupted()
+        for future in completed:
+            futures[future].look()
+            yield future, futures[future]
+        running = [futures[future] for future in waiting if future.running()]
+        for training in running:
+            training.look()
+        counts.running = sum(len(training.runs) for training in running)
+        display.show(counts, [training.watched for training in running], jobs)
+
+
+def _ended(future: Future[Any], training: Training, counts: Counts, display: StudyDisplay) -> dict[str, str]:
+    """Count the runs of a trajectory, and see that those without an ending get one."""
+    from pipeline import store, tracking
+
+    error = future.exception()
+    failures = {}
+    for run in training.runs:
+        child = run.child
+        if error is None:
+            continue
+        known = tracking.open_journal(child.folder, child.name, child.tags)
+        if known.ending is None:
+            store.end(known, FAILED, _reason(error))
+        ending = known.ending or {"status": FAILED, "reason": _reason(error)}
+        if ending["status"] != FINISHED:
+            failures[child.name] = ending["reason"]
+    counts.failed += len(failures)
+    counts.finished += len(training.runs) - len(failures)
+    for run in training.runs:
+        if run.child.name in failures:
+            display.say(f"failed: {run.child.name}: {failures[run.child.name]}")
+        elif run is training.longest:
+            display.say(f"finished: {run.child.name}: {training.watched.loss_text}")
+        else:
+            display.say(f"finished: {run.child.name}: on the way of {training.longest.child.name}")
+    return failures
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, pebble.ProcessExpired):
+        number = -(error.exitcode or 0)
+        how = f"killed by {signal.Signals(number).name}" if number > 0 else f"gone with exit code {error.exitcode}"
+        return f"its process was {how}" + ("; out of memory, perhaps" if number == signal.SIGKILL else "")
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def _end_in_order(executor: Executor, work: Work) -> None:
+    """Have the workers end their epochs; another Ctrl-C ends them at once."""
+    from pipeline import store
+
+    print("ending the runs after their epoch; Ctrl-C once more ends them at once", file=sys.stderr, flush=True)
+    try:
+        executor.shutdown(cancel_futures=True)
+    except (KeyboardInterrupt, Interrupted):
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    for run in work.to_train:
+        if (run.child.folder / HEADER).exists():
+            known = Journal(run.child.folder)
+            if known.ending is None:
+                store.end(known, KILLED, "interrupted before the end of an epoch")
+
+
+def _summary(study: Study, counts: Mapping[str, int], failures: Mapping[str, str]) -> str:
+    if failures:
+        one = "1 run" if len(failures) == 1 else f"{len(failures)} runs"
+        which = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        return f"{one} of {counts['runs_planned']} failed ({which}); start the study again to try them once more"
+    reused = f", {counts['runs_reused']} of them reused from other studies or runs" if counts["runs_reused"] else ""
+    return f"{study.name} is finished: {counts['runs_planned']} runs{reused}"
+
+
+def _command(options: Options) -> str:
+    """What the user typed, without what would not be wanted again."""
+    given = {name: value for name, value in options.model_dump().items() if name in options.model_fields_set}
+    words = [f"--{name} {_quoted(str(value))}" for name, value in given.items() if name != "fresh"]
+    return " ".join(["python -m pipeline.study", *words])
+
+
+def _quoted(text: str) -> str:
+    return text if re.fullmatch(r"[\w./,-]+", text) else f"'{text}'"
+
+
+def _dry_run(study: Study, runs: Sequence[Planned], work: Work, options: Options) -> str:
+    from pipeline import tracking
+
+    lines = [f"{study.name}: {len(runs)} runs, {len(study.configurations())} variations x {len(study.seeds)} seeds"]
+    for state, some in (("done", work.done), ("to reuse", work.reusable), ("to train", work.to_train)):
+        lines += [f"{state}: {run.child.name}" for run in some]
+    seconds = [
+        max(run.child.config.epochs for run in group)
+        * tracking.seconds_per_epoch(group[0].child.config, group[0].data_hash)
+        for group in _trajectories(work.to_train)
+    ]
+    jobs = max(1, min(options.jobs or len(os.sched_getaffinity(0)), len(seconds)))
+    known = [value for value in seconds if not math.isnan(value)]
+    time_left = f"estimated time: {duration(sum(known) / jobs)}"
+    if len(known) < len(seconds):
+        time_left += f"; not known for {len(seconds) - len(known)} trainings: none of that size has finished here"
+    counted = f"{len(work.done)} done, {len(work.reusable)} to reuse, {len(work.to_train)} to train"
+    lines.append(f"{counted} in {len(seconds)} trainings, {jobs} at a time; {time_left}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
