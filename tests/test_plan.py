@@ -188,7 +188,7 @@ def test_grids_multiply_out_in_the_order_of_the_file() -> None:
     ]
     names = [
         "a, l1=0",
-        "a, l1=1e-5",
+        "a l1=1e-5",
         "b, batch_size=64, encoding_dim=8",
         "b, batch_size=64, encoding_dim=16",
         "b, batch_size=128, encoding_dim=8",
@@ -373,7 +373,7 @@ KEYS = "name, description, base, grid, variations, baseline, seeds, a_a, claims,
         (with_changes("{epochs: 50}"), "line 5: variations: 'a' and 'b' are the same configuration; leave one of them"),
         (
             STUDY + "grid: {l1: [1e-5, 0.00001]}",
-            "line 5: variations: 'a, l1=1e-5' and 'a, l1=1e-05' are the same configuration; leave one of them",
+            "line 5: variations: 'a l1=1e-5' and 'a l1=1e-05' are the same configuration; leave one of them",
         ),
         (STUDY.replace("name: b", "name: a"), "line 5: variations: two are called 'a'; give each a name of its own"),
         (STUDY.replace("name: b", "name: a (A/A)"), "line 5: variations: 'a (A/A)' ends like a name of `a_a`"),
@@ -440,6 +440,12 @@ def test_several_mistakes_are_told_together() -> None:
     assert mistake(STUDY.replace("name: s", "name: s/t") + "x: 1") == (
         "s.yaml, line 1: name = s/t: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'; "
         f"s.yaml, line 8: x = 1: there is no such key; allowed: {KEYS}"
+    )
+
+
+def test_a_list_is_not_called_too_short_because_of_a_mistake_in_its_only_item() -> None:
+    assert mistake("{name: s, description: d, seeds: 1, variations: [a]}") == (
+        "s.yaml, line 1: variations[0] = a: should be a mapping with the keys name, changes, grid"
     )
 
 
