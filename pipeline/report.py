@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -852,7 +852,7 @@ def _markdown_sections(conclusion: Conclusion, pictures: Collection[str]) -> lis
     """Heading and paragraphs; a section without any is left out."""
 
     def images(*stems: str) -> list[str]:
-        named = {PurePosixPath(picture).stem: picture for picture in pictures}
+        named = {_stem(picture): picture for picture in pictures}
         return [f"![{_alternative(stem, conclusion)}]({quote(named[stem])})" for stem in stems if stem in named]
 
     own = [variation.file for variation in conclusion.variations]
@@ -860,7 +860,7 @@ def _markdown_sections(conclusion: Conclusion, pictures: Collection[str]) -> lis
         ("Verdicts", _table_block(claims_table(conclusion))),
         (
             "Results",
-            [*_table_block(conclusion_table(conclusion)), *_lines([*table_notes(conclusion), *constants(conclusion)])],
+            [*_table_block(conclusion_table(conclusion)), *_lines(table_notes(conclusion))],
         ),
         ("Differences", images(FOREST)),
         ("Evidence", [_evidence_list(conclusion)] if conclusion.claims else []),
@@ -928,17 +928,18 @@ def _provenance_block(conclusion: Conclusion) -> list[str]:
 
 
 def table_notes(conclusion: Conclusion) -> list[str]:
-    """What the numbers of the conclusion table are."""
-    found = []
-    if any(cell.n > 1 for variation in conclusion.variations for cell in variation.cells):
-        found.append("Means over the seeds, with the 95 % interval of the mean in brackets.")
-    elif any(cell.n for variation in conclusion.variations for cell in variation.cells):
-        found.append("One seed each: no interval can be given.")
-    return found
+    """What the numbers of the conclusion table are, and what is the same in all of its rows."""
+    return [*_about_means(conclusion), *_constants(conclusion)]
 
 
-def constants(conclusion: Conclusion) -> list[str]:
-    """What is the same in every variation."""
+def _about_means(conclusion: Conclusion) -> list[str]:
+    seeds = max((cell.n for variation in conclusion.variations for cell in variation.cells), default=0)
+    if seeds > 1:
+        return ["Means over the seeds, with the 95 % interval of the mean in brackets."]
+    return ["One seed each: no interval can be given."] if seeds else []
+
+
+def _constants(conclusion: Conclusion) -> list[str]:
     same = listed((f"{plain(key)} {scalar(value)}" for key, value in conclusion.constant.items()), 30)
     return [f"The same in every variation: {same}."] if same else []
 
@@ -1029,6 +1030,11 @@ def alternative_text(picture: str, conclusion: Conclusion) -> str:
     return f"Test images above their reconstructions by {name(_called(picture, conclusion))}."
 
 
+def _stem(file: str) -> str:
+    """Without the ending of a picture; `lr=0.1` has none."""
+    return file.removesuffix(".png").removesuffix(".svg")
+
+
 def _called(picture: str, conclusion: Conclusion) -> str:
     return next((variation.name for variation in conclusion.variations if variation.file == picture), picture)
 
@@ -1052,7 +1058,7 @@ def html(conclusion: Conclusion, figures: Mapping[str, bytes]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["shown"] = plain
-    pictures = {PurePosixPath(file).stem: picture for file, picture in figures.items()}
+    pictures = {_stem(file): picture for file, picture in figures.items()}
     drawn = {stem: _element(stem, picture, conclusion) for stem, picture in pictures.items()}
     headline, *rest = summary(conclusion)
     content: dict[str, Any] = {
@@ -1064,8 +1070,8 @@ def html(conclusion: Conclusion, figures: Mapping[str, bytes]) -> str:
         "columns": _main_metrics(conclusion),
         "differing": conclusion.differing,
         "rows": _row_views(conclusion),
-        "table_notes": table_notes(conclusion),
-        "constants": constants(conclusion),
+        "about_means": _about_means(conclusion),
+        "constants": _constants(conclusion),
         "forest": drawn.pop(FOREST, None),
         "digits": drawn.pop(DIGITS, None),
         "curves": [drawn.pop(stem) for stem in list(drawn) if stem.startswith(CURVES)],

@@ -718,6 +718,17 @@ def test_a_variation_of_several_claims_and_one_of_none() -> None:
     assert table.loc["100_epochs", "verdict"] == "lower"  # than the baseline
 
 
+def test_what_the_numbers_are() -> None:
+    same = "The same in every variation: batch_size 256, dataset mnist, encoding_dim 32 and learning_rate 0.001."
+    assert report.table_notes(sample()) == [
+        "Means over the seeds, with the 95 % interval of the mean in brackets.",
+        same,
+    ]
+    once = variation("a", 1, 1, 1).model_copy(update={"cells": (cell(LOSS, 0.1, NAN, 1),)})
+    assert report.table_notes(sample(variations=(once,))) == ["One seed each: no interval can be given.", same]
+    assert report.table_notes(empty()) == []
+
+
 def test_the_forest_gets_the_claims_then_the_other_differences() -> None:
     frame = report.differences(sample())
     assert frame["verdict"].tolist() == ["supported", "inconclusive", "supported", "lower", "lower"]
@@ -1063,6 +1074,18 @@ def test_pictures_are_in_the_page_bit_by_bit() -> None:
     images = Page(report.html(sample(), pictures)).all("img")
     sources = [base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) for image in images]
     assert sources == [pictures[f"{name}.png"] for name in NAMES]
+
+
+def test_a_picture_finds_its_variation_by_its_file() -> None:
+    dotted = variation("rate 0.1", 0.1, 0.1, 20.0, file="rate_0.1")
+    pixel = figures.png(figures.forest(report.differences(empty())), 10)
+    page = Page(report.html(sample(variations=(dotted,)), {"rate_0.1": pixel, "stray.png": pixel}))
+    assert "stray" in page.inside("bdi")
+    assert [image["alt"] for image in page.all("img")] == [
+        "Test images above their reconstructions by \u201crate 0.1\u201d.",
+        "Test images above their reconstructions by \u201cstray\u201d.",
+    ]
+    assert report.markdown_report(sample(variations=(dotted,)), ["rate_0.1.png"]).count("](rate_0.1.png)") == 1
 
 
 def test_hostile_names_are_text() -> None:
