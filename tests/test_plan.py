@@ -186,14 +186,8 @@ def test_grids_multiply_out_in_the_order_of_the_file() -> None:
     changed += [
         {"optimizer": "sgd", "batch_size": batch, "encoding_dim": dim} for batch in (64, 128) for dim in (8, 16)
     ]
-    names = [
-        "a, l1=0",
-        "a l1=1e-5",
-        "b, batch_size=64, encoding_dim=8",
-        "b, batch_size=64, encoding_dim=16",
-        "b, batch_size=128, encoding_dim=8",
-        "b, batch_size=128, encoding_dim=16",
-    ]
+    names = ["a l1=0", "a l1=1e-5"]
+    names += [f"b batch_size={batch} encoding_dim={dim}" for batch in (64, 128) for dim in (8, 16)]
     expected = [RunConfig.model_validate({"epochs": 2, **values}) for values in changed]
     assert list(study.configurations().items()) == list(zip(names, expected, strict=True))
 
@@ -260,8 +254,8 @@ def test_yaml_may_merge_and_repeat_by_reference() -> None:
 
 def test_narrowed_keeps_what_is_left_consistent() -> None:
     study = parse(STUDY + "  - name: c\n    grid: {l1: [1, 2]}\n" + CLAIM + PUBLISHED + "a_a: true\n")
-    part = study.narrowed(["c, l1=2", "b"], seeds=[9])
-    assert part.configurations() == {"b": RunConfig(epochs=3), "c, l1=2": RunConfig(l1=2)}
+    part = study.narrowed(["c l1=2", "b"], seeds=[9])
+    assert part.configurations() == {"b": RunConfig(epochs=3), "c l1=2": RunConfig(l1=2)}
     assert (part.seeds, part.baseline_name, part.claims) == ((9,), "b", ())
     assert part.published
     assert (part.published.figures, list(part.published.stated)) == ({}, ["b"])
@@ -380,6 +374,10 @@ KEYS = "name, description, base, grid, variations, baseline, seeds, a_a, claims,
         (
             STUDY + f"grid: {{epochs: {list(range(1, 50))}, l1: {list(range(50))}}}",
             "line 5: variations: with the grids these are 4900 variations; at most 1000",
+        ),
+        (
+            STUDY.replace("name: b", "name: 'b, c'"),
+            "line 6: variations[1].name = 'b, c': String should match pattern '^[^,",
         ),
         (STUDY + "baseline: c", "line 8: baseline = c: there is no such variation; allowed: 'a', 'b'"),
         # claims
