@@ -57,10 +57,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """This process's, with its own Python and MLflow first, and a store in `folder`."""
+    """This process's, with its own Python and MLflow first, and a store and journals in `folder`."""
     mine = {name: value for name, value in os.environ.items() if name not in CHOICES_OF_A_LAUNCHER}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**mine, "PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/store.db"}
+    places = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/store.db", "VARIATIONS_STATE": f"{folder}/state"}
+    return {**mine, "PATH": path, **places}
 
 
 def run(*words: str, folder: Path, cwd: Path = ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
