@@ -57,6 +57,7 @@ _MINUS = "\N{MINUS SIGN}"
 _MOST_ROWS = 100  # of a table in a report; conclusion.csv has them all
 _MOST_LISTED = 8  # things in a sentence
 _LONGEST_NAME = 60  # characters of a name in a sentence
+_METRICS_FIRST, _METRICS_MORE = 4, 7  # columns beside the verdict, and of each further table: as wide as paper
 _TEMPLATE = "report.html.jinja"
 _SIGNS = {
     Verdict.SUPPORTED: "\N{CHECK MARK}",
@@ -74,9 +75,9 @@ def number(value: float, digits: int = 4) -> str:
     """A number for a person: fixed digits where they say something, else an exponent; `-` where there is none."""
     if math.isnan(value):
         return "-"
-    if value == 0 or (10**-digits <= abs(value) < 1e6):
-        return f"{value:.{digits}f}"
-    return f"{value:.2e}"
+    fixed = value == 0 or 10**-digits <= abs(value) < 1e6
+    text = f"{abs(value):.{digits}f}" if fixed else f"{abs(value):.2e}"
+    return _MINUS + text if value < 0 else text
 
 
 def signed(value: float, digits: int = 4) -> str:
@@ -196,9 +197,11 @@ def cell_text(cell: Cell | None, metric: Metric) -> tuple[str, str]:
 
 
 def seeds_compared(difference: Difference) -> str:
-    """`5 seeds, paired`; `5 and 3 seeds, not paired`."""
+    """`5 seeds, paired`; `5 and 3 seeds, not paired`; `no seeds`."""
     if difference.paired:
         return f"{counted(difference.n_pairs, 'seed')}, paired"
+    if not difference.n_a and not difference.n_b:
+        return "no seeds"
     return f"{difference.n_a} and {counted(difference.n_b, 'seed')}, not paired"
 
 
@@ -268,7 +271,7 @@ def pair_sentence(pair: Pair, conclusion: Conclusion) -> str:
     """What was seen of a pair about which nothing is claimed."""
     metric = metric_of(conclusion, pair.metric)
     if pair.metric is None or pair.finding == "not judged":
-        return _not_judged(pair, metric)
+        return f"Not judged: {_not_judged(pair, metric)}"
     return _seen(pair, metric)
 
 
@@ -279,18 +282,19 @@ def _seen(pair: Pair, metric: Metric) -> str:
 
 
 def _not_judged(pair: Pair, metric: Metric) -> str:
-    difference = pair.difference
+    difference, asked = pair.difference, plain(pair.asked)
+    if pair.metric is None and pair.why == "penalty differs":
+        return f"{asked} is not comparable, and no other metric stands for it."
     if pair.metric is None:
-        why = "is not comparable, and no other metric stands for it" if pair.why == "penalty differs" else "is absent"
-        return f"Not judged: {plain(pair.asked)} {why}."
+        return f"No finished run of one side has a value of {asked}."
     for side, n in ((pair.variation, difference.n_a), (pair.against, difference.n_b)):
         if n == 0:
-            return f"Not judged: no finished run of {name(side)} has a value of {_label(metric)}."
+            return f"No finished run of {name(side)} has a value of {_label(metric)}."
     if min(difference.n_a, difference.n_b) > 1:
-        return f"Not judged: the values of {_label(metric)} give no interval."
+        return f"The values of {_label(metric)} give no interval."
     few = [side for side, n in ((pair.variation, difference.n_a), (pair.against, difference.n_b)) if n == 1]
     seen = f"the difference seen, {difference_text(difference, metric)}, may be chance"
-    return f"Not judged: {listed(map(name, few))} {'has' if len(few) == 1 else 'have'} one seed only; {seen}."
+    return f"{listed(map(name, few))} {'has' if len(few) == 1 else 'have'} one seed only; {seen}."
 
 
 def _to_settle(more: int | None) -> str:
@@ -305,7 +309,7 @@ def notes(pair: Pair, conclusion: Conclusion) -> list[str]:
     if pair.confounded_by:
         others = listed(map(_confounder, pair.confounded_by))
         found.append(f"The two sides also differ in {others}: the difference may come from there.")
-    if pair.why != "as asked":
+    if pair.why != "as asked" and pair.metric is not None:
         found.append(_other_metric(pair, conclusion))
     found += [sentence for caveat in pair.caveats if (sentence := _caveat(caveat))]
     if pair.unfinished:
@@ -326,7 +330,7 @@ def _other_metric(pair: Pair, conclusion: Conclusion) -> str:
     if pair.why == "penalty differs":
         strengths = f" ({' against '.join(map(scalar, pair.penalties))})" if pair.penalties else ""
         why = f"{_label(asked)} is not comparable: it contains an L1 penalty of different strength{strengths}"
-    instead = f"; {_label(used)} is used instead" if pair.metric else ""
+    instead = f"; {_label(used)} is used instead"
     if pair.asked_difference and not math.isnan(pair.asked_difference.mean):
         instead += f"; in {_label(asked)} the difference reads {difference_text(pair.asked_difference, asked)}"
     return f"{why}{instead}."
@@ -372,9 +376,10 @@ def _fate(run: PlannedRun) -> str:
 
 def summary(conclusion: Conclusion) -> list[str]:
     """The answer: a sentence about the claims, or about the differences, then what else to know first."""
-    found = [_about_claims(conclusion.claims) if conclusion.claims else _about_pairs(conclusion)]
+    ran = any(variation.finished for variation in conclusion.variations)
+    found = [_about_claims(conclusion.claims) if conclusion.claims and ran else _about_pairs(conclusion)]
     found += [sentence for sentence in (_best(conclusion), _lost(conclusion)) if sentence]
-    flagged = [variation.name for variation in conclusion.variations if variation.flags]
+    flagged = [each.name for each in conclusion.variations if each.flags and each.role in ("baseline", "variation")]
     if flagged:
         found.append(f"{_capital(listed(map(name, flagged), 4))} {'is' if len(flagged) == 1 else 'are'} flagged.")
     return found
@@ -384,10 +389,11 @@ def _about_claims(claims: Sequence[Claim]) -> str:
     by_verdict = {verdict: [claim for claim in claims if claim.verdict == verdict] for verdict in Verdict}
     by_verdict = {verdict: alike for verdict, alike in by_verdict.items() if alike}
     if len(by_verdict) == 1:
-        verdict = f"{claims[0].verdict}{_but_confounded(claims)}"
-        if len(claims) == 1:
-            return f"The claim is {verdict}."
-        return f"{'Both' if len(claims) == 2 else f'All {len(claims):,}'} claims are {verdict}."
+        (verdict,) = by_verdict
+        if verdict == Verdict.NOT_JUDGED and len(claims) > 1:
+            return f"None of {len(claims):,} claims is judged."
+        how_many = {1: "The claim is", 2: "Both claims are"}.get(len(claims), f"All {len(claims):,} claims are")
+        return f"{how_many} {verdict}{_but_confounded(claims)}."
     shares = listed(
         f"{len(alike):,} {'is' if len(alike) == 1 else 'are'} {verdict}{_but_confounded(alike)}"
         for verdict, alike in by_verdict.items()
@@ -414,17 +420,29 @@ def _about_pairs(conclusion: Conclusion) -> str:
         return f"There {'is one variation' if many == 1 else f'are {many:,} variations'} and no comparison."
     if len(pairs) == 1:
         return pair_sentence(pairs[0], conclusion)
-    ways = {
-        way: sum(pair.finding == way for pair in pairs)
-        for way in ("lower", "higher", "no difference shown", "not judged")
-    }
-    said = {"lower": ("is lower", "are lower"), "higher": ("is higher", "are higher")}
-    said |= {"no difference shown": ("shows no difference", "show no difference")}
-    said |= {"not judged": ("is not judged", "are not judged")}
-    shares = listed(f"{count:,} {said[way][count != 1]}" for way, count in ways.items() if count)
     against = f"Compared with {name(conclusion.baseline)}" if conclusion.baseline else "Compared"
     label = _label(metric_of(conclusion, conclusion.metric))
-    return f"{against} in {label}, of {len(pairs):,} variations {shares}."
+    return f"{against} in {label}, {_shares([pair.finding for pair in pairs])}."
+
+
+def _shares(findings: Sequence[str]) -> str:
+    """`of 3 variations 2 are lower and 1 shows no difference`, `all 3 variations are lower`."""
+    said = {"lower": ("is lower", "are lower"), "higher": ("is higher", "are higher")}
+    said |= {"no difference shown": ("shows a difference", "show no difference")}
+    said |= {"not judged": ("is judged", "are not judged")}
+    counts = {way: findings.count(way) for way in said if way in findings}
+    if len(counts) == 1:
+        (way,) = counts
+        if way in ("lower", "higher"):
+            return f"all {len(findings):,} variations {said[way][1]}"
+        return f"none of {len(findings):,} variations {said[way][0]}"
+    one = {
+        **{way: each[0] for way, each in said.items()},
+        "no difference shown": "shows no difference",
+        "not judged": "is not judged",
+    }
+    shares = (f"{count:,} {one[way] if count == 1 else said[way][1]}" for way, count in counts.items())
+    return f"of {len(findings):,} variations {listed(shares)}"
 
 
 def _best(conclusion: Conclusion) -> str:
@@ -453,21 +471,29 @@ def cell_of(variation: Variation, metric: str) -> Cell | None:
 def _lost(conclusion: Conclusion) -> str:
     planned = [run for run in conclusion.completeness if run.planned]
     lost = [run for run in planned if run.state != "finished"]
-    if not lost:
-        return ""
-    return f"{len(lost):,} of {counted(len(planned), 'run')} did not finish whole."
+    if not lost or not any(variation.finished for variation in conclusion.variations):
+        return ""  # the first sentence says so
+    return f"{len(lost):,} of {counted(len(planned), _run_word(conclusion))} did not finish whole."
+
+
+def _run_word(conclusion: Conclusion) -> str:
+    """Without a plan, several runs of one seed are one repetition."""
+    return "planned run" if conclusion.kind == "study" else "repetition"
 
 
 def flag_sentence(variation: Variation, flag: Flag, conclusion: Conclusion) -> str:
-    """`“Original” collapsed: ..., in 5 of 5 seeds (collapse: 0.0003 at worst).`"""
+    """`“Original” collapsed: ..., in all 5 seeds (collapse: 0.0003 at worst).`"""
     metrics = [metric_of(conclusion, metric.strip()) for metric in flag.metric.split(",")]
-    labels = listed(map(_label, metrics))
-    worst = (
-        "" if math.isnan(flag.worst) else f": {_with_unit(number(flag.worst, metrics[0].digits), metrics[0])} at worst"
-    )
-    many = f"{len(flag.seeds)} of {counted(flag.of, 'seed')}" if flag.seeds else "seeds that are not known"
-    which = f" ({listed(map(scalar, flag.seeds))})" if 0 < len(flag.seeds) < flag.of else ""
-    return f"{name(variation.name)} {_FLAGGED[flag.flag][0]}, in {many}{which}; {labels}{worst}."
+    seen = listed(map(_label, metrics), 4)
+    if not math.isnan(flag.worst):
+        seen += f": {_with_unit(number(flag.worst, metrics[0].digits), metrics[0])} at worst"
+    if not flag.seeds:
+        where = "in seeds that are not known"
+    elif len(flag.seeds) == flag.of:
+        where = "in its one seed" if flag.of == 1 else f"in all {flag.of} seeds"
+    else:
+        where = f"in {len(flag.seeds)} of {flag.of} seeds, {listed(map(scalar, flag.seeds))}"
+    return f"{name(variation.name)} {_FLAGGED[flag.flag][0]}, {where} ({seen})."
 
 
 def completeness_sentences(conclusion: Conclusion) -> list[str]:
@@ -476,26 +502,28 @@ def completeness_sentences(conclusion: Conclusion) -> list[str]:
     lost = [run for run in planned if run.state != "finished"]
     unplanned = [run for run in conclusion.completeness if not run.planned]
     left_out = [run for run in conclusion.runs if run.variation is None]
-    word = "planned run" if conclusion.kind == "study" else "run"
+    word = _run_word(conclusion)
     if not planned:
         found = ["No run was planned." if conclusion.kind == "study" else "No run belongs to a variation."]
     elif not lost:
         one = "The one" if len(planned) == 1 else f"All {len(planned):,}"
         found = [f"{one} {word}{'' if len(planned) == 1 else 's'} finished."]
     else:
-        states = listed(
+        fates = listed(
             f"{sum(run.state == state for run in lost)} {state}" for state in dict.fromkeys(run.state for run in lost)
         )
-        found = [f"{len(planned) - len(lost):,} of {counted(len(planned), word)} finished whole; {states}."]
+        whole = f"{len(planned) - len(lost):,}" if len(lost) < len(planned) else "None"
+        found = [f"{whole} of {counted(len(planned), word)} finished whole; {fates}."]
+        if len(planned) == 1:
+            found = [f"The one {word} did not finish whole."]
     found += [f"{name(run.variation)}, {_fate(run)}." for run in lost[:_MOST_ROWS]]
     if len(lost) > _MOST_ROWS:
         found.append(f"And {len(lost) - _MOST_ROWS:,} more, in conclusion.json.")
     if unplanned:
-        found.append(f"{_capital(counted(len(unplanned), 'run'))} that nobody planned {_was(unplanned)} read, too.")
+        found.append(f"{counted(len(unplanned), 'run')} that nobody planned {_was(unplanned)} read, too.")
     if left_out:
-        found.append(
-            f"{_capital(counted(len(left_out), 'run'))} {'belongs' if len(left_out) == 1 else 'belong'} to none."
-        )
+        belongs = "belongs" if len(left_out) == 1 else "belong"
+        found.append(f"{counted(len(left_out), 'run')} {belongs} to no variation.")
     return found
 
 
@@ -509,11 +537,14 @@ def noise_sentence(noise: Noise, conclusion: Conclusion) -> str:
     label = _label(metric)
     if math.isnan(noise.limit):
         return f"In {label}, there are too few values to say how large a difference chance makes."
+    if noise.limit == 0:
+        return f"In {label}, the seeds of {name(noise.against)} do not differ, so that chance makes no difference."
     digits = _digits(2 * noise.limit, metric.digits)
     limit = _with_unit(number(noise.limit, digits), metric)
     sides = f"{counted(noise.n_a, 'seed')} and {noise.n_b} others of {name(noise.against)}"
     sentence = f"In {label}, chance alone makes {sides} differ by less than {limit} 19 times in 20"
-    sentence += f"; here they differ by {signed(noise.observed, digits)}."
+    more = ", which is more" if abs(noise.observed) > noise.limit else ""
+    sentence += f"; here they differ by {signed(noise.observed, digits)}{more}."
     if math.isnan(noise.smallest):
         return sentence
     below = noise.limit < noise.smallest
@@ -687,18 +718,29 @@ def runs_text(variation: Variation) -> str:
 
 
 def conclusion_table(conclusion: Conclusion) -> pd.DataFrame:
-    """One row of texts per variation: its name, what it changes, runs, verdict with what is beside it, main metrics."""
+    """One row of texts per variation: runs, verdict with what is beside it, flags, main metrics, what it changes."""
     metrics, verdicts = _main_metrics(conclusion), judged(conclusion)
     rows = []
     for variation in conclusion.variations:
-        row = [plain(variation.name), *(scalar(variation.params.get(key)) for key in conclusion.differing)]
-        row += [runs_text(variation), _verdict_text(variation, verdicts.get(variation.name, []))]
+        row = [plain(variation.name), runs_text(variation), _verdict_text(variation, verdicts.get(variation.name, []))]
+        row.append(", ".join(flag.flag for flag in variation.flags))
         row += [" ".join(cell_text(cell_of(variation, metric.name), metric)).strip() for metric in metrics]
-        rows.append([*row, ", ".join(flag.flag for flag in variation.flags)])
+        rows.append([*row, *(scalar(variation.params.get(key)) for key in conclusion.differing)])
     headings = [plain(f"{metric.label} ({metric.unit})" if metric.unit else metric.label) for metric in metrics]
-    columns = ["variation", *map(plain, conclusion.differing), "runs", "verdict", *headings, "flags"]
+    columns = _unique(["variation", "runs", "verdict", "flags", *headings, *map(plain, conclusion.differing)])
     table = pd.DataFrame(rows, columns=columns, dtype=object)
-    return table if any(variation.flags for variation in conclusion.variations) else table.iloc[:, :-1]
+    flagged = any(variation.flags for variation in conclusion.variations)
+    return table if flagged else table.drop(columns="flags")
+
+
+def _unique(columns: Sequence[str]) -> list[str]:
+    """A heading that is there already (a parameter may be called `runs`) gets a number."""
+    seen: dict[str, int] = {}
+    found = []
+    for column in columns:
+        seen[column] = seen.get(column, 0) + 1
+        found.append(column if seen[column] == 1 else f"{column} ({seen[column]})")
+    return found
 
 
 def _verdict_text(variation: Variation, verdicts: Sequence[Judged]) -> str:
@@ -715,8 +757,10 @@ def claims_table(conclusion: Conclusion) -> pd.DataFrame:
     for claim in conclusion.claims:
         metric = metric_of(conclusion, claim.metric)
         verdict = ", ".join([str(claim.verdict), *warnings(claim, conclusion)])
-        numbers = (difference_text(claim.difference, metric), p_value(claim.p_holm), seeds_compared(claim.difference))
-        rows.append([verdict, plain(claim.says), f"{_label(metric)}: {numbers[0]}", *numbers[1:]])
+        difference = difference_text(claim.difference, metric)
+        seen = difference if claim.metric is None else f"{_label(metric)}: {difference}"
+        certainty = (p_value(claim.p_holm), seeds_compared(claim.difference))
+        rows.append([verdict, plain(claim.says), seen, *certainty])
     return pd.DataFrame(rows, columns=["verdict", "claim", "difference", "p (Holm)", "seeds"], dtype=object)
 
 
@@ -727,7 +771,9 @@ def pairs_table(conclusion: Conclusion) -> pd.DataFrame:
         metric = metric_of(conclusion, pair.metric or pair.asked)
         relative = "-" if not math.isfinite(pair.relative) else f"{signed(100 * pair.relative, 1)} %"
         found = ", ".join([pair.finding, *warnings(pair, conclusion)])
-        row = [plain(pair.variation), _label(metric), difference_text(pair.difference, metric), relative]
+        instead = pair.metric not in (None, pair.asked)
+        shown = f"{_label(metric)}, for {_label(metric_of(conclusion, pair.asked))}" if instead else _label(metric)
+        row = [plain(pair.variation), shown, difference_text(pair.difference, metric), relative]
         rows.append([*row, p_value(pair.p_holm), found])
     columns = ["variation", "metric", "difference from the baseline", "relative", "p (Holm)", "finding"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
@@ -827,7 +873,8 @@ def markdown_text(text: str) -> str:
     line = " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text).split())
     escaped = re.sub(r"([\\`*|~$])", r"\\\1", line)
     escaped = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)  # not within a word
-    escaped = re.sub(r"\](?=[(\[:])", r"\\]", escaped)  # only so does a bracket make a link or a picture
+    # Only so does a bracket make a link, a picture or a definition.
+    escaped = re.sub(r"^\[", r"\\[", re.sub(r"\](?=[(\[])", r"\\]", escaped))
     escaped = re.sub(r"<(?=[\w/!?])", "&lt;", re.sub(r"&(?=#?\w+;)", "&amp;", escaped))
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # which GitHub makes links of
 
@@ -856,15 +903,18 @@ def _markdown_sections(conclusion: Conclusion, pictures: Collection[str]) -> lis
         return [f"![{_alternative(stem, conclusion)}]({quote(named[stem])})" for stem in stems if stem in named]
 
     own = [variation.file for variation in conclusion.variations]
+    table = conclusion_table(conclusion)
+    first = [column for column in table.columns[:4] if column in ("variation", "verdict", "runs", "flags")]
+    metrics = list(table.columns[len(first) : len(table.columns) - len(conclusion.differing)])
+    params = list(table.columns[len(first) + len(metrics) :])
     return [
         ("Verdicts", _table_block(claims_table(conclusion))),
-        (
-            "Results",
-            [*_table_block(conclusion_table(conclusion)), *_lines(table_notes(conclusion))],
-        ),
+        ("Results", [*_table_block(table[[*first, *metrics[:_METRICS_FIRST]]]), *_lines(_about_means(conclusion))]),
         ("Differences", images(FOREST)),
         ("Evidence", [_evidence_list(conclusion)] if conclusion.claims else []),
         ("Every difference from the baseline", _table_block(pairs_table(conclusion))),
+        ("More metrics", _table_blocks(table, metrics[_METRICS_FIRST:])),
+        ("What the variations change", [*_table_blocks(table, params), *_lines(_constants(conclusion))]),
         ("Curves", images(CURVES)),
         ("The same images, by every variation", images(DIGITS)),
         ("Each variation's reconstructions", images(*own)),
@@ -899,13 +949,23 @@ def _table_block(table: pd.DataFrame) -> list[str]:
     return [markdown(table.iloc[:_MOST_ROWS]), *more]
 
 
+def _table_blocks(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
+    """A wide table as several, each with the variation's name; none without a column."""
+    parts = [columns[start : start + _METRICS_MORE] for start in range(0, len(columns), _METRICS_MORE)]
+    return [block for part in parts for block in _table_block(table[["variation", *part]])]
+
+
 def _evidence_list(conclusion: Conclusion) -> str:
     lines = []
     for claim in conclusion.claims[:_MOST_ROWS]:
-        says = markdown_text(plain(claim.says))
+        says = markdown_text(_ended(plain(claim.says)))
         lines.append(f"- **{claim.verdict}**: {says} {markdown_text(verdict_sentence(claim, conclusion))}")
         lines += [f"  - {_paragraph(note)}" for note in notes(claim, conclusion)]
     return "\n".join(lines)
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "!", "?", "\N{IDEOGRAPHIC FULL STOP}")) else f"{sentence}."
 
 
 def _published_block(conclusion: Conclusion) -> list[str]:
@@ -974,12 +1034,13 @@ def audits(conclusion: Conclusion) -> list[tuple[str, list[str]]]:
 
 def _unread(conclusion: Conclusion) -> list[str]:
     """Of which variations it cannot be said whether their runs had converged."""
-    rest = len(conclusion.variations) - len(conclusion.histories_of)
-    if rest <= 0:
+    having = [variation for variation in conclusion.variations if variation.finished]
+    rest = sum(variation.name not in conclusion.histories_of for variation in having)
+    if rest == 0:
         return []
     if not conclusion.histories_of:
         return ["No epochs were read: whether any run was still improving is not known."]
-    of = f"{rest:,} of {len(conclusion.variations):,} variations"
+    of = f"{rest:,} of {len(having):,} variations"
     return [f"The epochs of {of} were not read: whether their runs were still improving is not known."]
 
 
@@ -1084,6 +1145,8 @@ def html(conclusion: Conclusion, figures: Mapping[str, bytes]) -> str:
         "provenance": provenance(conclusion),
         "made": _time(conclusion.provenance.made),
         "most": _MOST_ROWS,
+        "metrics_first": _METRICS_FIRST,
+        "metrics_more": _METRICS_MORE,
     }
     return environment.get_template(_TEMPLATE).render(content)
 

@@ -368,7 +368,8 @@ def sample(**more: Any) -> Conclusion:
         (0.09264, "0.0926"),
         (0.0, "0.0000"),
         (1e-5, "1.00e-05"),
-        (-2.5, "-2.5000"),
+        (-2.5, "\u22122.5000"),
+        (-1e-5, "\u22121.00e-05"),
         (NAN, "-"),
         (3e7, "3.00e+07"),
         (math.inf, "inf"),
@@ -475,11 +476,19 @@ def not_judged(n_a: int, n_b: int, metric: str | None = BCE, mean: float = -0.1,
 
 def test_without_a_judgement_it_says_why() -> None:
     chance = "the difference seen, \u22120.1000 nats per pixel, may be chance."
-    assert not_judged(1, 5) == f"Not judged: \u201ca\u201d has one seed only; {chance}"
-    assert not_judged(1, 1) == f"Not judged: \u201ca\u201d and \u201cb\u201d have one seed only; {chance}"
-    assert not_judged(5, 0, mean=NAN) == "Not judged: no finished run of \u201cb\u201d has a value of last val_bce."
-    assert not_judged(0, 0, None, NAN, why="absent") == "Not judged: last_val_loss is absent."
-    assert "no other metric stands for it" in not_judged(0, 0, None, NAN, why="penalty differs")
+    assert not_judged(1, 5) == f"\u201ca\u201d has one seed only; {chance}"
+    assert not_judged(1, 1) == f"\u201ca\u201d and \u201cb\u201d have one seed only; {chance}"
+    assert not_judged(5, 0, mean=NAN) == "No finished run of \u201cb\u201d has a value of last val_bce."
+    absent = "No finished run of one side has a value of last_val_loss."
+    assert not_judged(0, 0, None, NAN, why="absent") == absent
+    unequal = "last_val_loss is not comparable, and no other metric stands for it."
+    assert not_judged(0, 0, None, NAN, why="penalty differs") == unequal
+    nothing = pair(
+        "a", "b", None, difference(NAN, NAN, NAN, n_a=0, n_b=0, paired=False), why="absent", finding="not judged"
+    )
+    assert report.pair_sentence(nothing, sample()) == f"Not judged: {absent}"
+    assert report.notes(nothing, sample()) == []  # it is said already
+    assert report.seeds_compared(nothing.difference) == "no seeds"
 
 
 def test_what_is_beside_a_verdict() -> None:
@@ -522,12 +531,42 @@ def test_the_answer_comes_first() -> None:
     )
     assert report.summary(sample())[1:] == [
         "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel (5 seeds).",
-        "1 of 20 runs did not finish whole.",
+        "1 of 20 planned runs did not finish whole.",
         "\u201cOriginal\u201d is flagged.",
     ]
     assert report.summary(sample(metric=PSNR))[1].startswith(
         "Highest PSNR: \u201c100_epochs\u201d, 21.00 [20.90, 21.10] dB"
     )
+
+
+def test_claims_that_cannot_be_judged() -> None:
+    blind = sample().claims[1].model_copy(update={"verdict": Verdict.NOT_JUDGED})
+    assert report.summary(sample(claims=(blind,)))[0] == "The claim is not judged."
+    assert report.summary(sample(claims=(blind, blind)))[0] == "None of 2 claims is judged."
+    waiting = tuple(each.model_copy(update={"finished": 0, "cells": (), "flags": ()}) for each in sample().variations)
+    assert report.summary(sample(variations=waiting)) == [
+        "No run has finished, so that there is nothing to conclude yet."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("findings", "said"),
+    [
+        (["lower"] * 2, "all 2 variations are lower"),
+        (["higher"] * 3, "all 3 variations are higher"),
+        (["no difference shown"] * 3, "none of 3 variations shows a difference"),
+        (["not judged"] * 3, "none of 3 variations is judged"),
+        (
+            ["lower", "no difference shown", "not judged"],
+            "of 3 variations 1 is lower, 1 shows no difference and 1 is not judged",
+        ),
+        (["higher"] * 2 + ["not judged"] * 1002, "of 1,004 variations 2 are higher and 1,002 are not judged"),
+    ],
+)
+def test_how_many_differ(findings: list[str], said: str) -> None:
+    pairs = tuple(pair(f"v{n}", "base", LOSS, difference(1, 0.1), finding=each) for n, each in enumerate(findings))
+    first = report.summary(sample(claims=(), pairs=pairs, baseline="base"))[0]
+    assert first == f"Compared with \u201cbase\u201d in last val_loss, {said}."
 
 
 def test_without_claims_the_differences_are_the_answer() -> None:
@@ -561,6 +600,12 @@ def test_what_became_of_the_runs() -> None:
     assert said(()) == ["No run was planned."]
     fate = "\u201cwith_regularizationTerm\u201d, seed 3: diverged (DivergenceError: loss is nan in epoch 7)."
     assert said((*finished, lost)) == ["2 of 3 planned runs finished whole; 1 diverged.", fate]
+    assert said((lost,)) == ["The one planned run did not finish whole.", fate]
+    both = "None of 2 planned runs finished whole; 2 diverged."
+    assert said((lost, lost)) == [both, fate, fate]
+    stray = sample().runs[0].model_copy(update={"variation": None, "used": False})
+    unplanned = sample(completeness=finished, kind="groups", runs=(stray,))
+    assert report.completeness_sentences(unplanned) == ["All 2 repetitions finished.", "1 run belongs to no variation."]
     extra = finished[0].model_copy(update={"planned": False})
     assert said((*finished, extra))[1:] == ["1 run that nobody planned was read, too."]
     assert said((*finished, extra, extra))[1:] == ["2 runs that nobody planned were read, too."]
@@ -568,12 +613,20 @@ def test_what_became_of_the_runs() -> None:
 
 def test_flags_name_the_seeds() -> None:
     original = sample().variations[0]
-    said = [report.flag_sentence(original, flag, sample()) for flag in original.flags]
-    assert said == [
-        "\u201cOriginal\u201d collapsed: nearly the same picture for every input, in 5 of 5 seeds; collapse: "
-        "0.0003 at worst.",
-        "\u201cOriginal\u201d was still improving at its last epoch, in 2 of 5 seeds (1 and 2); val_loss.",
-    ]
+    collapsed, rising = original.flags
+
+    def said(flag: Flag, **more: Any) -> str:
+        return report.flag_sentence(original, flag.model_copy(update=more), sample())
+
+    collapse = (
+        "\u201cOriginal\u201d collapsed: nearly the same picture for every input, in {} (collapse: 0.0003 at worst)."
+    )
+    assert said(collapsed) == collapse.format("all 5 seeds")
+    assert said(collapsed, seeds=(3,), of=1) == collapse.format("its one seed")
+    assert said(collapsed, seeds=()) == collapse.format("seeds that are not known")
+    improving = "\u201cOriginal\u201d was still improving at its last epoch, in {} (val_loss)."
+    assert said(rising) == improving.format("2 of 5 seeds, 1 and 2")
+    assert said(rising, seeds=(4,)) == improving.format("1 of 5 seeds, 4")
     clean = sample(variations=sample().variations[1:2], histories_of=NAMES[1:2])
     assert dict(report.audits(clean))["Flags"] == [
         "None was raised: nothing that was read shows a collapse, dead units or a loss that is no number."
@@ -601,6 +654,14 @@ def test_chance_and_determinism() -> None:
     assert report.noise_sentence(noise.model_copy(update={"limit": NAN}), sample()).startswith(
         "In last val_loss, there are too few values"
     )
+
+    none = noise.model_copy(update={"limit": 0.0, "observed": 0.0})
+    same_seeds = (
+        "In last val_loss, the seeds of \u201cOriginal\u201d do not differ, so that chance makes no difference."
+    )
+    assert report.noise_sentence(none, sample()) == same_seeds
+    unlucky = report.noise_sentence(noise.model_copy(update={"observed": 0.0009, "smallest": NAN}), sample())
+    assert unlucky.endswith("here they differ by +0.0009, which is more.")
 
     run = "Seed 0 of \u201cOriginal\u201d, run twice, gave"
     assert (
@@ -705,6 +766,20 @@ def test_the_conclusion_table_has_what_confounds_beside_the_verdict() -> None:
     assert table.loc["Original", "flags"] == "collapsed, not converged"
     assert "flags" not in report.conclusion_table(sample(variations=sample().variations[1:]))
     assert "first loss (nats per pixel)" not in table  # no run has it
+
+
+def test_a_parameter_may_have_the_name_of_a_column() -> None:
+    one = variation("a", 1, 1, 1).model_copy(update={"params": {"runs": 7, "verdict": "x"}})
+    table = report.conclusion_table(sample(variations=(one,), differing=("runs", "verdict"), claims=(), pairs=()))
+    assert table.loc[0, ["runs", "runs (2)", "verdict", "verdict (2)"]].tolist() == ["5", "7", "", "x"]
+
+
+def test_a_difference_in_another_metric_than_asked_says_so() -> None:
+    other = pair("a", "b", BCE, difference(1, 0.1), asked=LOSS, why="penalty differs")
+    table = report.pairs_table(sample(pairs=(other, sample().pairs[0])))
+    assert table["metric"].tolist() == ["last val_bce, for last val_loss", "last val_loss"]
+    assert table["finding"].tolist() == ["higher, last val_loss not comparable", "lower"]
+    assert table["relative"].tolist()[0] == "+1000.0 %"
 
 
 def test_a_variation_of_several_claims_and_one_of_none() -> None:
@@ -854,7 +929,7 @@ def test_markdown_keeps_a_row_a_row() -> None:
     [
         ("with_regularizationTerm", "with_regularizationTerm"),  # nothing begins within a word
         ("_a_ *b* ~c~ `d` $e$ \\", "\\_a\\_ \\*b\\* \\~c\\~ \\`d\\` \\$e\\$ \\\\"),
-        ("[a](b) ![c](d) [e]: f [0, 1]", "[a\\](b) ![c\\](d) [e\\]: f [0, 1]"),
+        ("[e]: f [a](b) ![c](d) [0, 1]", "\\[e]: f [a\\](b) ![c\\](d) [0, 1]"),
         ("&lt; & a<b < c", "&amp;lt; & a&lt;b < c"),
         ("https://a.b www.c.d", "https&#58;//a.b www&#46;c.d"),
         ("a\x00\r\n\tb", "a b"),
@@ -892,6 +967,7 @@ def test_the_report_in_markdown() -> None:
             "Differences",
             "Evidence",
             "Every difference from the baseline",
+            "What the variations change",
             "Each variation's reconstructions",
             "Flags",
             "Completeness",
@@ -904,6 +980,24 @@ def test_the_report_in_markdown() -> None:
     ]
     assert re.findall(r"\]\(([^)]*)\)", text) == ["forest.png", "Original.png"]  # only known pictures that are there
     assert "```sh\npython -m pipeline.compare --study published\n```" in text
+
+
+def test_many_metrics_are_several_tables_in_markdown() -> None:
+    metrics = tuple(METRICS[0].model_copy(update={"name": f"m{n}", "label": f"metric {n}"}) for n in range(13))
+    cells = tuple(cell(metric.name, n / 10) for n, metric in enumerate(metrics))
+    one = variation("x", 1, 1, 1).model_copy(update={"cells": cells, "params": {"l1": 0.5}})
+    text = report.markdown_report(
+        sample(metrics=metrics, metric="m0", variations=(one,), claims=(), pairs=(), differing=("l1",))
+    )
+    headings = [row.split(" | ") for row in text.splitlines() if row.startswith("| variation | ")]
+    assert [len(heading) - 1 for heading in headings[:4]] == [2 + 4, 7, 2, 1]
+    assert headings[0][1:3] == ["runs", "verdict"]
+    assert headings[3][1] == "l1 |"
+
+
+def test_a_claim_ends_before_its_evidence_begins() -> None:
+    first = sample().claims[1].model_copy(update={"says": "it is so"})
+    assert "- **inconclusive**: it is so. In last val_loss, " in report.markdown_report(sample(claims=(first,)))
 
 
 def test_a_command_cannot_end_its_block() -> None:
@@ -1119,7 +1213,7 @@ def test_a_thousand_variations() -> None:
     text = report.html(many, {})
     assert len(text) < 2**20
     assert "900 more variations" in text
-    assert "Compared with “Original” in last val_loss, of 999 variations 999 show no difference." in text
+    assert "Compared with “Original” in last val_loss, none of 999 variations shows a difference." in text
     short = report.markdown_report(many)
     assert len(short) < 2**16
     assert "900 more rows in conclusion.csv and conclusion.json." in short
