@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline import evidence
 from pipeline.conclusion import (
@@ -164,9 +165,8 @@ class Sides:
     @cached_property
     def by_variation(self) -> dict[str, pd.DataFrame]:
         """The runs of the table by variation, indexed by seed."""
-        known = {str(name): rows.set_index("seed") for name, rows in self.used.groupby("variation", sort=False)}
-        nothing = self.used[:0].set_index("seed")
-        return {name: known.get(name, nothing) for name in self.configs}
+        by_seed = self.used.set_index("seed")
+        return {name: by_seed.take(places) for name, places in self.places.items()}
 
     @property
     def compared(self) -> list[str]:
@@ -180,10 +180,49 @@ class Sides:
         base = study.baseline_name if study else None
         return "variation" if base is None else {base + A_A: "A/A", base + AGAIN: "again"}.get(variation, "variation")
 
+    @cached_property
+    def places(self) -> dict[str, NDArray[np.intp]]:
+        """Where in `used` the runs of each variation stand."""
+        known = self.used.groupby("variation", sort=False).indices
+        return {name: known.get(name, np.zeros(0, np.intp)) for name in self.configs}
+
     def values(self, variation: str, metric: str) -> pd.Series:
         """A metric's values, indexed by seed."""
-        rows = self.by_variation[variation]
-        return rows.get(f"metrics.{metric}", pd.Series(np.nan, rows.index)).astype(float)
+        values, seeds = self._column(metric)
+        places = self.places[variation]
+        return pd.Series(values[places], seeds.take(places))
+
+    def has(self, variation: str, metric: str) -> bool:
+        """Whether any run of the variation has a value of the metric."""
+        return bool((~np.isnan(self._column(metric)[0][self.places[variation]])).any())
+
+    def _column(self, metric: str) -> tuple[NDArray[np.float64], pd.Index]:
+        if metric not in self._columns:
+            absent = pd.Series(np.nan, self.used.index)
+            self._columns[metric] = self.used.get(f"metrics.{metric}", absent).to_numpy(dtype=float)
+        return self._columns[metric], self._seeds
+
+    @cached_property
+    def _columns(self) -> dict[str, NDArray[np.float64]]:
+        return {}
+
+    @cached_property
+    def _seeds(self) -> pd.Index:
+        return pd.Index(self.used["seed"])
+
+    def sets(self, column: str) -> dict[str, tuple[Any, ...]]:
+        """The different values of a column, by variation."""
+        if column not in self._sets:
+            found: dict[str, list[Any]] = {name: [] for name in self.configs}
+            pairs = pd.DataFrame({"variation": self.used["variation"], "value": _column(self.used, column)})
+            for name, value in pairs.drop_duplicates().itertuples(index=False, name=None):
+                found[name].append(_plain(value))
+            self._sets[column] = {name: tuple(values) for name, values in found.items()}
+        return self._sets[column]
+
+    @cached_property
+    def _sets(self) -> dict[str, dict[str, tuple[Any, ...]]]:
+        return {}
 
     @cached_property
     def drawn(self) -> list[str]:
@@ -498,6 +537,8 @@ class _Judge:
     sides: Sides
     histories: pd.DataFrame
     elsewhere: pd.DataFrame | None
+    _means: dict[tuple[str, str], float] = field(default_factory=dict)
+    _not_tuned: dict[Any, list[str]] = field(default_factory=dict)
     _between: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = field(default_factory=dict)
 
     def conclude(self, origin: Mapping[str, Any]) -> Conclusion:
@@ -569,17 +610,10 @@ class _Judge:
 
     def _cells(self) -> dict[str, tuple[Cell, ...]]:
         sides = self.sides
-        columns = [f"metrics.{name}" for name in sides.metrics]
-        high = [f"metrics.{name}" for name in sides.metrics if higher_is_better(name)]
-        table = evidence.describe(sides.used, columns, high)
+        ids = self._run_ids()
         digests: dict[tuple[str, ...], str] = {}
-        ids = {
-            (name, column): tuple(sorted(rows["run_id"][rows[column].notna().to_numpy()]))
-            for name, rows in sides.by_variation.items()
-            for column in columns
-        }
         cells: dict[str, list[Cell]] = {name: [] for name in sides.configs}
-        for row in table.itertuples(index=False):
+        for row in self._described.itertuples(index=False):
             run_ids = ids[row.variation, row.metric]
             if run_ids not in digests:
                 joined = "\n".join(f"{run_id} {self.digests[run_id]}" for run_id in run_ids)
@@ -600,10 +634,28 @@ class _Judge:
                     digest=digests[run_ids],
                 )
             )
-        empty = {name: rows for name, rows in sides.by_variation.items() if rows.empty}
-        for name in empty:
-            cells[name] = [_empty_cell(metric) for metric in sides.metrics]
-        return {name: tuple(each) for name, each in cells.items()}
+        nothing = [_empty_cell(metric) for metric in sides.metrics]
+        return {name: tuple(each or nothing) for name, each in cells.items()}
+
+    @cached_property
+    def _described(self) -> pd.DataFrame:
+        """`evidence.describe` of all metrics, by their columns' names."""
+        names = self.sides.metrics
+        high = [f"metrics.{name}" for name in names if higher_is_better(name)]
+        return evidence.describe(self.sides.used, [f"metrics.{name}" for name in names], high)
+
+    def _run_ids(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """By variation and column, the runs that have a value."""
+        used = self.sides.used
+        columns = [f"metrics.{name}" for name in self.sides.metrics]
+        there, ids = used[columns].notna().to_numpy(), used["run_id"].to_numpy()
+        found = {}
+        for name, places in self.sides.places.items():
+            everyone = tuple(sorted(ids[places]))
+            whole = there[places].all(axis=0)
+            for column, all_there, which in zip(columns, whole, there[places].T, strict=True):
+                found[name, column] = everyone if all_there else tuple(sorted(ids[places][which]))
+        return found
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -742,8 +794,10 @@ class _Judge:
         other = None
         if metric != asked and why == "penalty differs":
             other = _data(evidence.difference(sides.values(variation, asked), sides.values(against, asked)))
-        finite = b[np.isfinite(b.to_numpy())]
-        mean = float(finite.groupby(level=0).mean().mean()) if finite.index.notna().all() else float(finite.mean())
+        key = (against, metric or asked)
+        if key not in self._means:
+            self._means[key] = evidence_mean(b)
+        mean = self._means[key]
         return {
             "variation": variation,
             "against": against,
@@ -759,15 +813,19 @@ class _Judge:
 
     def _metric_to_use(self, variation: str, against: str, asked: str) -> tuple[str | None, str, Any]:
         sides = self.sides
-        sets = [_distinct(sides.by_variation[name], f"params.{_PENALTY}") for name in (variation, against)]
-        known = all(len(side) for side in sets) and bool(sides.used["ours"].all())
-        if asked in WITHOUT_PENALTY and known and set(sets[0]) != set(sets[1]):
-            fair = WITHOUT_PENALTY[asked]
-            there = fair is not None and all(sides.values(n, fair).notna().any() for n in (variation, against))
-            return (fair if there else None), "penalty differs", (sets[0][0], sets[1][0])
-        if all(sides.values(name, asked).notna().any() for name in (variation, against)):
-            return asked, "as asked", None
-        return None, "absent", None
+        both = (variation, against)
+        if asked in WITHOUT_PENALTY and self._all_ours:
+            a, b = (sides.sets(f"params.{_PENALTY}")[name] for name in both)
+            if a and b and set(a) != set(b):
+                fair = WITHOUT_PENALTY[asked]
+                there = fair is not None and all(sides.has(name, fair) for name in both)
+                return (fair if there else None), "penalty differs", (a[0], b[0])
+        there = all(sides.has(name, asked) for name in both)
+        return (asked, "as asked", None) if there else (None, "absent", None)
+
+    @cached_property
+    def _all_ours(self) -> bool:
+        return bool(self.sides.used["ours"].all())
 
     def _beside(
         self, variation: str, against: str, about: Sequence[str] | None, difference: evidence.Difference
@@ -791,9 +849,12 @@ class _Judge:
         return {**known, "caveats": (*known["caveats"], *more)} if more else known
 
     def _confounders(self, variation: str, against: str, named: Sequence[str]) -> Iterable[Confounder]:
+        hidden = {self._columns[name] for name in named if name in self._columns}
+        open_ = [column for column in self._differing if column not in hidden]
+        if not open_:
+            return
         a, b = (self.sides.by_variation[name] for name in (variation, against))
-        hidden = [self._columns[name] for name in named if name in self._columns]
-        for column in evidence.confounders(a, b, list(self._differing), hidden):
+        for column in evidence.confounders(a, b, open_, ()):
             name, kind = self._differing[column]
             yield Confounder(name=name, kind=kind, variation=_distinct(a, column), against=_distinct(b, column))
 
@@ -845,10 +906,14 @@ class _Judge:
         return pd.concat(parts).drop_duplicates() if parts else pd.DataFrame()
 
     def _untuned(self, variation: str, against: str) -> list[str]:
-        a, b = (self.sides.by_variation[name] for name in (variation, against))
-        if a.empty or b.empty:
+        optimizer = f"params.{_OPTIMIZER}"
+        key = tuple(self.sides.sets(optimizer)[name] for name in (variation, against))
+        if not all(key):
             return []
-        return evidence.untuned(a, b, self._tried, f"params.{_OPTIMIZER}", self._rate)
+        if key not in self._not_tuned:  # nothing else of the two sides counts
+            a, b = (self.sides.by_variation[name] for name in (variation, against))
+            self._not_tuned[key] = evidence.untuned(a, b, self._tried, optimizer, self._rate)
+        return self._not_tuned[key]
 
     # --- Chance, and the study itself
 
@@ -916,51 +981,51 @@ class _Judge:
         rows = [{p: _comparable(value) for p, value in sides.configs[name].items()} for name in names]
         table = pd.DataFrame(rows, index=names)
         if sides.main is not None:
-            means = {name: evidence_mean(sides.values(name, sides.main)) for name in names}
-            table["metrics.main"] = pd.Series(means)
+            described = self._described[self._described["metric"] == f"metrics.{sides.main}"]
+            table["metrics.main"] = described.set_index("variation")["mean"].reindex(names)
         return table
 
     @cached_property
-    def _grids(self) -> dict[str, list[pd.DataFrame]]:
-        """By parameter, groups of variations that differ in nothing else and try several values of it."""
+    def _tried_values(self) -> dict[str, pd.Series]:
+        """By numeric parameter: how many values of it each variation's like, with all others the same, have tried."""
         if self.sides.main is None:
             return {}
         params = [name for name in self._table.columns if name != "metrics.main"]
-        numeric = [
-            name
-            for name in params
-            if self._table[name].nunique() > 1 and all(isinstance(v, int | float) for v in self._table[name])
-        ]
-        found: dict[str, list[pd.DataFrame]] = {}
-        for name in numeric:
-            others = [other for other in params if other != name and self._table[other].nunique(dropna=False) > 1]
-            groups = [rows for _, rows in self._table.groupby(others, dropna=False)] if others else [self._table]
-            found[name] = [rows for rows in groups if rows[name].nunique() > 1]
-        return {name: groups for name, groups in found.items() if groups}
+        varied = [name for name in params if self._table[name].nunique(dropna=False) > 1]
+        found = {}
+        for name in varied:
+            if all(isinstance(value, int | float) for value in self._table[name]):
+                others = [self._table[other] for other in varied if other != name]
+                alike = others or np.zeros(len(self._table))
+                found[name] = self._table.groupby(alike, dropna=False)[name].transform("nunique")
+        return found
 
     def _edges(self) -> Check:
         main = self.sides.main
-        wide = {name: [g for g in groups if g[name].nunique() > 2] for name, groups in self._grids.items()}
         findings: list[Finding] = []
-        for name, groups in wide.items():
-            for rows in groups:
-                found = evidence.edge_of_grid(rows, [name], "metrics.main", higher_is_better(main or ""), _NO_BETTER)
-                findings += [
-                    Finding(parameter=name, value=_plain(value), tried=_sorted(rows[name]), metric=main)
-                    for _, value in found
-                ]
-        passed = None if not any(wide.values()) else not findings
-        return Check(kind="best at the edge of the grid", passed=passed, findings=tuple(findings))
+        high = higher_is_better(main or "")
+        wide = {name: counts > 2 for name, counts in self._tried_values.items() if (counts > 2).any()}
+        for name, several in wide.items():
+            rows = self._table[several]
+            others = [rows[other] for other in rows if other not in (name, "metrics.main")]
+            alike = rows.groupby(others, dropna=False).ngroup() if others else 0
+            grid = pd.DataFrame({name: rows[name], "alike": alike, "mean": rows["metrics.main"]})
+            findings += [
+                Finding(parameter=name, value=_plain(value), tried=_sorted(rows[name]), metric=main)
+                for param, value in evidence.edge_of_grid(grid, [name, "alike"], "mean", high, _NO_BETTER)
+                if param == name
+            ]
+        return Check(
+            kind="best at the edge of the grid", passed=not findings if wide else None, findings=tuple(findings)
+        )
 
     def _tuning(self, pairs: Sequence[Pair]) -> Check:
         findings: list[Finding] = []
         optimizer = f"params.{_OPTIMIZER}"
         different = 0
         for pair in pairs:
-            sides = [self.sides.by_variation[name] for name in (pair.variation, pair.against)]
-            if any(side.empty for side in sides) or {*_distinct(sides[0], optimizer)} == {
-                *_distinct(sides[1], optimizer)
-            }:
+            a, b = (set(self.sides.sets(optimizer)[name]) for name in (pair.variation, pair.against))
+            if not a or not b or a == b:
                 continue
             different += 1
             for caveat in pair.caveats:
@@ -996,12 +1061,12 @@ class _Judge:
     def _selection(self) -> Check:
         """Whoever takes the best of several tried values and reports the metric that chose it reports it too good."""
         sides, main = self.sides, self.sides.main
-        findings = [
-            Finding(parameter=name, tried=_sorted(rows[name]), metric=main, value=_best(rows, name, main or ""))
-            for name, groups in self._grids.items()
-            for rows in groups
-            if rows[name].nunique() > 2 or name in _RATES
-        ]
+        findings = []
+        for name, counts in self._tried_values.items():
+            rows = self._table[counts > (1 if name in _RATES else 2)]
+            if len(rows):
+                value = _best(rows, name, main or "")
+                findings.append(Finding(parameter=name, tried=_sorted(rows[name]), metric=main, value=value))
         if sides.chosen_as_best:
             findings.append(Finding(variation=sides.baseline, metric=main))
         told = sides.kind != "groups" or str(main).startswith("val") or sides.chosen_as_best
