@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Interrupted, UserError, did_you_mean
 
+INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _interrupted: list[type[BaseException]] = []
 
 Options = TypeVar("Options", bound=BaseModel)
@@ -80,6 +81,7 @@ def run(call: Callable[[], str]) -> int:
     A run that `mlflow run` opened for this process and that `call` did not take up ends with the reason, too.
     """
     launched_run, launcher = os.environ.get("MLFLOW_RUN_ID"), os.getppid()
+    _interrupted.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
             signal.signal(number, interrupt)
@@ -93,14 +95,23 @@ def run(call: Callable[[], str]) -> int:
         _end_launched_run(error)
         return 2
     except (KeyboardInterrupt, Interrupted) as error:
-        print(error or "interrupted", file=sys.stderr, flush=True)
+        print(str(error) or "interrupted", file=sys.stderr, flush=True)
         _end_launched_run(error)
         if launched_run and os.getppid() == launcher:
             _keep_killed(launched_run, launcher)
-        return 130
+        return INTERRUPTED
     except Exception as error:
         _end_launched_run(error)
         raise
+
+
+def leave(code: int) -> None:
+    """Exit; when interrupted at once, for TensorFlow may take a minute to clean up after itself."""
+    if code == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def interrupt(signum: int, frame: Any) -> None:
@@ -112,7 +123,7 @@ def interrupt(signum: int, frame: Any) -> None:
 
 
 def end_if_interrupted() -> None:
-    """Raise once more what a signal has raised: an exception in a `__del__`, say, Python prints and forgets."""
+    """Raise once more what a signal has raised: Keras swallows it where it prepares its logs, Python in a `__del__`."""
     if _interrupted:
         raise _interrupted[-1]
 

@@ -5,7 +5,6 @@ python -m pipeline.deliver
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -71,4 +70,4 @@ def _runs(count: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -200,7 +200,7 @@ def _until_told_to_end(call: Callable[..., Any], *args: Any, **kwargs: Any) -> A
     try:
         return call(*args, **kwargs)
     except Interrupted:
-        os._exit(130)
+        os._exit(cli.INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -479,4 +479,4 @@ def _dry_run(study: Study, runs: Sequence[Planned], work: Work, options: Options
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -197,6 +197,7 @@ def import_training(threads: int = 0) -> ModuleType:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+        tf.get_logger().setLevel("ERROR")  # it wonders why every run has a model of its own
         if threads:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
@@ -238,4 +239,4 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main())

@@ -114,7 +114,7 @@ def save(path: Path, config: RunConfig, images: Images, variables: list[keras.Va
         OSError: it cannot be written; the one before is still there.
     """
     content = io.BytesIO()
-    arrays = {f"{n}": keras.ops.convert_to_numpy(variable) for n, variable in enumerate(variables)}
+    arrays = {f"{n}": variable.value.numpy() for n, variable in enumerate(variables)}
     np.savez(content, trajectory=trajectory(config, images), epochs=json.dumps(epochs), **arrays)
     replace_file(path, content.getvalue())
 
@@ -264,11 +264,19 @@ def _training_orders(n: int, batch: int, seed: int, first_epoch: int) -> tf.data
 
     steps, rest = divmod(n, batch)
     signature = ((tf.TensorSpec((steps, batch), tf.int32), tf.TensorSpec((rest,), tf.int32)),)
-    return tf.data.Dataset.from_generator(orders, output_signature=signature)
+    return _untuned(tf.data.Dataset.from_generator(orders, output_signature=signature))
 
 
 def _validation_order(n: int) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensors((_in_batches(np.arange(n, dtype=np.int32), min(_VALIDATION_BATCH, n)),))
+    order = _in_batches(np.arange(n, dtype=np.int32), min(_VALIDATION_BATCH, n))
+    return _untuned(tf.data.Dataset.from_tensors((order,)))
+
+
+def _untuned(data: tf.data.Dataset) -> tf.data.Dataset:
+    """Without the thread that tunes a data set: there is nothing to tune, and its end may be waited for for long."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return data.with_options(options)
 
 
 def _optimizer(config: RunConfig) -> keras.optimizers.Optimizer:

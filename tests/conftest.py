@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -75,7 +76,15 @@ def start(*words: str, folder: Path, **changes: str) -> subprocess.Popen[str]:
     env = {**environment(folder), **changes}
     with (folder / "output").open("w") as output:
         return subprocess.Popen(
-            words, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            words,
+            cwd=ROOT,
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            # Ctrl-C is ignored by whatever a shell has started in the background, and by its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 
