@@ -62,13 +62,13 @@ class Metric(_Part):
 class Cell(_Part):
     """What the seeds of one variation say about one metric, in the metric's unit; NaN where too few say anything."""
 
-    metric: str
+    metric: str = Field(description="its name")
     n: int = Field(description="seeds with a value")
-    mean: Number
+    mean: Number = Field(description="over the seeds")
     sd: Number = Field(description="standard deviation over the seeds, with the divisor n - 1")
     low: Number = Field(description="lower end of the 95 % interval of the mean; see `evidence.mean_interval`")
     high: Number = Field(description="its upper end")
-    median: Number
+    median: Number = Field(description="over the seeds")
     worst: Number = Field(description="the worst seed's value")
     worst_seed: Scalar = Field(description="that seed; null where no seed has a value, or it is not known")
     run_ids: tuple[str, ...] = Field(description="the finished runs that it was computed from")
@@ -90,7 +90,7 @@ class Flag(_Part):
 class Variation(_Part):
     """Runs that differ in nothing but their seed."""
 
-    name: str
+    name: str = Field(description="from the plan, or made of the parameters in which variations differ")
     file: str = Field(description="the name, made safe as the name of a file without ending; unique in the conclusion")
     role: Literal["baseline", "variation", "A/A", "again"] = Field(
         description="`A/A`: the baseline once more with fresh seeds; `again`: one run of it repeated"
@@ -101,7 +101,7 @@ class Variation(_Part):
     planned: int | None = Field(description="runs that were planned; null where there is no plan")
     finished: int = Field(description="runs that finished")
     cells: tuple[Cell, ...] = Field(description="one for each metric of the conclusion that any run has")
-    flags: tuple[Flag, ...]
+    flags: tuple[Flag, ...] = Field(description="what is wrong with its runs")
 
 
 class Difference(_Part):
@@ -111,7 +111,7 @@ class Difference(_Part):
     n_b: int = Field(description="seeds of `against` with a value")
     n_pairs: int = Field(description="seeds that both have, if `paired`, else 0")
     paired: bool = Field(description="whether the two were compared seed by seed; Student's paired t, else Welch's")
-    mean: Number
+    mean: Number = Field(description="the difference of the means")
     low: Number = Field(description="lower end of the 95 % interval")
     high: Number = Field(description="its upper end")
     p: Number = Field(description="two-sided, against no difference")
@@ -122,7 +122,9 @@ class Confounder(_Part):
     """Something beyond what is compared in which the two sides differ."""
 
     name: str = Field(description="a parameter, `data_hash`, `code version`, `git_dirty`, `lock_hash` or `hardware`")
-    kind: Literal["parameter", "data", "code", "environment", "hardware"]
+    kind: Literal["parameter", "data", "code", "environment", "hardware"] = Field(
+        description="what sort of thing it is"
+    )
     variation: tuple[Scalar, ...] = Field(description="the values on the side of `variation`")
     against: tuple[Scalar, ...] = Field(description="the values on the other side")
 
@@ -130,7 +132,9 @@ class Confounder(_Part):
 class Caveat(_Part):
     """Something to know beside a result."""
 
-    kind: Literal["untuned learning rate", "flag", "unpaired", "seeds dropped", "runs not finished"]
+    kind: Literal["untuned learning rate", "flag", "unpaired", "seeds dropped", "runs not finished"] = Field(
+        description="what it is about"
+    )
     variation: str | None = Field(None, description="the side concerned; null = both")
     flag: str | None = Field(None, description="for `flag`: which one")
     seeds: tuple[Scalar, ...] = Field((), description="the seeds concerned")
@@ -141,8 +145,8 @@ class Caveat(_Part):
 class PlannedRun(_Part):
     """What became of one run."""
 
-    variation: str
-    seed: Scalar
+    variation: str = Field(description="its name")
+    seed: Scalar = Field(description="null where it is not known")
     state: Literal["finished", "incomplete", "running", "diverged", "failed", "killed", "missing"] = Field(
         description="incomplete = finished with epochs missing; missing = planned, and there is no such run"
     )
@@ -154,8 +158,8 @@ class PlannedRun(_Part):
 class Pair(_Part):
     """Two variations compared in one metric."""
 
-    variation: str
-    against: str
+    variation: str = Field(description="the one that it is about")
+    against: str = Field(description="the one that it is compared with")
     asked: str = Field(description="the metric that was asked for")
     metric: str | None = Field(description="the metric that was used; null where none can be compared")
     why: Literal["as asked", "penalty differs", "absent"] = Field(
@@ -168,7 +172,7 @@ class Pair(_Part):
     asked_difference: Difference | None = Field(
         None, description="where another metric was used: the difference in the metric asked for, which is no evidence"
     )
-    difference: Difference
+    difference: Difference = Field(description="in the metric that was used")
     p_holm: Number = Field(description="p after Holm's correction over the pairs of this metric, or over all claims")
     relative: Number = Field(description="the difference as a share of the mean of `against`; 0.01 = 1 %")
     finding: Literal["lower", "higher", "no difference shown", "not judged"] = Field(
@@ -177,7 +181,7 @@ class Pair(_Part):
     confounded_by: tuple[Confounder, ...] = Field(
         description="beyond the parameters that are claimed; for a pair with the baseline, beyond all parameters"
     )
-    caveats: tuple[Caveat, ...]
+    caveats: tuple[Caveat, ...] = Field(description="what to know beside it")
     unfinished: tuple[PlannedRun, ...] = Field(
         description="runs of either side that did not finish whole, and could have changed the result"
     )
@@ -186,12 +190,14 @@ class Pair(_Part):
 class Claim(Pair):
     """A sentence about two variations, judged."""
 
-    says: str
+    says: str = Field(description="the claim, in the words of its author")
     about: tuple[str, ...] = Field(description="the parameters that are claimed to make the difference")
-    direction: Literal["lower", "higher", "equal"]
+    direction: Literal["lower", "higher", "equal"] = Field(
+        description="what the metric of `variation` is claimed to be, compared with that of `against`"
+    )
     smallest: float = Field(description="the smallest difference that matters, in the metric's unit")
     effect: Number = Field(description="the difference in units of the smallest one that matters")
-    verdict: Verdict
+    verdict: Verdict = Field(description="see `evidence.judge`")
     more_seeds: int | None = Field(
         description="of an inconclusive one: how many more seeds of each side would probably settle it; "
         "null where more than 1,000 would, or the spread does not say"
@@ -201,11 +207,11 @@ class Claim(Pair):
 class Noise(_Part):
     """How large a difference pure chance makes: the baseline against itself, with other seeds."""
 
-    metric: str
+    metric: str = Field(description="its name")
     variation: str = Field(description="the runs with fresh seeds")
     against: str = Field(description="the baseline")
-    n_a: int
-    n_b: int
+    n_a: int = Field(description="seeds of `variation`")
+    n_b: int = Field(description="seeds of `against`")
     limit: Number = Field(description="19 of 20 such differences are smaller in size")
     observed: Number = Field(description="the one seen")
     smallest: Number = Field(description="the smallest difference that matters, of the claims about it; NaN without")
@@ -214,21 +220,21 @@ class Noise(_Part):
 class Unequal(_Part):
     """A metric in which a run and its repetition differ."""
 
-    metric: str
-    first: Number
-    again: Number
+    metric: str = Field(description="its name")
+    first: Number = Field(description="the value of the first run")
+    again: Number = Field(description="the value of the second")
 
 
 class Determinism(_Part):
     """The same configuration and seed twice: the same numbers?"""
 
-    variation: str
-    seed: Scalar
+    variation: str = Field(description="whose run was repeated")
+    seed: Scalar = Field(description="its seed")
     run_id: str | None = Field(description="the first run; null where it has not finished")
     again_id: str | None = Field(description="the second")
     same: bool | None = Field(description="null where one of the two is missing")
     compared: int = Field(description="metrics that were compared: all of them but times")
-    unequal: tuple[Unequal, ...]
+    unequal: tuple[Unequal, ...] = Field(description="the metrics that differ")
 
 
 class Finding(_Part):
@@ -236,11 +242,11 @@ class Finding(_Part):
 
     variation: str | None = Field(None, description="the variation concerned")
     against: str | None = Field(None, description="and the one that it is compared with")
-    parameter: str | None = None
-    value: Scalar = None
+    parameter: str | None = Field(None, description="the parameter concerned")
+    value: Scalar = Field(None, description="its value; for an untuned learning rate, whose it is")
     tried: tuple[Scalar, ...] = Field((), description="the values tried")
-    metric: str | None = None
-    seeds: tuple[Scalar, ...] = ()
+    metric: str | None = Field(None, description="the metric that shows it")
+    seeds: tuple[Scalar, ...] = Field((), description="the seeds concerned")
 
 
 class Check(_Part):
@@ -251,17 +257,17 @@ class Check(_Part):
         "untuned learning rate",
         "still improving at the last epoch",
         "selected on the reported data",
-    ]
+    ] = Field(description="what was checked")
     passed: bool | None = Field(description="null where it does not apply, or the runs do not tell")
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...] = Field(description="what was found")
 
 
 class Figure(_Part):
     """A published figure beside ours."""
 
-    variation: str
+    variation: str = Field(description="the variation that it stands for")
     metric: str = Field(description="what the figure really is")
-    published: float
+    published: float = Field(description="as printed")
     n: int = Field(description="our seeds")
     mean: Number = Field(description="over our seeds")
     low: Number = Field(description="lower end of the 95 % prediction interval for one more run of ours")
@@ -270,18 +276,18 @@ class Figure(_Part):
     taken_for: str | None = Field(description="the metric that a reader takes the figure for")
     taken_for_mean: Number = Field(math.nan, description="over our seeds, of that metric")
     taken_for_low: Number = Field(math.nan, description="its prediction interval")
-    taken_for_high: Number = math.nan
+    taken_for_high: Number = Field(math.nan, description="its upper end")
     taken_for_reproduced: bool | None = Field(None, description="whether the figure lies in that one")
 
 
 class Stated(_Part):
     """A parameter as a publication's text states it, and as its code ran."""
 
-    variation: str
-    parameter: str
-    stated: Scalar
+    variation: str = Field(description="the variation that it is about")
+    parameter: str = Field(description="its name")
+    stated: Scalar = Field(description="as the text has it")
     ran: Scalar = Field(description="null where the variation is not among the runs")
-    same: bool
+    same: bool = Field(description="whether they are")
     alternative: str | None = Field(
         description="a variation among the runs that is like it, but with the stated value; null without"
     )
@@ -291,19 +297,19 @@ class Stated(_Part):
 class Published(_Part):
     """Somebody else's figures."""
 
-    source: str
-    decimals: int
-    figures: tuple[Figure, ...]
-    stated: tuple[Stated, ...]
+    source: str = Field(description="where they stand")
+    decimals: int = Field(description="with how many decimals they are printed")
+    figures: tuple[Figure, ...] = Field(description="each beside ours")
+    stated: tuple[Stated, ...] = Field(description="parameters as the text states them")
 
 
 class RunRecord(_Part):
     """A run that was read, and what it takes to see later whether it has changed."""
 
-    run_id: str
-    name: str
+    run_id: str = Field(description="MLflow's")
+    name: str = Field(description="MLflow's")
     variation: str | None = Field(description="null for a run that belongs to none")
-    seed: Scalar
+    seed: Scalar = Field(description="null where it is not known")
     status: str = Field(description="MLflow's")
     reason: str | None = Field(description="why it did not finish, or was left out")
     used: bool = Field(description="whether the table contains it")
@@ -315,12 +321,12 @@ class Provenance(_Part):
     """Where it comes from and how to make it again."""
 
     command: str = Field(description="makes it again, where the store is MLflow's current one")
-    experiment: str
-    filter: str
+    experiment: str = Field(description="its name")
+    filter: str = Field(description="MLflow's own; empty without")
     study: str = Field(description="empty without")
     study_run_id: str | None = Field(description="the study's parent run")
-    group_by: tuple[str, ...]
-    metric: str
+    group_by: tuple[str, ...] = Field(description="as asked for")
+    metric: str = Field(description="as asked for; empty = chosen")
     metrics: tuple[str, ...] = Field(description="as asked for; empty = all that the runs have")
     baseline: str = Field(description="as asked for; empty = chosen")
     made: str = Field(description="when: ISO 8601, UTC")
@@ -330,14 +336,14 @@ class Provenance(_Part):
     code_versions: tuple[str, ...] = Field(description="git commits of the runs")
     dirty: int = Field(description="runs whose code had changes that the commit does not have")
     lock_hashes: tuple[str, ...] = Field(description="of the locks of the environments of the runs")
-    data_hashes: tuple[str, ...]
-    hardware: tuple[str, ...]
+    data_hashes: tuple[str, ...] = Field(description="of the images")
+    hardware: tuple[str, ...] = Field(description="of the runs")
 
 
 class Conclusion(_Part):
     """What the runs say."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(SCHEMA_VERSION, description="of this schema")
     kind: Literal["study", "configurations", "groups"] = Field(
         description="variations from a study's plan; from the configurations of this project's runs; or from the "
         "parameters by which anybody's runs were grouped"
@@ -355,15 +361,15 @@ class Conclusion(_Part):
     )
     pairs: tuple[Pair, ...] = Field(description="each variation against the baseline, for each metric that is `judged`")
     claims: tuple[Claim, ...] = Field(description="the study's")
-    noise: tuple[Noise, ...]
-    determinism: tuple[Determinism, ...]
-    checks: tuple[Check, ...]
-    published: Published | None
+    noise: tuple[Noise, ...] = Field(description="of a study with `a_a`")
+    determinism: tuple[Determinism, ...] = Field(description="of a study with `a_a`")
+    checks: tuple[Check, ...] = Field(description="each once")
+    published: Published | None = Field(description="somebody else's figures; null without")
     runs: tuple[RunRecord, ...] = Field(description="every run that was read, by ID")
     histories_of: tuple[str, ...] = Field(
         (), description="the variations whose epochs were read: of no other can it be said that it was not converged"
     )
-    provenance: Provenance
+    provenance: Provenance = Field(description="where it comes from")
 
 
 if __name__ == "__main__":

@@ -606,6 +606,14 @@ def test_chance_stays_below_the_noise_floor(rng: np.random.Generator) -> None:
 # --- To be checked later ------------------------------------------------------------------------------------------
 
 
+def test_digests_of_rows() -> None:
+    runs = frame(epochs=[50, 100, 50], loss=[0.1, math.nan, 0.1])
+    first, second, third = evidence.digests(runs)
+    assert first == third != second
+    assert [evidence.digest(runs[1:2]), evidence.digest(runs[:1])] == [second, first]
+    assert evidence.digests(runs[:0]) == []
+
+
 def test_digest() -> None:
     runs = frame(optimizer=["adam", "sgd"], epochs=[50, 100], loss=[0.1 + 0.2, math.nan], log=[True, None])
     same = evidence.digest(runs)

@@ -1,0 +1,293 @@
+"""From frames to a `Conclusion`, and a `Conclusion` through JSON: what needs no store."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline import evidence, judging
+from pipeline.conclusion import Conclusion, Finding, Unequal
+from pipeline.config import UserError
+from pipeline.judging import Question, arrange
+
+ORIGIN: dict[str, Any] = {
+    "command": "python -m pipeline.compare",
+    "experiment": "Default",
+    "filter": "",
+    "study_run_id": None,
+    "made": "2026-01-01T00:00:00Z",
+    "versions": {},
+    "first_run": None,
+    "last_run": None,
+}
+NO_HISTORIES = pd.DataFrame(columns=["run_id", "epoch"])
+
+
+def frame(runs: list[Mapping[str, Any]]) -> pd.DataFrame:
+    """As `reading.runs` gives it, the last one first: `p_x` is a param, `m_x` a metric, `t_x` a tag."""
+    rows = []
+    for number, run in enumerate(runs):
+        row: dict[str, Any] = {"run_id": f"{number:032x}", "name": "", "status": "FINISHED", "ours": False}
+        row |= {"start": 0.0, "end": 1.0, "last_epoch": math.nan}
+        for key, value in run.items():
+            kind = {"p_": "params.", "m_": "metrics.", "t_": "tags."}.get(key[:2])
+            row[f"{kind}{key[2:]}" if kind else key] = value
+        rows.append(row)
+    found = pd.DataFrame(rows[::-1], dtype=object)
+    numbers = [name for name in found if name.startswith("metrics.") or name == "last_epoch"]
+    return found.astype({**dict.fromkeys(numbers, float), "ours": bool})
+
+
+def conclude(runs: list[Mapping[str, Any]], **question: Any) -> Conclusion:
+    return judging.conclude(arrange(frame(runs), Question(**question)), NO_HISTORIES, None, ORIGIN)
+
+
+def findings(conclusion: Conclusion, kind: str) -> tuple[bool | None, list[Finding]]:
+    check = next(check for check in conclusion.checks if check.kind == kind)
+    return check.passed, list(check.findings)
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_number_survives_json() -> None:
+    runs: list[Mapping[str, Any]] = [
+        {"p_a": "x", "p_seed": "0", "m_loss": 0.1 + 0.2},
+        {"p_a": "x", "p_seed": "1", "m_loss": math.inf},
+        {"p_a": "y", "p_seed": "0", "m_loss": math.nan, "m_other": -math.inf},
+    ]
+    conclusion = conclude(runs, metric="loss")
+    text = conclusion.model_dump_json()
+    content = json.loads(text, parse_constant=pytest.fail)  # NaN and Infinity are no JSON
+    jsonschema.validate(content, Conclusion.model_json_schema())
+    again = Conclusion.model_validate_json(text)
+    assert again.model_dump_json() == text
+    cells = {(v.name, c.metric): c for v in again.variations for c in v.cells}
+    assert cells["a=x", "loss"].mean == math.inf
+    assert cells["a=x", "loss"].median == math.inf  # of two values, one infinite
+    assert math.isnan(cells["a=y", "loss"].mean)
+    assert cells["a=y", "other"].worst == -math.inf
+    assert cells["a=x", "loss"].n == 2
+
+
+def test_the_schema_describes_every_part() -> None:
+    schema = Conclusion.model_json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert all("description" in part for part in (schema, *schema["$defs"].values()) if part.get("type") == "object")
+    parts = {"Conclusion": schema, **schema["$defs"]}
+    fields = {
+        f"{name}.{key}": field for name, part in parts.items() for key, field in part.get("properties", {}).items()
+    }
+    assert len(fields) > 100
+    assert [name for name, field in fields.items() if not field.get("description")] == []
+    with pytest.raises(ValueError, match="Extra inputs"):
+        Unequal.model_validate({"metric": "m", "first": 1.0, "again": None, "more": 1})
+    assert math.isnan(Unequal.model_validate({"metric": "m", "first": 1.0, "again": None}).again)
+
+
+# --- Which runs are one variation ---------------------------------------------------------------------------------
+
+
+def test_variations_are_what_differs_but_for_the_seed() -> None:
+    runs: list[Mapping[str, Any]] = [
+        {"p_lr": lr, "p_kind": "sgd", "p_random_state": seed, "m_loss": float(value)}
+        for lr, seed, value in (("0.1", "0", 1), ("1e-1", "1", 3), ("0.2", "None", 4), ("0.2", "None", 8))
+    ]
+    sides = arrange(frame(runs), Question())
+    assert list(sides.configs.items()) == [("lr=0.1", {"lr": "0.1"}), ("lr=0.2", {"lr": "0.2"})]
+    assert (sides.baseline, sides.main, sides.judged) == ("lr=0.1", "loss", ["loss"])
+    assert sorted(sides.values("lr=0.1", "loss").items()) == [(0, 1.0), (1, 3.0)]
+    assert sorted(sides.values("lr=0.2", "loss")) == [4.0, 8.0]
+    conclusion = judging.conclude(sides, NO_HISTORIES, None, ORIGIN)
+    by_name = {v.name: v for v in conclusion.variations}
+    assert [c.mean for c in by_name["lr=0.1"].cells] == [2.0]
+    assert (by_name["lr=0.2"].cells[0].n, by_name["lr=0.2"].seeds) == (2, ())  # seeds that are not known are two
+    assert conclusion.pairs[0].difference.mean == 4.0
+
+
+def test_the_best_first_and_high_is_good_where_the_name_says_so() -> None:
+    runs: list[Mapping[str, Any]] = [{"p_a": a, "m_val_accuracy": x} for a, x in (("x", 0.2), ("y", 0.9), ("z", 0.5))]
+    conclusion = conclude(runs, metric="val_accuracy")
+    assert [v.name for v in conclusion.variations] == ["a=y", "a=z", "a=x"]
+    assert conclusion.metrics[0].higher_is_better
+    assert not judging.higher_is_better("val_loss")
+    assert judging.higher_is_better("psnr")
+
+
+def test_names_and_files_are_unique() -> None:
+    odd = ["A", "a", "..", "/", "", "CON/1", "report", "x" * 300, "x" * 299 + "y"]
+    conclusion = conclude([{"p_name": name, "p_b": "1" if i % 2 else "2", "m_loss": 1.0} for i, name in enumerate(odd)])
+    names, files = [v.name for v in conclusion.variations], [v.file.casefold() for v in conclusion.variations]
+    assert len(set(names)) == len(set(files)) == len(odd)
+    assert judging._file_names(["Original", "adam_optimizer", "100_epochs", "with_regularizationTerm"]) == {
+        name: name for name in ("Original", "adam_optimizer", "100_epochs", "with_regularizationTerm")
+    }
+    assert judging._file_names(["report", "...", "a, b=1"]) == {
+        "report": "report_2",
+        "...": "variation",
+        "a, b=1": "a_b=1",
+    }
+
+
+def test_a_comma_in_a_value_makes_no_two_variations_one() -> None:
+    runs: list[Mapping[str, Any]] = [
+        {"p_a": "1, b=2", "p_b": None, "m_loss": 1.0},
+        {"p_a": "1", "p_b": "2", "m_loss": 2.0},
+    ]
+    assert {v.name for v in conclude(runs).variations} == {"a=1, b=2, b=(none)", "a=1, b=2"}
+
+
+def test_one_run_and_none() -> None:
+    one = conclude([{"p_a": "x", "m_loss": 1.0}])
+    assert [v.name for v in one.variations] == ["all runs"]
+    assert (one.baseline, one.pairs, one.claims) == ("all runs", (), ())
+    nothing = pd.DataFrame(columns=["run_id", "name", "status", "start", "end", "ours", "last_epoch"])
+    none = judging.conclude(arrange(nothing, Question()), NO_HISTORIES, None, ORIGIN)
+    assert (none.baseline, none.metric, none.variations, none.runs) == (None, None, (), ())
+
+
+def test_a_run_without_any_of_the_parameters_is_left_out_by_name() -> None:
+    conclusion = conclude([{"p_a": "x", "m_loss": 1.0}, {"p_b": "y", "m_loss": 2.0}], group_by=("a",))
+    left_out = [run for run in conclusion.runs if run.variation is None]
+    assert [(run.reason, run.used) for run in left_out] == [("it has none of the parameters a", False)]
+
+
+def test_a_link_without_its_original_counts_once() -> None:
+    runs: list[Mapping[str, Any]] = [
+        {"p_a": "x", "m_loss": 1.0},
+        {"p_a": "x", "m_loss": 1.0, "t_reused_from": f"{0:032x}"},  # its original is here
+        {"p_a": "x", "m_loss": 7.0, "t_reused_from": "elsewhere"},
+        {"p_a": "x", "m_loss": 7.0, "t_reused_from": "elsewhere"},
+    ]
+    (only,) = conclude(runs).variations
+    assert (only.finished, only.cells[0].mean) == (2, 4.0)
+
+
+# --- Fair? --------------------------------------------------------------------------------------------------------
+
+
+def test_holm_over_the_pairs_by_hand() -> None:
+    rng = np.random.default_rng(1)
+    runs: list[Mapping[str, Any]] = [
+        {"p_a": name, "p_seed": str(seed), "m_loss": float(shift + rng.normal())}
+        for name, shift in (("base", 0.0), ("far", 9.0), ("near", 0.3))
+        for seed in range(5)
+    ]
+    conclusion = conclude(runs, baseline="a=base")
+    pairs = {pair.variation: pair for pair in conclusion.pairs}
+    p = {name: pair.difference.p for name, pair in pairs.items()}
+    assert pairs["a=far"].p_holm == pytest.approx(2 * p["a=far"])
+    assert pairs["a=near"].p_holm == pytest.approx(p["a=near"])
+    assert (pairs["a=far"].finding, pairs["a=near"].finding) == ("higher", "no difference shown")
+
+
+def test_what_is_not_compared_confounds() -> None:
+    runs: list[Mapping[str, Any]] = [
+        {"p_a": a, "p_width": width, "p_seed": str(seed), "m_loss": 1.0 + seed, "t_hardware": hardware}
+        for a, width, hardware in (("x", "16", "cpu"), ("y", "32", "gpu"))
+        for seed in range(2)
+    ]
+    (pair,) = conclude(runs, group_by=("a",), baseline="a=x").pairs
+    assert [(c.name, c.kind, c.variation, c.against) for c in pair.confounded_by] == [
+        ("width", "parameter", ("32",), ("16",)),
+        ("hardware", "hardware", ("gpu",), ("cpu",)),
+    ]
+    (pair,) = conclude(runs, baseline="a=x,width=16").pairs
+    assert [c.name for c in pair.confounded_by] == ["hardware"]
+
+
+def test_an_untuned_learning_rate_under_any_of_its_names() -> None:
+    def rows(*settings: tuple[str, str]) -> list[Mapping[str, Any]]:
+        return [
+            {"p_optimizer": o, "p_lr": lr, "p_seed": str(seed), "m_loss": 1.0 + seed / 10}
+            for o, lr in settings
+            for seed in (0, 1)
+        ]
+
+    fixed = conclude(rows(("adam", "0.1"), ("sgd", "0.1")), group_by=("optimizer", "lr"))
+    passed, found = findings(fixed, "untuned learning rate")
+    assert passed is False
+    assert {(f.parameter, f.value, f.tried) for f in found} == {("lr", "adam", ("0.1",)), ("lr", "sgd", ("0.1",))}
+    tuned = rows(("adam", "0.1"), ("adam", "0.2"), ("sgd", "0.1"), ("sgd", "0.2"))
+    assert findings(conclude(tuned, group_by=("optimizer", "lr")), "untuned learning rate") == (True, [])
+    one = conclude(rows(("adam", "0.1"), ("adam", "0.2")), group_by=("optimizer", "lr"))
+    assert findings(one, "untuned learning rate") == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("losses", "passed", "best"),
+    [((3.0, 2.0, 1.0), False, 0.3), ((1.0, 2.0, 3.0), False, 0.1), ((2.0, 1.0, 2.0), True, None)],
+)
+def test_the_edge_of_the_grid(losses: tuple[float, ...], passed: bool, best: float | None) -> None:
+    runs: list[Mapping[str, Any]] = [
+        {"p_lr": lr, "p_o": o, "m_val_loss": x}
+        for o in ("a", "b")
+        for lr, x in zip(("0.1", "0.2", "0.3"), losses, strict=True)
+    ]
+    conclusion = conclude(runs)
+    told, found = findings(conclusion, "best at the edge of the grid")
+    assert told is passed
+    assert [(f.parameter, f.value, f.tried) for f in found] == ([] if passed else [("lr", best, (0.1, 0.2, 0.3))])
+    told, found = findings(conclusion, "selected on the reported data")
+    assert told is False
+    assert [(f.parameter, f.value) for f in found] == [("lr", [0.1, 0.2, 0.3][int(np.argmin(losses))])]
+
+
+def test_two_values_are_no_grid() -> None:
+    runs: list[Mapping[str, Any]] = [{"p_width": w, "m_val_loss": float(w)} for w in ("16", "32")]
+    assert findings(conclude(runs), "best at the edge of the grid") == (None, [])
+    assert findings(conclude(runs), "selected on the reported data") == (None, [])
+
+
+@pytest.mark.parametrize("edge", ["", "first_", "last_"])
+@pytest.mark.parametrize("part", ["", "val_"])
+def test_every_penalised_loss_has_its_reconstruction(edge: str, part: str) -> None:
+    assert judging.WITHOUT_PENALTY[f"{edge}{part}loss"] == f"{edge}{part}bce"
+    assert f"{edge}{part}bce" not in judging.WITHOUT_PENALTY
+
+
+# --- Much ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_thousand_variations() -> None:
+    """Each against the baseline, in a few seconds: nothing takes a time that grows with their square."""
+    rng = np.random.default_rng(0)
+    runs: list[Mapping[str, Any]] = [
+        {
+            "p_a": str(a),
+            "p_b": str(b),
+            "p_seed": str(seed),
+            "m_loss": float(rng.normal()),
+            "m_other": float(rng.normal()),
+        }
+        for a in range(25)
+        for b in range(40)
+        for seed in range(3)
+    ]
+    begin = time.process_time()
+    conclusion = conclude(runs, metric="loss", baseline="a=0,b=0")
+    assert time.process_time() - begin < 30
+    assert (len(conclusion.variations), len(conclusion.pairs)) == (1000, 999)
+    # No effect anywhere: with Holm's correction, hardly ever is a single one of them significant.
+    assert sum(pair.finding in ("lower", "higher") for pair in conclusion.pairs) == 0
+    pair = conclusion.pairs[500]
+    values = {
+        name: pd.Series({int(str(r["p_seed"])): r["m_loss"] for r in runs if f"a={r['p_a']}, b={r['p_b']}" == name})
+        for name in (pair.variation, pair.against)
+    }
+    by_hand = evidence.difference(values[pair.variation], values[pair.against])
+    assert (pair.difference.mean, pair.difference.p) == (pytest.approx(by_hand.mean), pytest.approx(by_hand.p))
+
+
+def test_an_unknown_question_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"baseline='a=z' fits no variation.*give parameter=value") as error:
+        conclude([{"p_a": "x", "m_loss": 1.0}, {"p_a": "y", "m_loss": 1.0}], baseline="a=z")
+    assert "\n" not in str(error.value)
