@@ -550,7 +550,8 @@ def noise_sentence(noise: Noise, conclusion: Conclusion) -> str:
     below = noise.limit < noise.smallest
     comparison = "less than" if below else "not less than"
     matters = f"the smallest difference that matters, {_with_unit(scalar(noise.smallest), metric)}"
-    return f"{sentence} That is {comparison} {matters}{'' if below else ': more seeds would show it better'}."
+    bound = number(noise.limit, digits)
+    return f"{sentence} {bound} is {comparison} {matters}{'' if below else ': more seeds would show it better'}."
 
 
 def determinism_sentence(check: Determinism, conclusion: Conclusion) -> str:

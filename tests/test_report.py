@@ -644,11 +644,11 @@ def test_chance_and_determinism() -> None:
         "{} nats per pixel 19 times in 20; here they differ by \u22120.0002."
     )
     matters = "the smallest difference that matters, 0.001 nats per pixel"
-    assert report.noise_sentence(noise, sample()) == f"{chance.format('0.0008')} That is less than {matters}."
+    assert report.noise_sentence(noise, sample()) == f"{chance.format('0.0008')} 0.0008 is less than {matters}."
     loud = noise.model_copy(update={"limit": 0.005})
     assert (
         report.noise_sentence(loud, sample())
-        == f"{chance.format('0.0050')} That is not less than {matters}: more seeds would show it better."
+        == f"{chance.format('0.0050')} 0.0050 is not less than {matters}: more seeds would show it better."
     )
     assert report.noise_sentence(noise.model_copy(update={"smallest": NAN}), sample()) == chance.format("0.0008")
     assert report.noise_sentence(noise.model_copy(update={"limit": NAN}), sample()).startswith(
