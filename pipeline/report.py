@@ -46,6 +46,7 @@ from pipeline.conclusion import (
     Stated,
     Variation,
 )
+from pipeline.config import LAST
 from pipeline.evidence import Verdict
 from pipeline.figures import short
 
@@ -157,12 +158,17 @@ def _times(effect: float) -> str:
 
 
 def metric_of(conclusion: Conclusion, metric: str | None) -> Metric:
-    """How to show a metric; one that is not among the conclusion's is shown under its own name."""
-    for known in conclusion.metrics:
-        if known.name == metric:
-            return known
-    label = metric or "no metric"
-    return Metric(name=label, label=label, unit="", digits=4, higher_is_better=False, main=False, judged=False)
+    """How to show a metric.
+
+    One that is not among the conclusion's, such as a per-epoch one, is shown under its own name, with the unit and the
+    decimals of its last value if the conclusion has that.
+    """
+    known = {each.name: each for each in conclusion.metrics}
+    if metric in known:
+        return known[metric]
+    label, like = metric or "no metric", known.get(f"{LAST}{metric}")
+    shown = {"unit": like.unit, "digits": like.digits} if like else {"unit": "", "digits": 4}
+    return Metric(name=label, label=label, **shown, higher_is_better=False, main=False, judged=False)
 
 
 def _label(metric: Metric) -> str:
@@ -272,7 +278,10 @@ def pair_sentence(pair: Pair, conclusion: Conclusion) -> str:
     metric = metric_of(conclusion, pair.metric)
     if pair.metric is None or pair.finding == "not judged":
         return f"Not judged: {_not_judged(pair, metric)}"
-    return _seen(pair, metric)
+    ways = {"lower": "is lower than", "higher": "is higher than"}
+    is_so = f"{name(pair.variation)} {ways.get(pair.finding, 'shows no difference from')} {name(pair.against)}"
+    certainty = f"{p_value(pair.p_holm)}, {seeds_compared(pair.difference)}"
+    return f"{is_so} in {_label(metric)}: {difference_text(pair.difference, metric)} ({certainty})."
 
 
 def _seen(pair: Pair, metric: Metric) -> str:

@@ -415,6 +415,13 @@ def test_words_in_the_singular_the_plural_and_the_empty_case() -> None:
     ]
 
 
+def test_a_metric_of_epochs_has_the_unit_of_its_last_value() -> None:
+    assert report.metric_of(sample(), LOSS).label == "last val_loss"
+    shown = report.metric_of(sample(), "val_loss")
+    assert (shown.label, shown.unit) == ("val_loss", NATS)
+    assert (report.metric_of(sample(), "else").label, report.metric_of(sample(), "else").unit) == ("else", "")
+
+
 def test_a_name_is_one_line_and_turns_nothing_around() -> None:
     assert report.name(" a\n b\x00") == "\u201ca b\u201d"
     assert len(report.name("x" * 10_000)) == 62
@@ -579,9 +586,13 @@ def test_without_claims_the_differences_are_the_answer() -> None:
         "Compared with \u201cOriginal\u201d in last val_loss, of 3 variations 1 is lower, 1 is higher and 1 "
         "shows no difference."
     )
-    assert report.summary(sample(claims=(), pairs=pairs[:1]))[0].startswith(
-        "In last val_loss, \u201cx\u201d minus \u201cOriginal\u201d is \u22121.0000 ["
+    singly = report.summary(sample(claims=(), pairs=pairs[:1]))[0]
+    assert singly == (
+        "\u201cx\u201d is lower than \u201cOriginal\u201d in last val_loss: \u22121.0000 [\u22121.0100, \u22120.9900] "
+        "nats per pixel (p = 0.010, 5 seeds, paired)."
     )
+    singly = report.summary(sample(claims=(), pairs=pairs[2:]))[0]
+    assert singly.startswith("\u201cz\u201d shows no difference from \u201cOriginal\u201d in last val_loss: 0.0000 [")
     assert report.summary(sample(claims=(), pairs=()))[0] == "There are 4 variations and no comparison."
     assert (
         report.summary(sample(claims=(), pairs=(), variations=sample().variations[1:2]))[0]
