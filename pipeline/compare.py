@@ -30,9 +30,12 @@ from rich.console import Console
 
 from pipeline import cli
 from pipeline.conclusion import Cell, Claim, Conclusion, RunRecord
-from pipeline.config import UserError, first_line
+from pipeline.config import REUSED_FROM, UserError, first_line
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.judging import Sides
 
 CONCLUSION, TABLE_CSV, REPORT_HTML, REPORT_MARKDOWN = "conclusion.json", "conclusion.csv", "report.html", "report.md"
@@ -236,13 +239,13 @@ def _pictures(sides: Sides, conclusion: Conclusion, histories: pd.DataFrame) -> 
 
 def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> None:
     """Each variation's picture, of its first seed, and all of them on one."""
-    from pipeline import figures, reading, report
+    from pipeline import figures, report
 
     files = {variation.name: variation.file for variation in conclusion.variations}
     originals, reconstructed = None, {}
     for name in sides.drawn if sides.kind != "groups" else ():
         rows = sides.by_variation[name].sort_index()
-        pictures = reading.digits(rows["run_id"].iloc[0]) if len(rows) else None
+        pictures = _pictured(rows.iloc[0]) if len(rows) else None
         if pictures is None:
             continue
         draw(files[name], figures.reconstructions(*pictures, f"{name}, seed {rows.index[0]}"), drawing=False)
@@ -251,6 +254,15 @@ def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> None:
             reconstructed[name] = pictures[1]
     if originals is not None:
         draw(report.DIGITS, figures.digit_grid(originals, reconstructed), drawing=False)
+
+
+def _pictured(run: pd.Series) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """What `reading.digits` finds, of a run or of the one that it stands for."""
+    from pipeline import reading
+
+    origin = run.get(f"tags.{REUSED_FROM}")
+    found = reading.digits(run["run_id"])
+    return reading.digits(origin) if found is None and isinstance(origin, str) else found
 
 
 def _write(folder: Path, conclusion: Conclusion, pictures: Mapping[str, tuple[bytes, bytes]]) -> list[str]:

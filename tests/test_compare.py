@@ -651,6 +651,15 @@ def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
     compare.compare(Options(study="small", out=tmp_path / "out"))
     pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
     assert pictures == {"forest.png", "loss_curves.png", "Original.png", "adam_optimizer.png", "digits.png"}
+    # A run that stands for another one has its picture there.
+    elsewhere = ours(published().configurations()["with L1"], 0.09)
+    with mlflow.start_run(run_id=elsewhere):
+        mlflow.log_image(figures.strip(originals, digits), key="reconstructions", step=2, synchronous=True)
+    tags = {"mlflow.parentRunId": ids["", 0], "study": "small", "variation": "with L1", "reused_from": elsewhere}
+    mlflow.MlflowClient().delete_run(ids["with L1", 0])
+    ours(published().configurations()["with L1"], 0.09, tags)
+    compare.compare(Options(study="small", out=tmp_path / "again"))
+    assert (tmp_path / "again" / "with_L1.png").exists()
 
 
 @pytest.mark.usefixtures("db")
