@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,6 +57,62 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield os.environ["MLFLOW_TRACKING_URI"]
     while mlflow.active_run():
         mlflow.end_run("FAILED")
+
+
+class Server:
+    """A real MLflow server on loopback, which can be killed and started again on the same port and store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.folder.mkdir(exist_ok=True)
+        words = ("mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
+        store, artifacts = f"sqlite:///{self.folder}/store.db", str(self.folder / "artifacts")
+        places = ("--backend-store-uri", store, "--artifacts-destination", artifacts)
+        self._process = start(*words, *places, folder=self.folder)
+        wait_for(lambda: answers(f"{self.uri}/health"), self._process)
+
+    def kill(self) -> None:
+        """Kill it with all its workers, whatever it is doing."""
+        if self._process:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own."""
+    own = Server(tmp_path / "server")
+    try:
+        own.start()
+        yield own
+    finally:
+        own.kill()
+
+
+def answers(url: str) -> bool:
+    """Whether a server says 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def end_group(process: subprocess.Popen[str]) -> None:
+    """End a process of `start` and its children."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from mlflow.entities import Run
 from pipeline import quality, train
 from pipeline.config import LOSSES, QUALITY, RunConfig
 from pipeline.dataset import Images
-from tests.conftest import ROOT, environment, free_port, run, start, wait_for
+from tests.conftest import ROOT, Server, answers, end_group, environment, free_port, run, start, wait_for
 
 LOCAL = ("--env-manager", "local")
 
@@ -176,7 +175,7 @@ def test_the_default_store_is_mlflows_own(small_npz: Path, tmp_path: Path) -> No
     words = ["python", "-m", "pipeline.train", "--epochs", "1", "--dataset", str(small_npz)]
     changes = {"PYTHONPATH": str(ROOT), "MLFLOW_EXPERIMENT_NAME": "mine"}
     subprocess.run(words, cwd=tmp_path, env=env | changes, check=True, capture_output=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlruns"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlruns", "state"]
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("mine")
     assert experiment
@@ -184,53 +183,20 @@ def test_the_default_store_is_mlflows_own(small_npz: Path, tmp_path: Path) -> No
     assert made.info.status == "FINISHED"
 
 
-def test_a_real_server(small_npz: Path, tmp_path: Path, server: str) -> None:
+def test_a_real_server(small_npz: Path, tmp_path: Path, server: Server) -> None:
     done = run(
-        "env", f"MLFLOW_TRACKING_URI={server}", "python", "-m", "pipeline.train", "--epochs", "2",
+        "env", f"MLFLOW_TRACKING_URI={server.uri}", "python", "-m", "pipeline.train", "--epochs", "2",
         "--dataset", str(small_npz), folder=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert f"to see it: open {server}" in done.stdout
-    (made,) = mlflow.MlflowClient(server).search_runs(["0"])
+    assert f"to see it: open {server.uri}" in done.stdout
+    (made,) = mlflow.MlflowClient(server.uri).search_runs(["0"])
     assert made.info.status == "FINISHED"
     assert set(QUALITY) < set(made.data.metrics)
-    assert len(mlflow.MlflowClient(server).list_artifacts(made.info.run_id)) == 4
+    assert len(mlflow.MlflowClient(server.uri).list_artifacts(made.info.run_id)) == 4
     words = ("python", "-m", "pipeline.compare", "--out", str(tmp_path))
-    table = run("env", f"MLFLOW_TRACKING_URI={server}", *words, folder=tmp_path)
-    assert table.stdout.startswith("1 run (1 finished), 1 configuration with finished runs"), table.stderr
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """A real MLflow server on loopback."""
-    port = free_port()
-    folder = tmp_path / "server"
-    folder.mkdir()
-    words = ("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-    places = ("--backend-store-uri", f"sqlite:///{folder}/store.db", "--artifacts-destination", f"{folder}/artifacts")
-    process = start(*words, *places, folder=folder)
-    try:
-        wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        end_group(process)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def end_group(process: subprocess.Popen[str]) -> None:
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    table = run("env", f"MLFLOW_TRACKING_URI={server.uri}", *words, folder=tmp_path)
+    assert table.stdout.startswith("There is one variation and no comparison."), table.stderr
 
 
 @pytest.mark.parametrize(
