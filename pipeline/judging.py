@@ -70,6 +70,7 @@ MAIN_METRIC = LAST + "val_bce"
 DRAWN = 20  # variations of which the histories are read: more lines than that cannot be told apart
 FALLING = "val_bce"  # the loss that shows whether a run of ours had converged
 _PARAMETERS = [name for name in RunConfig.model_fields if name != "seed"]
+_ALPHA = round(1 - evidence.CONFIDENCE, 12)
 _OPTIMIZER, _RATE, _PENALTY = "optimizer", "learning_rate", "l1"
 _RATES = (_RATE, "lr", "learning_rate_init")
 _SEEDS = ("seed", "random_state", "random_seed", "rng_seed")  # what tells repetitions apart in other people's runs
@@ -769,7 +770,7 @@ class _Judge:
             difference = part["difference"]
             verdict = evidence.judge(difference, claim.direction, claim.smallest, p)
             open_ = verdict == evidence.Verdict.INCONCLUSIVE
-            alpha = (1 - evidence.CONFIDENCE) / family
+            alpha = _ALPHA / family
             found.append(
                 Claim(
                     **_with_p(part, p),
@@ -974,31 +975,31 @@ class _Judge:
         yield self._selection()
 
     @cached_property
-    def _table(self) -> pd.DataFrame:
-        """One row per variation: its parameters as numbers where they are, and the mean of the main metric."""
+    def _settings(self) -> pd.DataFrame:
+        """One row per variation: its parameters, as numbers where they are."""
         sides = self.sides
         names = [name for name in sides.configs if sides.role(name) in ("baseline", "variation")]
         rows = [{p: _comparable(value) for p, value in sides.configs[name].items()} for name in names]
-        table = pd.DataFrame(rows, index=names)
-        if sides.main is not None:
-            described = self._described[self._described["metric"] == f"metrics.{sides.main}"]
-            table["metrics.main"] = described.set_index("variation")["mean"].reindex(names)
-        return table
+        return pd.DataFrame(rows, index=names)
+
+    @cached_property
+    def _outcomes(self) -> pd.Series:
+        """The mean of the main metric, by variation."""
+        described = self._described[self._described["metric"] == f"metrics.{self.sides.main}"]
+        return described.set_index("variation")["mean"].reindex(self._settings.index)
 
     @cached_property
     def _tried_values(self) -> dict[str, pd.Series]:
         """By numeric parameter: how many values of it each variation's like, with all others the same, have tried."""
-        if self.sides.main is None:
-            return {}
-        params = [name for name in self._table.columns if name != "metrics.main"]
-        varied = [name for name in params if self._table[name].nunique(dropna=False) > 1]
+        settings = self._settings
+        varied = [name for name in settings if settings[name].nunique(dropna=False) > 1]
         found = {}
         for name in varied:
-            if all(isinstance(value, int | float) for value in self._table[name]):
-                others = [self._table[other] for other in varied if other != name]
-                alike = others or np.zeros(len(self._table))
-                found[name] = self._table.groupby(alike, dropna=False)[name].transform("nunique")
-        return found
+            if all(isinstance(value, int | float) for value in settings[name]):
+                others = [settings[other] for other in varied if other != name]
+                alike = others or np.zeros(len(settings))
+                found[name] = settings.groupby(alike, dropna=False)[name].transform("nunique")
+        return found if self.sides.main is not None else {}
 
     def _edges(self) -> Check:
         main = self.sides.main
@@ -1006,14 +1007,15 @@ class _Judge:
         high = higher_is_better(main or "")
         wide = {name: counts > 2 for name, counts in self._tried_values.items() if (counts > 2).any()}
         for name, several in wide.items():
-            rows = self._table[several]
-            others = [rows[other] for other in rows if other not in (name, "metrics.main")]
+            rows = self._settings[several]
+            others = [rows[other] for other in rows if other != name]
             alike = rows.groupby(others, dropna=False).ngroup() if others else 0
-            grid = pd.DataFrame({name: rows[name], "alike": alike, "mean": rows["metrics.main"]})
+            grid = pd.DataFrame({"value": rows[name], "alike": alike, "mean": self._outcomes[several]})
+            limit = {"value": _NO_BETTER[name]} if name in _NO_BETTER else {}
             findings += [
                 Finding(parameter=name, value=_plain(value), tried=_sorted(rows[name]), metric=main)
-                for param, value in evidence.edge_of_grid(grid, [name, "alike"], "mean", high, _NO_BETTER)
-                if param == name
+                for column, value in evidence.edge_of_grid(grid, ["value", "alike"], "mean", high, limit)
+                if column == "value"
             ]
         return Check(
             kind="best at the edge of the grid", passed=not findings if wide else None, findings=tuple(findings)
@@ -1063,10 +1065,13 @@ class _Judge:
         sides, main = self.sides, self.sides.main
         findings = []
         for name, counts in self._tried_values.items():
-            rows = self._table[counts > (1 if name in _RATES else 2)]
-            if len(rows):
-                value = _best(rows, name, main or "")
-                findings.append(Finding(parameter=name, tried=_sorted(rows[name]), metric=main, value=value))
+            several = counts > (1 if name in _RATES else 2)
+            outcomes = self._outcomes[several].dropna()
+            if len(outcomes):
+                best = outcomes.idxmax() if higher_is_better(main or "") else outcomes.idxmin()
+                values = self._settings[name]
+                value, tried = _plain(values[best]), _sorted(values[several])
+                findings.append(Finding(parameter=name, tried=tried, metric=main, value=value))
         if sides.chosen_as_best:
             findings.append(Finding(variation=sides.baseline, metric=main))
         told = sides.kind != "groups" or str(main).startswith("val") or sides.chosen_as_best
@@ -1210,13 +1215,6 @@ def evidence_mean(values: pd.Series) -> float:
     return float(pd.concat([finite[known].groupby(level=0).mean(), finite[~known]]).mean())
 
 
-def _best(rows: pd.DataFrame, name: str, metric: str) -> Any:
-    means = rows["metrics.main"].dropna()
-    if means.empty:
-        return None
-    return _plain(rows.at[means.idxmax() if higher_is_better(metric) else means.idxmin(), name])
-
-
 def _same_run(a: pd.Series, b: pd.Series) -> bool:
     column = f"tags.{REUSED_FROM}"
     first, second = (_plain(row.get(column)) or row["run_id"] for row in (a, b))
@@ -1227,7 +1225,7 @@ def _with_p(part: Mapping[str, Any], p: float) -> dict[str, Any]:
     difference = part["difference"]
     if math.isnan(p):
         finding = "not judged"
-    elif p >= 0.05:
+    elif p >= _ALPHA:
         finding = "no difference shown"
     else:
         finding = "lower" if difference.mean < 0 else "higher"

@@ -241,6 +241,26 @@ def test_the_edge_of_the_grid(losses: tuple[float, ...], passed: bool, best: flo
     assert [(f.parameter, f.value) for f in found] == [("lr", [0.1, 0.2, 0.3][int(np.argmin(losses))])]
 
 
+def test_parameters_with_names_of_ours() -> None:
+    runs: list[Mapping[str, Any]] = [
+        {
+            "p_variation": str(v),
+            "p_mean": str(m),
+            "p_run_id": "x",
+            "p_used": "y",
+            "p_metrics.loss": "z",
+            "m_val_loss": v,
+        }
+        for v in (1.0, 2.0, 3.0)
+        for m in (1, 2)
+    ]
+    conclusion = conclude(runs)
+    assert conclusion.differing == ("variation", "mean")
+    assert conclusion.variations[0].cells[0].mean == 1.0
+    found = findings(conclusion, "best at the edge of the grid")[1]
+    assert [(f.parameter, f.value) for f in found] == [("variation", 1.0)]
+
+
 def test_two_values_are_no_grid() -> None:
     runs: list[Mapping[str, Any]] = [{"p_width": w, "m_val_loss": float(w)} for w in ("16", "32")]
     assert findings(conclude(runs), "best at the edge of the grid") == (None, [])
