@@ -21,10 +21,10 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pipeline.config import UserError
 
@@ -131,12 +131,25 @@ class Journal:
             return Sent(**json.loads((self.folder / SENT).read_text()))
         except FileNotFoundError:
             return Sent(run_id=self.header.run_id)
+        except (ValueError, TypeError):  # what a power cut left; whatever is sent again is stored once
+            return Sent(run_id=self.header.run_id, tried=True)
 
     def mark_sent(self, **changes: Any) -> Sent:
-        """Note what the store has by now."""
+        """Note what the store has by now.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
         sent = replace(self.sent, **changes)
-        replace_file(self.folder / SENT, json.dumps(asdict(sent)))
+        with writing(self.folder):
+            replace_file(self.folder / SENT, json.dumps(asdict(sent)))
         return sent
+
+    @property
+    def last_said(self) -> int:
+        """When it was written to for the last time, in milliseconds since 1970."""
+        lines = self.folder / LINES
+        return int((lines if lines.exists() else self.folder / HEADER).stat().st_mtime * 1000)
 
     @property
     def all_sent(self) -> bool:
@@ -174,13 +187,12 @@ def locked(folder: Path, patience: float = _LOCK_SECONDS) -> Iterator[None]:
     Raises:
         UserError: another process has it for longer than `patience` seconds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        give_up = time.monotonic() + patience
-        while not _try_lock(file.fileno()):
-            if time.monotonic() > give_up:
-                raise UserError(f"{folder} is in use by another process; wait for it, or end it")
-            time.sleep(0.1)
+    give_up = time.monotonic() + patience
+    while (file := _open_locked(folder)) is None:
+        if time.monotonic() > give_up:
+            raise UserError(f"{folder} is in use by another process; wait for it, or end it")
+        time.sleep(0.1)
+    with file:
         yield
 
 
@@ -194,8 +206,20 @@ def is_locked(folder: Path) -> bool:
 
 
 def journals(root: Path) -> list[Journal]:
-    """The journals in `root` and in the folders below it, a study's own before those of its runs."""
-    return [Journal(header.parent) for header in sorted(root.rglob(HEADER), key=lambda path: (len(path.parts), path))]
+    """The journals in `root` and in the folders below it, a study's own before those of its runs.
+
+    Other processes may delete theirs in the meantime.
+    """
+    folders = []
+    for folder, below, files in os.walk(root):
+        below[:] = [name for name in below if name not in (ARTIFACTS, MODEL)]
+        if HEADER in files:
+            folders.append(Path(folder))
+    found = []
+    for place in sorted(folders, key=lambda path: (len(path.parts), path)):
+        with suppress(FileNotFoundError):
+            found.append(Journal(place))
+    return found
 
 
 def state_folder() -> Path:
@@ -214,6 +238,19 @@ def replace_file(path: Path, content: str | bytes) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _open_locked(folder: Path) -> TextIO | None:
+    """The lock of a folder, held; None while another process has it, or has just deleted the folder."""
+    path = folder / LOCK
+    with writing(folder), suppress(FileNotFoundError):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+        with suppress(FileNotFoundError):
+            if _try_lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+    return None
 
 
 def _try_lock(descriptor: int) -> bool:
