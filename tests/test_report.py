@@ -388,7 +388,15 @@ def test_a_difference_has_a_sign(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(0.0, "p < 0.001"), (0.00099, "p < 0.001"), (0.0321, "p = 0.032"), (1.0, "p = 1"), (NAN, "no p")]
+    ("p", "text"),
+    [
+        (0.0, "p < 0.001"),
+        (0.00099, "p < 0.001"),
+        (0.001, "p = 0.001"),
+        (0.0321, "p = 0.032"),
+        (1.0, "p = 1"),
+        (NAN, "no p"),
+    ],
 )
 def test_p_as_it_is_read(p: float, text: str) -> None:
     assert report.p_value(p) == text
@@ -826,12 +834,12 @@ def test_the_forest_gets_the_claims_then_the_other_differences() -> None:
 
 
 def test_csv_keeps_numbers_whole_and_formulas_dead() -> None:
-    cells = ["=1+1", " @x", "\uff1d1", "-1", 'a,b\n"c"', "plain"]
-    table = pd.DataFrame({"=name": cells, "loss": [0.1 + 0.2, NAN, math.inf, -1.0, 1, 0]})
+    cells = ["\tx", "=1+1", " @x", "\uff1d1", "-1", 'a,b\n"c"', "plain"]
+    table = pd.DataFrame({"=name": cells, "loss": [7, 0.1 + 0.2, NAN, math.inf, -1.0, 1, 0]})
     rows = list(csv.reader(io.StringIO(report.to_csv(table))))
     assert rows[0] == ["'=name", "loss"]
-    assert [row[0] for row in rows[1:]] == ["'=1+1", "' @x", "'\uff1d1", "'-1", 'a,b\n"c"', "plain"]
-    assert [row[1] for row in rows[1:]] == ["0.30000000000000004", "nan", "inf", "-1.0", "1.0", "0.0"]
+    assert [row[0] for row in rows[1:]] == ["'\tx", "'=1+1", "' @x", "'\uff1d1", "'-1", 'a,b\n"c"', "plain"]
+    assert [row[1] for row in rows[1:]] == ["7.0", "0.30000000000000004", "nan", "inf", "-1.0", "1.0", "0.0"]
 
 
 def test_the_csv_of_a_conclusion() -> None:
@@ -1120,6 +1128,32 @@ def test_the_page_says_the_answer_first(page: Page) -> None:
     ]
 
 
+def test_the_page_has_the_evidence(page: Page) -> None:
+    texts = [text for _, text in page.texts]
+    for each in sample().claims:
+        assert report.verdict_sentence(each, sample()) in page.inside("p")
+        assert set(report.notes(each, sample())) <= set(page.inside("li"))
+    for heading, sentences in report.audits(sample()):
+        place = texts.index(heading)
+        assert texts[place + 1 : place + 1 + len(sentences)] == sentences
+    published = sample().published
+    assert published is not None
+    assert report.stated_sentence(published.stated[0]) in page.inside("p")
+    assert page.inside("td").count("not reproduced") == 0  # names and texts of tables are isolated
+    assert page.inside("bdi").count("not reproduced") == 1
+
+
+def test_the_numbers_of_the_page_are_in_its_tables(page: Page) -> None:
+    texts = [text for _, text in page.texts]
+    row = texts.index("100_epochs", texts.index("Results"))
+    best = [["0.0919", "(best)", "[0.0909, 0.0929]"]] * 2 + [["21.00", "(best)", "[20.90, 21.10]"]]
+    assert texts[row : row + 6] == ["100_epochs", "?", "inconclusive", "against", "adam_optimizer", "5"]
+    assert texts[row + 6 : row + 15] == [text for each in best for text in each]
+    assert texts.count("(best)") == 3
+    row = texts.index("with_regularizationTerm", texts.index("What the variations change"))
+    assert texts[row : row + 5] == ["with_regularizationTerm", "adam", "50", "0.0001", "0"]
+
+
 def test_the_page_is_built_for_every_reader(page: Page) -> None:
     assert next(tag for tag, _ in page.tags if tag in ("h1", "h2", "h3")) == "h1"
     assert len(page.all("h1")) == 1
@@ -1223,7 +1257,9 @@ def test_a_thousand_variations() -> None:
     many = sample(variations=variations, pairs=pairs, claims=(), completeness=runs(tuple(names)), published=None)
     text = report.html(many, {})
     assert len(text) < 2**20
-    assert "900 more variations" in text
+    page = Page(text)
+    assert "900 more variations" in page.inside("summary")
+    assert page.inside("bdi").count("lr=999") >= 1  # there, if folded
     assert "Compared with “Original” in last val_loss, none of 999 variations shows a difference." in text
     short = report.markdown_report(many)
     assert len(short) < 2**16
