@@ -122,7 +122,7 @@ def save(path: Path, config: RunConfig, images: Images, variables: list[keras.Va
 def restore(path: Path, config: RunConfig, images: Images, variables: list[keras.Variable]) -> list[dict[str, float]]:
     """Set the variables as a checkpoint has them; returns its epochs, none where it is not of this trajectory."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             epochs = list(json.loads(str(content["epochs"])))
             if str(content["trajectory"]) != trajectory(config, images) or len(epochs) > config.epochs:
                 return []

@@ -1,0 +1,431 @@
+"""Studies from end to end: what they make, what they reuse, and what they survive."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import psutil
+import pytest
+import yaml
+from mlflow.entities import Run
+
+from pipeline import journal, plan, study, tracking, training
+from pipeline.config import LOSSES, QUALITY, RunConfig, UserError
+from pipeline.study import Options
+from tests.conftest import ROOT, environment, run, start, wait_for
+
+LOCAL = ("--env-manager", "local")
+PARENT = "mlflow.parentRunId"
+
+
+def declared(path: Path, data: Path, variations: dict[str, dict[str, Any]], **more: Any) -> Path:
+    """A study file."""
+    content = {
+        "name": "small",
+        "description": "a small one",
+        "base": {"optimizer": "adam", "epochs": 3, "dataset": str(data)},
+        "seeds": 1,
+        "variations": [{"name": name, "changes": changes} for name, changes in variations.items()],
+        **more,
+    }
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def in_this_process(jobs: int) -> Executor:
+    """The seam: whatever has the interface of `concurrent.futures`, here a thread."""
+    return ThreadPoolExecutor(1)
+
+
+def make(file: Path, **options: Any) -> str:
+    return study.run(Options(study=str(file), **options), in_this_process)
+
+
+def runs_in(folder: Path) -> dict[str, Run]:
+    """All active runs of a store by their names, which must be different."""
+    found = mlflow.MlflowClient(environment(folder)["MLFLOW_TRACKING_URI"]).search_runs(["0"])
+    by_name = {made.info.run_name: made for made in found}
+    assert len(by_name) == len(found), [made.info.run_name for made in found]
+    return by_name
+
+
+def weights(made: Run) -> list[bytes]:
+    model = mlflow.tensorflow.load_model(f"runs:/{made.info.run_id}/model")
+    return [weight.tobytes() for weight in model.get_weights()]
+
+
+def curves(made: Run, uri: str = "") -> dict[str, list[tuple[int, float]]]:
+    """Steps and values of the losses, as they are stored."""
+    client = mlflow.MlflowClient(uri or None)
+    histories = {name: client.get_metric_history(made.info.run_id, name) for name in LOSSES}
+    return {name: [(point.step, point.value) for point in history] for name, history in histories.items()}
+
+
+def deterministic(made: Run) -> dict[str, float]:
+    return {name: value for name, value in made.data.metrics.items() if not name.endswith("seconds")}
+
+
+@pytest.mark.usefixtures("store")
+def test_a_study_is_a_parent_with_named_and_tagged_runs(small_npz: Path, tmp_path: Path) -> None:
+    file = declared(tmp_path / "s.yaml", small_npz, {"plain": {}, "sgd": {"optimizer": "sgd"}}, seeds=[3, 5])
+    message = make(file)
+    runs = runs_in(tmp_path)
+    assert set(runs) == {"small", "plain seed 3", "plain seed 5", "sgd seed 3", "sgd seed 5"}
+    parent = runs.pop("small")
+    assert message.splitlines()[:2] == ["small is finished: 4 runs", f"run ID: {parent.info.run_id}"]
+    assert parent.data.metrics == {"runs_planned": 4, "runs_finished": 4, "runs_reused": 0, "runs_failed": 0}
+    assert parent.data.tags["study"] == "small"
+    uri = parent.info.artifact_uri
+    assert mlflow.artifacts.load_text(f"{uri}/study.yaml") == file.read_text()
+    planned = plan.Study.model_validate(mlflow.artifacts.load_dict(f"{uri}/plan.json"))
+    assert planned.runs() == plan.load(str(file)).runs()
+    for name, made in runs.items():
+        variation, _, seed = name.split()
+        config = RunConfig.from_params(made.data.params)
+        assert made.info.status == "FINISHED"
+        tags = made.data.tags
+        assert tags[PARENT] == parent.info.run_id
+        assert (tags["study"], tags["variation"], tags["seed"]) == ("small", variation, seed)
+        assert tags["fingerprint"] == config.fingerprint
+        assert config.seed == int(seed)
+        assert set(QUALITY) < set(made.data.metrics)
+        assert [step for step, _ in curves(made)["val_bce"]] == [1, 2, 3]
+    assert not list((tmp_path / "state").rglob("*.jsonl")), "what is delivered is kept no longer"
+
+
+@pytest.mark.usefixtures("store")
+def test_runs_that_share_a_trajectory_are_what_separate_runs_are(small_npz: Path, tmp_path: Path) -> None:
+    make(
+        declared(tmp_path / "s.yaml", small_npz, {"long": {"epochs": 5}, "short": {"epochs": 2}, "mid": {"epochs": 3}})
+    )
+    together = runs_in(tmp_path)
+    begun = {made.data.tags["owner"] for name, made in together.items() if name != "small"}
+    assert len(begun) == 1
+    for name, epochs in (("long seed 0", 5), ("mid seed 0", 3), ("short seed 0", 2)):
+        alone = declared(tmp_path / "alone.yaml", small_npz, {"alone": {"epochs": epochs}}, name=f"alone-{epochs}")
+        make(alone, fresh=True)
+        separate = next(
+            r
+            for r in mlflow.MlflowClient().search_runs(["0"], f"tags.study = 'alone-{epochs}'")
+            if PARENT in r.data.tags
+        )
+        shared = together[name]
+        assert weights(shared) == weights(separate)
+        assert curves(shared) == curves(separate)
+        assert deterministic(shared) == deterministic(separate)
+        assert shared.data.params == separate.data.params
+        assert pictures(shared) == pictures(separate)
+
+
+def pictures(made: Run) -> dict[str, bytes]:
+    """The pixels of what the UI scrubs through, by epoch, and the names of the figures."""
+    folder = Path(mlflow.artifacts.download_artifacts(made.info.artifact_uri))
+    strips = {path.name.split("+step+")[1].split("+")[0]: path.read_bytes() for path in folder.glob("images/*.png")}
+    return strips | {path.name: b"" for path in folder.glob("*.png")}
+
+
+@pytest.mark.usefixtures("store")
+def test_done_is_done_and_counts_once(small_npz: Path, tmp_path: Path) -> None:
+    first = declared(tmp_path / "a.yaml", small_npz, {"plain": {}}, name="first")
+    make(first)
+    origin = runs_in(tmp_path)["plain seed 0"]
+    assert make(first).startswith("first is finished: 1 run")
+    assert set(runs_in(tmp_path)) == {"first", "plain seed 0"}, "a finished study is left as it is"
+
+    second = declared(tmp_path / "b.yaml", small_npz, {"same": {}, "sgd": {"optimizer": "sgd"}}, name="second")
+    assert "1 of them reused" in make(second)
+    runs = runs_in(tmp_path)
+    linked, parent = runs["same seed 0"], runs["second"]
+    assert parent.data.metrics["runs_reused"] == 1
+    assert linked.data.tags["reused_from"] == origin.info.run_id
+    assert linked.data.tags[PARENT] == parent.info.run_id
+    assert linked.data.params == origin.data.params
+    assert linked.data.metrics == origin.data.metrics
+    assert curves(linked) == curves(origin)
+    assert linked.data.tags["fingerprint"] == origin.data.tags["fingerprint"]
+
+    everything = tracking.read_runs()
+    assert sorted(everything["tags.mlflow.runName"]) == ["plain seed 0", "sgd seed 0"]
+    of_second = tracking.read_runs(filter_string="tags.study = 'second'")
+    assert sorted(of_second["tags.mlflow.runName"]) == ["same seed 0", "sgd seed 0"]
+
+    make(declared(tmp_path / "c.yaml", small_npz, {"new": {}}, name="third"), fresh=True)
+    anew = runs_in(tmp_path)["new seed 0"]
+    assert "reused_from" not in anew.data.tags
+    assert deterministic(anew) == deterministic(origin)
+
+
+@pytest.mark.usefixtures("store")
+def test_the_baseline_against_itself(small_npz: Path, tmp_path: Path) -> None:
+    make(declared(tmp_path / "s.yaml", small_npz, {"plain": {"epochs": 1}}, seeds=2), a_a=True)
+    runs = runs_in(tmp_path)
+    expected = {"plain seed 0", "plain seed 1", "plain (A/A) seed 2", "plain (A/A) seed 3", "plain (again) seed 0"}
+    assert set(runs) == {"small", *expected}
+    again, first = runs["plain (again) seed 0"], runs["plain seed 0"]
+    assert again.info.run_id != first.info.run_id
+    assert deterministic(again) == deterministic(first)
+    assert again.data.tags["fingerprint"] == first.data.tags["fingerprint"]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_run_that_fails_does_not_take_the_others_along(small_npz: Path, tmp_path: Path) -> None:
+    bad = {"optimizer": "sgd", "learning_rate": 1e38}
+    file = declared(tmp_path / "s.yaml", small_npz, {"bad": bad, "good": {}})
+    with pytest.raises(UserError, match=r"^1 run of 2 failed \(bad seed 0: DivergenceError: .* in epoch 1 .*start the"):
+        make(file)
+    runs = runs_in(tmp_path)
+    assert runs["good seed 0"].info.status == "FINISHED"
+    assert runs["bad seed 0"].info.status == runs["small"].info.status == "FAILED"
+    assert runs["bad seed 0"].data.tags["failure"].startswith("DivergenceError: training diverged in epoch 1 ")
+    assert runs["small"].data.metrics["runs_failed"] == 1
+    with pytest.raises(UserError, match="1 run of 2 failed"):
+        make(file)
+    assert {made.info.run_id for made in runs_in(tmp_path).values()} == {made.info.run_id for made in runs.values()}
+
+
+@pytest.mark.usefixtures("store")
+def test_a_dry_run_tells_and_changes_nothing(small_npz: Path, tmp_path: Path) -> None:
+    file = declared(tmp_path / "s.yaml", small_npz, {"plain": {}, "longer": {"epochs": 4}, "sgd": {"optimizer": "sgd"}})
+    before = make(file, dry_run=True)
+    assert "to train: longer seed 0" in before
+    assert before.splitlines()[-1].startswith("0 done, 0 to reuse, 3 to train in 2 trainings, ")
+    assert "not known for 2 trainings" in before
+    make(file, filter="sgd")
+    after = make(file, dry_run=True)
+    assert "to reuse: sgd seed 0" in after
+    assert after.splitlines()[-1].startswith("0 done, 1 to reuse, 2 to train in 1 trainings, ")
+    assert "not known" not in after
+    assert set(runs_in(tmp_path)) == {"small", "sgd seed 0"}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"study": "contrlled"}, r"study='contrlled' does not exist, did you mean 'controlled'\?"),
+        (
+            {"study": "controlled", "filter": "adm"},
+            r"filter='adm' is no variation of controlled, did you mean 'adam'\?",
+        ),
+    ],
+)
+def test_a_mistake_is_told_before_anything_begins(
+    options: dict[str, str], says: str, tmp_path: Path, store: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        study.run(Options(**options), in_this_process)
+    assert not (tmp_path / "store.db").exists()
+
+
+def test_a_batch_that_the_data_cannot_fill(small_npz: Path, tmp_path: Path, store: str) -> None:
+    with pytest.raises(UserError, match="batch_size=601 is larger than the data"):
+        make(declared(tmp_path / "s.yaml", small_npz, {"plain": {"batch_size": 601}}))
+    assert not (tmp_path / "store.db").exists()
+
+
+# --- What a study survives ----------------------------------------------------------------------------------------
+
+LONG: dict[str, dict[str, Any]] = {
+    "adam": {"epochs": 1500},
+    "adam short": {"epochs": 600},
+    "sgd": {"optimizer": "sgd", "epochs": 1500},
+}
+
+
+def begun(folder: Path, file: Path, *more: str) -> subprocess.Popen[str]:
+    """A study in a process of its own."""
+    return start("python", "-m", "pipeline.study", "--study", str(file), *more, folder=folder)
+
+
+def epochs_said(folder: Path) -> int:
+    """How many epochs the runs of all studies have said, in their journals."""
+    lines = 0
+    for known in journal.journals(folder / "state"):
+        lines += sum(str(line.get("key", "")).startswith("metrics epoch") for line, _ in known.read())
+    return lines
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Those that train: spawned, and not multiprocessing's own tracker."""
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def killed(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the runs of LONG log and learn when nobody disturbs them."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    file = declared(folder / "s.yaml", small_npz, LONG)
+    done = run("python", "-m", "pipeline.study", "--study", str(file), folder=folder, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return results(folder)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    uri = environment(folder)["MLFLOW_TRACKING_URI"]
+    runs = {name: made for name, made in runs_in(folder).items() if name != "small"}
+    assert {made.info.status for made in runs.values()} == {"FINISHED"}
+    assert all("failure" not in made.data.tags for made in runs.values())
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        return {name: (weights(made), curves(made), deterministic(made)) for name, made in runs.items()}
+    finally:
+        mlflow.set_tracking_uri(before)
+
+
+def test_killed_at_random_moments_it_ends_as_if_never_interrupted(
+    small_npz: Path, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    """The study itself, or one of its workers: a kill -9, five times."""
+    file = declared(tmp_path / "s.yaml", small_npz, LONG)
+    seed = int(time.time())
+    chance = random.Random(seed)
+    for attempt in range(5):
+        process = begun(tmp_path, file)
+        before = epochs_said(tmp_path)
+        wait_for(lambda before=before: epochs_said(tmp_path) > before, process)  # type: ignore[misc]
+        time.sleep(chance.uniform(0, 1.5))
+        if attempt % 2 == 0:
+            killed(process)
+        else:
+            for worker in workers_of(process)[: chance.choice([1, 2])]:
+                worker.kill()
+            if process.wait(60) == 0:  # too late: they were done
+                break
+            assert process.returncode == 2, f"seed {seed}"
+    again = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert results(tmp_path) == uninterrupted, f"seed {seed}"
+
+
+def test_a_worker_that_is_killed_fails_its_run_alone(small_npz: Path, tmp_path: Path) -> None:
+    endless: dict[str, dict[str, Any]] = {"endless": {"epochs": 1_000_000}, "brief": {"optimizer": "sgd", "epochs": 2}}
+    process = begun(tmp_path, declared(tmp_path / "s.yaml", small_npz, endless))
+    wait_for(lambda: "finished: brief" in (tmp_path / "output").read_text(), process)
+    wait_for(lambda: any(worker.cpu_percent(0.3) > 20 for worker in workers_of(process)), process)
+    for worker in workers_of(process):
+        worker.kill()
+    assert process.wait(60) == 2
+    runs = runs_in(tmp_path)
+    assert {name: made.info.status for name, made in runs.items()} == {
+        "small": "FAILED",
+        "endless seed 0": "FAILED",
+        "brief seed 0": "FINISHED",
+    }
+    reason = "its process was killed by SIGKILL; out of memory, perhaps"
+    assert runs["endless seed 0"].data.tags["failure"] == reason
+    assert f"error: 1 run of 2 failed (endless seed 0: {reason})" in (tmp_path / "output").read_text()
+
+
+@pytest.fixture
+def interrupted(small_npz: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A study whose two runs are in training."""
+    endless: dict[str, dict[str, Any]] = {
+        "adam": {"epochs": 1_000_000},
+        "sgd": {"optimizer": "sgd", "epochs": 1_000_000},
+    }
+    process = begun(tmp_path, declared(tmp_path / "s.yaml", small_npz, endless))
+    try:
+        wait_for(
+            lambda: len(list((tmp_path / "state").rglob("journal.jsonl"))) == 3 and epochs_said(tmp_path) > 20, process
+        )
+        yield process
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
+            child.kill()
+        killed(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_the_runs_in_order(
+    number: signal.Signals, interrupted: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    if number == signal.SIGINT:
+        os.killpg(interrupted.pid, number)  # as a terminal does
+    else:
+        interrupted.send_signal(number)
+    assert interrupted.wait(60) == 130
+    runs = runs_in(tmp_path)
+    assert {made.info.status for made in runs.values()} == {"KILLED"}
+    assert all(made.data.tags["failure"].startswith("interrupted") for name, made in runs.items() if name != "small")
+    printed = (tmp_path / "output").read_text()
+    assert f"interrupted; go on with: python -m pipeline.study --study {tmp_path}/s.yaml" in printed
+    assert "Traceback" not in printed
+    checkpoints = list((tmp_path / "state").rglob("checkpoint.npz"))
+    for made in curves(runs["adam seed 0"], environment(tmp_path)["MLFLOW_TRACKING_URI"]).values():
+        assert [step for step, _ in made] == list(range(1, len(made) + 1))
+    assert len(checkpoints) <= 2
+
+
+def test_ctrl_c_twice_ends_them_at_once(interrupted: subprocess.Popen[str], tmp_path: Path) -> None:
+    workers = workers_of(interrupted)
+    for worker in workers:
+        worker.suspend()  # so that they cannot end in order
+    interrupted.send_signal(signal.SIGINT)
+    wait_for(lambda: "ending the runs" in (tmp_path / "output").read_text(), interrupted)
+    time.sleep(1)
+    interrupted.send_signal(signal.SIGINT)
+    assert interrupted.wait(30) == 130
+    assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+    assert {made.info.status for made in runs_in(tmp_path).values()} == {"KILLED"}
+
+
+def test_under_mlflow_run_a_study_that_goes_on_has_one_parent(small_npz: Path, tmp_path: Path) -> None:
+    file = declared(tmp_path / "s.yaml", small_npz, {"adam": {"epochs": 800}, "sgd": {"optimizer": "sgd", "epochs": 5}})
+    words = ("mlflow", "run", str(ROOT), "-e", "study", "-P", f"study={file}", *LOCAL)
+    process = start(*words, folder=tmp_path)
+    try:
+        wait_for(lambda: epochs_said(tmp_path) > 20, process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    first = runs_in(tmp_path)
+    done = run(*words, folder=tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = runs_in(tmp_path)
+    assert set(runs) == {"small", "adam seed 0", "sgd seed 0"}
+    assert {made.info.status for made in runs.values()} == {"FINISHED"}
+    parent = runs.pop("small").info.run_id
+    assert {made.data.tags[PARENT] for made in runs.values()} == {parent}
+    for name in set(first) & set(runs):
+        assert first[name].info.run_id == runs[name].info.run_id
+
+
+def test_training_goes_on_from_any_checkpoint(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    config = RunConfig(optimizer="adam", epochs=4, batch_size=100)
+    whole = training.train(config, small)
+    for last in (1, 2, 3):
+        path = tmp_path / f"{last}.npz"
+
+        def stop(trained: training.Trained, last: int = last) -> None:
+            if len(trained.epochs) > last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            training.train(config, small, stop, path)
+        seen: list[int] = []
+        resumed = training.train(config, small, lambda t, seen=seen: seen.append(len(t.epochs)), path)  # type: ignore[misc]
+        assert seen == list(range(last, 5))
+        for mine, theirs in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        assert resumed.history.drop(columns="epoch_seconds").equals(whole.history.drop(columns="epoch_seconds"))
+    other = config.model_copy(update={"seed": 1})
+    assert training.train(other, small, checkpoint=path).history.iloc[0]["loss"] != whole.history.iloc[0]["loss"]
+    path.write_bytes(path.read_bytes()[:1000])
+    training.train(config, small, checkpoint=path)
