@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 CONCLUSION, TABLE_CSV, REPORT_HTML, REPORT_MARKDOWN = "conclusion.json", "conclusion.csv", "report.html", "report.md"
 _CLOSE = 1e-9  # relative: two versions of a library may sum in another order
+_MOST_ROWS = 100  # of the table in the terminal
 _MOST_NAMED = 20  # runs in the terminal; conclusion.json has them all
 
 
@@ -180,7 +181,9 @@ def _print(conclusion: Conclusion) -> None:
         console.print(sentence)
     table = report.conclusion_table(conclusion)
     if len(table):
-        report.terminal(table, list(table.columns[:1]), console)
+        report.terminal(table[:_MOST_ROWS], list(table.columns[:1]), console)
+    if len(table) > _MOST_ROWS:
+        console.print(f"... and {len(table) - _MOST_ROWS:,} more variations, all in {TABLE_CSV}")
     for sentence in report.table_notes(conclusion):
         console.print(sentence)
     claims = report.claims_table(conclusion)

@@ -385,8 +385,9 @@ def _metrics(
     used = runs[runs["used"]]
     there = [name for name in names if used[f"metrics.{name}"].notna().any()]
     for option, asked in (("metric", question.metric), *(("metrics", name) for name in question.metrics)):
-        if asked and asked not in names and len(used):
-            raise UserError(f"{option}={asked!r} is in no run{did_you_mean(asked, names)}; there are {_listed(names)}")
+        if asked and asked not in there and len(used):
+            hint = did_you_mean(asked, there)
+            raise UserError(f"{option}={asked!r} has no value in any finished run{hint}; there are {_listed(there)}")
     ours = kind != "groups"
     claimed = [claim.metric for claim in question.study.claims] if question.study else []
     preferred = [question.metric, *([MAIN_METRIC] if ours else [MAIN_METRIC, "val_bce", *_MINIMISED]), *sorted(there)]
@@ -1053,7 +1054,7 @@ class _Judge:
             Finding(variation=name, metric=flag.metric, seeds=flag.seeds)
             for name, flags in self.flags.items()
             for flag in flags
-            if flag.flag == "not converged"
+            if flag.flag == "not converged" and self.sides.role(name) in ("baseline", "variation")
         ]
         metric = self.sides.falling
         several = len(self.histories) and metric in self.histories and self.histories["epoch"].nunique() > 1

@@ -457,6 +457,16 @@ def test_no_run_and_no_experiment(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("db")
+def test_only_unfinished_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ours(RunConfig(epochs=2), 0.1, {"failure": "interrupted by Ctrl-C"}, "KILLED")
+    conclusion = conclude(tmp_path)
+    assert [(row.state, row.reason) for row in conclusion.completeness] == [("killed", "interrupted by Ctrl-C")]
+    assert [(each.finished, each.cells) for each in conclusion.variations] == [(0, ())]
+    assert (conclusion.metric, conclusion.pairs) == (None, ())
+    assert "interrupted by Ctrl-C" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("db")
 def test_other_images_are_another_configuration(tmp_path: Path) -> None:
     ours(RunConfig(epochs=2), 0.1)
     ours(RunConfig(epochs=2), 0.2, {"data_hash": "b" * 64})
@@ -532,14 +542,16 @@ def test_the_best_of_several_baselines_is_a_choice_on_the_reported_data(tmp_path
     ("options", "message"),
     [
         ({"group_by": "optimzer"}, "group_by='optimzer' is a parameter of no run, did you mean 'optimizer'"),
-        ({"metric": "val_los"}, "metric='val_los' is in no run, did you mean 'val_loss'"),
-        ({"metrics": "nothing"}, "metrics='nothing' is in no run; there are val_loss"),
+        ({"metric": "val_los"}, "metric='val_los' has no value in any finished run, did you mean 'val_loss'"),
+        ({"metrics": "nothing"}, "metrics='nothing' has no value in any finished run; there are val_loss"),
+        ({"metric": "only_failed"}, "metric='only_failed' has no value in any finished run; there are val_loss"),
         ({"baseline": "optimizer=ftrl"}, "baseline='optimizer=ftrl' fits no variation"),
     ],
 )
 def test_a_question_that_the_runs_cannot_answer(options: dict[str, str], message: str, tmp_path: Path) -> None:
     for optimizer in ("adam", "sgd"):
         make({"optimizer": optimizer}, {"val_loss": 1.0})
+    make({"optimizer": "adam"}, {"only_failed": 1.0}, status="FAILED")
     with pytest.raises(UserError, match=re.escape(message)) as error:
         compare.compare(Options(out=tmp_path / "out", **options))
     assert "\n" not in str(error.value)
