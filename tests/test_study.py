@@ -213,8 +213,8 @@ def test_a_dry_run_tells_and_changes_nothing(small_npz: Path, tmp_path: Path) ->
     [
         ({"study": "contrlled"}, r"study='contrlled' does not exist, did you mean 'controlled'\?"),
         (
-            {"study": "controlled", "filter": "adm"},
-            r"filter='adm' is no variation of controlled, did you mean 'adam'\?",
+            {"study": "controlled", "filter": "adelta"},
+            r"filter='adelta': there is no such .* did you mean 'adadelta'\?",
         ),
     ],
 )
