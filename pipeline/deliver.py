@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline import cli, journal
 from pipeline.config import UserError
-from pipeline.journal import KILLED, Journal
+from pipeline.journal import Journal
 
 
 class Options(BaseModel):
@@ -39,14 +39,14 @@ def deliver(options: Options) -> str:
     root = journal.state_folder()
     delivered, left, busy = 0, [], 0
     for known in _outermost(root):
-        if journal.is_locked(known.folder):
+        if any(journal.is_locked(each.folder) for each in journal.journals(known.folder)):
             busy += 1
             continue
         with journal.locked(known.folder):
             waiting = [each for each in journal.journals(known.folder) if not each.all_sent or not each.ending]
             for each in waiting:
                 if not each.ending:
-                    store.end(each, KILLED, "its process ended without a word")
+                    store.end_abandoned(each)
             try:
                 store.require_reachable(known.header.tracking_uri)
                 store.Delivery(known.folder, known.header.tracking_uri).send()

@@ -8,9 +8,12 @@ the middle of a call is no reason to lose or to double anything.
 from __future__ import annotations
 
 import fcntl
+import functools
+import logging
 import os
 import socket
 import sqlite3
+import ssl
 import sys
 import threading
 import time
@@ -30,12 +33,16 @@ from mlflow.utils import name_utils
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.rest_utils import http_request
-from sqlalchemy.exc import SQLAlchemyError
+from requests.exceptions import HTTPError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from pipeline.config import FAILURE, HEARTBEAT, JOURNAL, OWNER, PLAN, STUDY, UserError, first_line
-from pipeline.journal import ARTIFACTS, END, FINISHED, HEADER, KILLED, MODEL, Journal, Sent, journals
+from pipeline.config import FAILURE, HEARTBEAT, JOURNAL, OWNER, PLAN, STUDY, Interrupted, UserError, first_line
+from pipeline.journal import ARTIFACTS, END, FINISHED, HEADER, KILLED, MODEL, Journal, Sent, journals, replace_file
 
-STORE_ERRORS = (MlflowException, SQLAlchemyError, OSError)
+STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
+_LATER = (429, 502, 503, 504)  # what servers answer that are overloaded, or that others stand before
+_BEGIN_SECONDS = 10.0  # that the first attempt may keep a training from its beginning
 _ANSWER_SECONDS = 5  # that a server may take to answer at all; one that is down is known at once
 _PAUSES = (2.0, 4.0, 8.0, 15.0)  # between two attempts to send: a commit per epoch would slow short epochs down
 _PATIENCE_SECONDS = 20.0  # at the end, without any progress
@@ -43,6 +50,7 @@ _LOCKED_SECONDS = 120.0  # that SQLite's other writers may take
 _HEARTBEAT_SECONDS = 30.0
 _STALE_SECONDS = 600.0  # without a heartbeat from another machine
 _METRICS_IN_A_BATCH = 1000  # MLflow's own limit
+_LONGEST_REASON = 5000  # what a tag of MLflow's holds on every store
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 Result = TypeVar("Result")
@@ -65,18 +73,34 @@ class Delivery:
         self._over = threading.Event()
         self._heartbeat = time.monotonic()
         self._thread = threading.Thread(target=self._keep_sending, daemon=True)
+        self.run_ids: dict[
+            str, str
+        ] = {}  # by the keys of the journals, which are deleted when they have done their duty
 
     def begin(self) -> None:
         """The first attempt, so that a mistake is known before anything long begins.
 
         Raises:
-            UserError: the store cannot be used; one that is only away is no error.
+            UserError: the store cannot be used; one that is only away, or slow, is no error.
         """
-        try:
-            require_reachable(self._uri)
-            self.send()
-        except StoreAwayError as away:
-            print(f"{away}; training goes on, and what it logs is kept in {self._root}", file=sys.stderr, flush=True)
+        found: list[Exception] = []
+
+        def attempt() -> None:
+            try:
+                require_reachable(self._uri)
+                self.send()
+                self._end_dead_runs()
+            except Exception as error:
+                found.append(error)
+
+        first = threading.Thread(target=attempt, daemon=True)
+        first.start()
+        first.join(_BEGIN_SECONDS)
+        away = StoreAwayError(f"the tracking store {self._uri} is slow")
+        for error in found if not first.is_alive() else [away]:
+            if not isinstance(error, StoreAwayError):
+                raise error
+            print(f"{error}; training goes on, and what it logs is kept in {self._root}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Delivery:
         self._thread.start()
@@ -89,19 +113,31 @@ class Delivery:
             UserError: not everything could be sent; not raised over an error of the body.
         """
         self._over.set()
-        self._thread.join()
-        trouble = self._drain()
+        try:
+            self._thread.join()
+            trouble = self._drain()
+        except (KeyboardInterrupt, Interrupted):  # the user does not want to wait for the store
+            print(self._kept("interrupted"), file=sys.stderr, flush=True)
+            raise
         if trouble:
-            for journal in journals(self._root):
-                ending = journal.ending or {}
-                end_now(journal, ending.get("status", KILLED), ending.get("reason", ""))
-            kept = (
-                f"the tracking store did not take everything ({trouble}); what is left is kept in {self._root}: "
-                "deliver it with python -m pipeline.deliver"
-            )
+            if not isinstance(trouble, StoreAwayError):
+                self._tell_endings()
             if error is None:
-                raise UserError(kept)
-            print(kept, file=sys.stderr, flush=True)
+                raise UserError(self._kept(str(trouble)))
+            print(self._kept(str(trouble)), file=sys.stderr, flush=True)
+
+    def _kept(self, trouble: str) -> str:
+        return (
+            f"the tracking store did not take everything ({trouble}); what is left is kept in {self._root}: "
+            "deliver it with python -m pipeline.deliver"
+        )
+
+    def _tell_endings(self) -> None:
+        """A store that refuses something shall know at least how the runs ended."""
+        for journal in journals(self._root):
+            if not journal.all_sent:
+                ending = journal.ending or {}
+                end_now(journal, ending.get("status", KILLED), ending.get("reason", ""), ending.get("at"))
 
     def send(self) -> None:
         """Send what is there now. A journal that the store refuses does not keep the others back.
@@ -115,7 +151,7 @@ class Delivery:
             for journal in journals(self._root):
                 try:
                     with tracking_store(self._uri):
-                        send(journal)
+                        self.run_ids[journal.header.key] = send(journal)
                 except StoreAwayError:
                     raise
                 except UserError as error:
@@ -130,46 +166,61 @@ class Delivery:
         while not self._over.wait(_PAUSES[min(attempt, len(_PAUSES) - 1)]):
             try:
                 self.send()
-                self._show_life()
                 attempt = 0
-            except (*STORE_ERRORS, UserError):
+            except StoreAwayError:
                 attempt += 1  # said at the end, should it last
+                continue
+            except Exception:  # also said at the end
+                attempt += 1
+            self._show_life()
 
     def _show_life(self) -> None:
         if time.monotonic() - self._heartbeat < _HEARTBEAT_SECONDS:
             return
         for journal in journals(self._root):
             if journal.ending is None and journal.sent.run_id:
-                client_of(self._uri).set_tag(journal.sent.run_id, HEARTBEAT, int(time.time()))
+                with suppress(*STORE_ERRORS):  # one that was deleted shall not keep the others from being alive
+                    client_of(self._uri).set_tag(journal.sent.run_id, HEARTBEAT, int(time.time()))
         self._heartbeat = time.monotonic()
 
-    def _drain(self) -> str:
-        """What kept the store from taking everything; empty where it did."""
-        give_up = time.monotonic() + _PATIENCE_SECONDS
+    def _end_dead_runs(self) -> None:
+        with tracking_store(self._uri):
+            client = client_of(self._uri)
+            for journal in journals(self._root)[:1]:
+                end_dead_runs(client, client.get_run(str(journal.sent.run_id)).info.experiment_id)
+
+    def _drain(self) -> UserError | None:
+        """What kept the store from taking everything."""
+        sent, give_up = -1, 0.0
         while True:
             try:
                 self.send()
-                return ""
+                return None
             except StoreAwayError as away:
-                if time.monotonic() > give_up:
-                    return str(away)
+                by_now = sum(journal.sent.offset for journal in journals(self._root))
+                if by_now > sent:
+                    sent, give_up = by_now, time.monotonic() + _PATIENCE_SECONDS
+                elif time.monotonic() > give_up:
+                    return away
                 time.sleep(1)
             except UserError as refused:
-                return str(refused)
+                return refused
 
 
-def send(journal: Journal) -> None:
-    """Send what the store does not have yet of one journal.
+def send(journal: Journal) -> str:
+    """Send what the store does not have yet of one journal; returns the ID of its run.
 
     Raises:
         one of STORE_ERRORS: the store did not take it.
+        UserError: the artifact store did not take it, or the disk is full.
     """
+    sent = journal.sent
     if not journal.all_sent:
-        sent = journal.sent
         client = client_of(journal.header.tracking_uri)
         if sent.run_id is None:
             sent = journal.mark_sent(run_id=_make_run(client, journal, sent))
         _send_lines(client, journal, sent)
+    return str(sent.run_id)
 
 
 def _tidy(journal: Journal) -> None:
@@ -187,6 +238,7 @@ def _tidy(journal: Journal) -> None:
 
 def end(journal: Journal, status: str, reason: str = "") -> None:
     """Note how a run ended; tell the store itself where the disk has no room for a line."""
+    reason = reason[:_LONGEST_REASON]
     try:
         journal.append(END, status=status, reason=reason, at=now())
     except UserError as full:
@@ -194,12 +246,18 @@ def end(journal: Journal, status: str, reason: str = "") -> None:
         end_now(journal, status, reason)
 
 
-def end_now(journal: Journal, status: str, reason: str) -> None:
+def end_abandoned(journal: Journal) -> None:
+    """Note that a run's process is gone without a word, unless the store knows better how it ended."""
+    reason = "its process ended without a word"
+    journal.append(END, status=KILLED, reason=reason, at=journal.last_said, unless_known=True)
+
+
+def end_now(journal: Journal, status: str, reason: str, at: int | None = None) -> None:
     """Have the store know how a run ended, whatever else it does not know of it; silent where it cannot."""
     uri, run_id = journal.header.tracking_uri, journal.sent.run_id
     if run_id:
         with suppress(UserError), tracking_store(uri):
-            _end(client_of(uri), journal, run_id, status, reason, now())
+            _end(client_of(uri), journal, run_id, status, reason[:_LONGEST_REASON], at or now())
 
 
 def now() -> int:
@@ -207,11 +265,28 @@ def now() -> int:
     return int(time.time() * 1000)
 
 
-def client_of(uri: str = "") -> mlflow.MlflowClient:
-    """A client that gives up early instead of waiting for minutes."""
+def client_of(uri: str = "") -> Any:
+    """An `mlflow.MlflowClient` that soon gives up a server that is away, but bears a SQLite that is locked."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    return mlflow.MlflowClient(uri or tracking_uri())
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it shows what it raises, with a traceback
+    return _PatientClient(mlflow.MlflowClient(uri or tracking_uri()))
+
+
+class _PatientClient:
+    """Tries again whatever SQLite did not do because another was writing."""
+
+    def __init__(self, client: mlflow.MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return patiently(lambda: method(*args, **kwargs))
+
+        return call
 
 
 def tracking_uri() -> str:
@@ -227,16 +302,21 @@ def owner() -> str:
     return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
 
 
+def signs_of_life() -> dict[str, str]:
+    """The tags by which `is_dead` knows this process."""
+    return {OWNER: owner(), HEARTBEAT: str(int(time.time()))}
+
+
 def is_dead(tags: dict[str, str]) -> bool:
     """Whether the process that wrote a run is gone: by its ID on this machine, by its heartbeat on another."""
     try:
         host, process, start = tags[OWNER].rsplit(" ", 2)
+        if host != socket.gethostname():
+            return time.time() - float(tags[HEARTBEAT]) > _STALE_SECONDS
+        alive = psutil.Process(int(process))
+        return abs(alive.create_time() - float(start)) > 1 or alive.status() == psutil.STATUS_ZOMBIE
     except (KeyError, ValueError):
         return False  # nobody can tell
-    if host != socket.gethostname():
-        return time.time() - float(tags.get(HEARTBEAT, "inf")) > _STALE_SECONDS
-    try:
-        return abs(psutil.Process(int(process)).create_time() - float(start)) > 1
     except psutil.NoSuchProcess:
         return True
 
@@ -261,6 +341,7 @@ def require_reachable(uri: str = "", must_exist: bool = False) -> None:
     if parts.scheme.startswith("sqlite"):
         _require_sqlite(uri, Path(unquote(uri.split(":///", 1)[-1].split("?")[0])), must_exist)
     elif parts.hostname:
+        _require_driver(uri)
         try:
             if parts.scheme in ("http", "https"):
                 credentials = get_default_host_creds(uri)
@@ -269,11 +350,19 @@ def require_reachable(uri: str = "", must_exist: bool = False) -> None:
                 port = parts.port or _DATABASE_PORTS.get(parts.scheme.split("+")[0], 0)
                 socket.create_connection((parts.hostname, port), timeout=_ANSWER_SECONDS).close()
         except (OSError, MlflowException) as error:
-            kind = UserError if _has_cause(error, socket.gaierror) else StoreAwayError
+            kind = UserError if _is_mistake(error) else StoreAwayError
             raise kind(
                 f"the tracking server {uri} does not answer ({first_line(_root(error))}); "
                 "start it or set MLFLOW_TRACKING_URI"
             ) from None
+
+
+def _require_driver(uri: str) -> None:
+    with suppress(ArgumentError, NoSuchModuleError):  # no database, but a server
+        try:
+            make_url(uri).get_dialect().import_dbapi()
+        except ImportError as error:
+            raise UserError(f"the tracking store {uri} needs a driver: {first_line(error)}; install it") from None
 
 
 @contextmanager
@@ -320,13 +409,15 @@ def _make_run(client: mlflow.MlflowClient, journal: Journal, sent: Sent) -> str:
         ours = f"tags.{JOURNAL} = '{header.key}'"
         for run in client.search_runs([experiment_id], ours, max_results=1):
             return str(run.info.run_id)
-    journal.mark_sent(tried=True)
     tags = {**header.tags, JOURNAL: header.key}
     above = journal.folder.parent
     if (above / HEADER).exists():
-        tags[MLFLOW_PARENT_RUN_ID] = str(Journal(above).sent.run_id)
-    run = patiently(lambda: client.create_run(experiment_id, header.started, tags, header.name))
-    return str(run.info.run_id)
+        parent = Journal(above).sent.run_id
+        if parent is None:
+            raise UserError("the run of its study is not there yet")
+        tags[MLFLOW_PARENT_RUN_ID] = parent
+    journal.mark_sent(tried=True)
+    return str(client.create_run(experiment_id, header.started, tags, header.name).info.run_id)
 
 
 def make_experiment(client: mlflow.MlflowClient, name: str) -> str:
@@ -350,7 +441,7 @@ def _send_lines(client: mlflow.MlflowClient, journal: Journal, sent: Sent) -> No
 
     def flush() -> None:
         while metrics:
-            patiently(lambda: client.log_batch(run_id, metrics=metrics[:_METRICS_IN_A_BATCH], synchronous=True))
+            client.log_batch(run_id, metrics=metrics[:_METRICS_IN_A_BATCH], synchronous=True)
             del metrics[:_METRICS_IN_A_BATCH]
         journal.mark_sent(offset=offset)
 
@@ -377,7 +468,7 @@ def _say(client: mlflow.MlflowClient, journal: Journal, run_id: Any, operation: 
         "go_on": _go_on,
         "end": _end,
     }
-    patiently(lambda: sayers[operation](client, journal, run_id, **content))
+    sayers[operation](client, journal, run_id, **content)
 
 
 def _params(client: mlflow.MlflowClient, journal: Journal, run_id: str, params: dict[str, Any]) -> None:
@@ -393,15 +484,32 @@ def _tags(client: mlflow.MlflowClient, journal: Journal, run_id: str, tags: dict
 
 
 def _dataset(client: mlflow.MlflowClient, journal: Journal, run_id: str, context: str, **fields: str) -> None:
-    tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
-    client.log_inputs(run_id, [DatasetInput(Dataset(**fields), tags)])
+    given = DatasetInput(Dataset(**fields), [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+    try:
+        client.log_inputs(run_id, [given])
+    except MlflowException as error:  # another writer was the first in this experiment to have these images
+        if _is_away(error):
+            raise
+        client.log_inputs(run_id, [given])
 
 
 def _artifacts(client: mlflow.MlflowClient, journal: Journal, run_id: str, paths: list[str]) -> None:
-    for path in paths:
-        local = journal.folder / ARTIFACTS / path
-        parent = str(Path(path).parent)
-        client.log_artifact(run_id, str(local), None if parent == "." else parent)
+    with _artifact_store(journal):
+        for path in paths:
+            parent = str(Path(path).parent)
+            client.log_artifact(run_id, str(journal.folder / ARTIFACTS / path), None if parent == "." else parent)
+
+
+@contextmanager
+def _artifact_store(journal: Journal) -> Iterator[None]:
+    """What goes wrong in here is the artifact store's fault, which need not be on the server."""
+    try:
+        yield
+    except OSError as error:
+        if _is_away(error):
+            raise
+        where = f"artifacts of {journal.header.name} cannot be written to the store {journal.header.tracking_uri}"
+        raise UserError(f"{where}: {first_line(error)}") from error
 
 
 def _model(client: mlflow.MlflowClient, journal: Journal, run_id: str) -> None:
@@ -413,8 +521,9 @@ def _model(client: mlflow.MlflowClient, journal: Journal, run_id: str) -> None:
     description = Model.load(str(folder))
     description.run_id, description.model_id, description.model_uuid = run_id, model_id, model_id
     description.artifact_path = logged.artifact_location
-    description.save(str(folder / "MLmodel"))
-    client.log_model_artifacts(model_id, str(folder))
+    replace_file(folder / "MLmodel", description.to_yaml())  # a kill must not leave half of it
+    with _artifact_store(journal):
+        client.log_model_artifacts(model_id, str(folder))
     client.finalize_logged_model(model_id, LoggedModelStatus.READY)
     outputs = client.get_run(run_id).outputs
     if model_id not in {output.model_id for output in (outputs.model_outputs if outputs else [])}:
@@ -442,9 +551,19 @@ def _go_on(client: mlflow.MlflowClient, journal: Journal, run_id: str, tags: dic
     _tags(client, journal, run_id, tags)
 
 
-def _end(client: mlflow.MlflowClient, journal: Journal, run_id: str, status: str, reason: str, at: int) -> None:
+def _end(
+    client: mlflow.MlflowClient,
+    journal: Journal,
+    run_id: str,
+    status: str,
+    reason: str,
+    at: int,
+    unless_known: bool = False,
+) -> None:
+    if unless_known and client.get_run(run_id).info.status != "RUNNING":
+        return
     if reason:
-        client.set_tag(run_id, FAILURE, reason[:5000])  # what a tag of MLflow's holds on every store
+        client.set_tag(run_id, FAILURE, reason)
     elif FAILURE in client.get_run(run_id).data.tags:  # it was interrupted once
         client.delete_tag(run_id, FAILURE)
     client.set_terminated(run_id, status, at)
@@ -467,9 +586,9 @@ def _require_sqlite(uri: str, path: Path, must_exist: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA schema_version")
+            patiently(lambda: connection.execute("PRAGMA schema_version"))
         with _alone_in(path.parent), tracking_store(uri):
-            patiently(client_of(uri).search_experiments)
+            client_of(uri).search_experiments()
     except (OSError, sqlite3.Error) as error:
         raise UserError(
             f"the tracking store {uri} cannot be opened ({first_line(error)}); set MLFLOW_TRACKING_URI to another"
@@ -489,22 +608,24 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 def _is_away(error: BaseException) -> bool:
     """Whether the store may answer again: no connection, no answer in time, or a server that says `later`."""
-    if (
-        isinstance(error, MlflowException)
-        and hasattr(error, "json")
-        and error.get_http_status_code() in (429, 502, 503, 504)
-    ):
+    if any(isinstance(cause, SQLAlchemyError) for cause in _causes(error)):
+        return False  # a database of ours, of which MLflow says 503 whatever is wrong with it
+    if isinstance(error, MlflowException) and error.get_http_status_code() in _LATER:
         return True
+    if "failed with error code 502" in str(error):  # which MLflow takes for 500
+        return True
+    if isinstance(error, HTTPError) and error.response is not None:
+        return error.response.status_code in _LATER
     networks = ("requests", "urllib3")
-    chain = list(_causes(error))
-    return any(
+    return not _is_mistake(error) and any(
         isinstance(cause, (ConnectionError, TimeoutError)) or type(cause).__module__.split(".")[0] in networks
-        for cause in chain
-    ) and not any(isinstance(cause, socket.gaierror) for cause in chain)
+        for cause in _causes(error)
+    )
 
 
-def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
-    return any(isinstance(cause, kind) for cause in _causes(error))
+def _is_mistake(error: BaseException) -> bool:
+    """Whether no server can be there: its name is unknown, or it does not show who it is."""
+    return any(isinstance(cause, (socket.gaierror, ssl.SSLCertVerificationError)) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

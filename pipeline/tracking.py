@@ -101,8 +101,11 @@ class TrackedRun:
     @property
     def id(self) -> str | None:
         """MLflow's, where the store has the run already; known even when its journal has done its duty."""
-        self._id = self.journal.sent.run_id or self._id
-        return self._id
+        return self.journal.sent.run_id or self._id
+
+    def remember(self, run_id: str | None) -> None:
+        """Keep MLflow's ID, for a journal that has done its duty is deleted."""
+        self._id = run_id
 
     @property
     def checkpoint(self) -> Path:
@@ -131,6 +134,8 @@ class TrackedRun:
 
     def log_figures(self, figures: Mapping[str, Figure]) -> None:
         """Log figures by their file names."""
+        if self._has_said("artifacts", "figures"):
+            return  # they may be on their way at this moment
         with writing(self.journal.folder):
             for name, figure in figures.items():
                 figure.savefig(self._artifact(name), dpi=150)
@@ -157,8 +162,8 @@ class TrackedRun:
     def log_config(self, images: Images) -> None:
         """Log what goes into the run: params, configuration, data set, provenance, and who makes it."""
         if self._has_said("tags", OWNER):
-            self.journal.append("go_on", tags={OWNER: store.owner()})
-        self._say("tags", OWNER, tags={OWNER: store.owner()})
+            self.journal.append("go_on", tags=store.signs_of_life())
+        self._say("tags", OWNER, tags=store.signs_of_life())
         params = {**self.config.model_dump(), USED_LEARNING_RATE: self.config.learning_rate}
         provenance = {
             FINGERPRINT: self.config.fingerprint,
@@ -166,8 +171,9 @@ class TrackedRun:
             LOCK_HASH: _lock_hash(),
             GIT_DIRTY: _git_dirty(),
         }
-        with writing(self.journal.folder):
-            self._artifact(CONFIG_FILE).write_text(json.dumps(self.config.model_dump(), indent=2))
+        if not self._has_said("artifacts", "config"):
+            with writing(self.journal.folder):
+                self._artifact(CONFIG_FILE).write_text(json.dumps(self.config.model_dump(), indent=2))
         self._say("params", "config", params=params)
         self._say("tags", "config", tags=provenance)
         self._say("dataset", "config", context="training", **_as_mlflow_dataset(images).to_dict())
@@ -217,7 +223,7 @@ def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
         run = TrackedRun(config, begin(folder, config.name, os.environ.get(_LAUNCHED)), _given_name(uri))
         try:
             run.log_config(images)
-            require_room(str(folder))
+            require_room(str(folder), "VARIATIONS_STATE")
             delivery = store.Delivery(folder, uri)
             delivery.begin()
             if run.id:
@@ -227,13 +233,16 @@ def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
             store.end_now(run.journal, *_ending(error))
             run.journal.remove()
             raise
-        with delivery:
-            try:
-                yield run
-                run.finish()
-            except BaseException as error:
-                run.end(error)
-                raise
+        try:
+            with delivery:
+                try:
+                    yield run
+                    run.finish()
+                except BaseException as error:
+                    run.end(error)
+                    raise
+        finally:
+            run.remember(delivery.run_ids.get(run.journal.header.key))
 
 
 def begin(folder: Path, name: str, run_id: str | None = None, tags: Mapping[str, str] | None = None) -> Journal:
@@ -250,7 +259,7 @@ def begin(folder: Path, name: str, run_id: str | None = None, tags: Mapping[str,
         run_id=run_id,
         name=name,
         started=store.now(),
-        tags={**resolve_tags(), **(tags or {})},
+        tags={**resolve_tags(), **store.signs_of_life(), **(tags or {})},
     )
     journal = Journal.begin(folder, header)
     if run_id:
@@ -464,8 +473,8 @@ def ui_command() -> str:
     return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
 
 
-def require_room(artifact_uri: str) -> None:
-    """Refuse a local artifact store that is full before hours of training end there.
+def require_room(artifact_uri: str, variable: str = "MLFLOW_TRACKING_URI") -> None:
+    """Refuse a local artifact store that is full before hours of training end there; `variable` chooses another.
 
     Raises:
         UserError: fewer than 64 MiB are free.
@@ -478,7 +487,7 @@ def require_room(artifact_uri: str) -> None:
     if free < _MINIMUM_FREE_BYTES:
         raise UserError(
             f"no room for artifacts: {free / 2**20:.0f} MiB are free at {existing}, "
-            f"{_MINIMUM_FREE_BYTES / 2**20:.0f} are needed; free some or choose another store with MLFLOW_TRACKING_URI"
+            f"{_MINIMUM_FREE_BYTES / 2**20:.0f} are needed; free some or choose another place with {variable}"
         )
 
 

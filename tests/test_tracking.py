@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from mlflow.entities import Run
 
-from pipeline import tracking
+from pipeline import store, tracking
 from pipeline.config import Interrupted, RunConfig, UserError
 from pipeline.dataset import Images
+from pipeline.journal import journals
 from tests.conftest import free_port
 
 CONFIG = RunConfig(optimizer="adam", epochs=2, l1=1e-5)
@@ -162,7 +163,8 @@ def test_reading_returns_every_run_of_every_kind_and_changes_nothing(small: Imag
     assert len(tracking.read_runs(filter_string="params.optimizer = 'adam' and attributes.status = 'FAILED'")) == 1
 
 
-def test_reading_says_what_is_wrong(store: str, small: Images, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("store")
+def test_reading_says_what_is_wrong(small: Images, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no tracking store sqlite.*make a run first"):
         tracking.read_runs()
     assert not (tmp_path / "store.db").exists()
@@ -170,7 +172,7 @@ def test_reading_says_what_is_wrong(store: str, small: Images, tmp_path: Path) -
         pass
     with pytest.raises(UserError, match=r"experiment='other' does not exist in .*; it has 'Default'"):
         tracking.read_runs("other")
-    with pytest.raises(UserError, match=f"{store} cannot be used: "):
+    with pytest.raises(UserError, match=f"sqlite:///{tmp_path}/store.db cannot be used: "):
         tracking.read_runs(filter_string="optimizer is adam")
 
 
@@ -184,19 +186,43 @@ def failing(small: Images) -> str:
     return str(error.value)
 
 
-def test_a_store_that_cannot_be_reached(small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for uri in (f"http://127.0.0.1:{free_port()}", f"postgresql://127.0.0.1:{free_port()}/runs"):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        assert f"the tracking server {uri} does not answer (" in failing(small)
+@pytest.mark.usefixtures("store")
+def test_a_server_that_is_away_keeps_nothing_from_being_trained(
+    small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that refuses, one that is silent; what they did not take is on disk."""
+    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(store, "_ANSWER_SECONDS", 1.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for number, port in enumerate([free_port(), silent.getsockname()[1]]):
+            uri = f"http://127.0.0.1:{port}"
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            with pytest.raises(UserError) as error, tracking.track(CONFIG, small) as run:  # noqa: PT012
+                (line,) = capsys.readouterr().err.splitlines()
+                assert line.startswith(f"the tracking server {uri} does not answer (")
+                assert f"training goes on, and what it logs is kept in {tmp_path}/state" in line
+                run.log_epoch(1, {"loss": 0.5})
+            assert "\n" not in str(error.value)
+            assert str(error.value).endswith("deliver it with python -m pipeline.deliver")
+            assert len(journals(tmp_path / "state")) == number + 1
+            assert [line["points"][0][1] for line, _ in run.journal.read() if line["operation"] == "metrics"] == [0.5]
+            assert run.journal.ending
+            assert run.journal.ending["status"] == "FINISHED"
+
+
+def test_a_store_that_cannot_be(small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VARIATIONS_STATE", str(tmp_path / "state"))
+    for uri, says in {
+        "http://no-such-host.invalid:5000": "the tracking server http://no-such-host.invalid:5000 does not answer (",
+        f"postgresql://127.0.0.1:{free_port()}/runs": "needs a driver: No module named 'psycopg",
+        f"sqlite:///{tmp_path}/file/store.db": f"the tracking store sqlite:///{tmp_path}/file/store.db cannot be open",
+        f"sqlite:///{tmp_path}/file": f"the tracking store sqlite:///{tmp_path}/file cannot be opened (",
+    }.items():
+        (tmp_path / "file").write_text("not a folder, and not a database" * 100)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        assert f"the tracking server {uri} does not answer (" in failing(small)
-    (tmp_path / "file").write_text("not a folder, and not a database" * 100)
-    for name in ("file/store.db", "file"):
-        uri = f"sqlite:///{tmp_path}/{name}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        assert f"the tracking store {uri} cannot be opened (" in failing(small)
+        assert says in failing(small)
+        assert journals(tmp_path / "state") == []
 
 
 @pytest.mark.usefixtures("store")
@@ -216,15 +242,35 @@ def test_no_right_to_write_artifacts(small: Images, tmp_path: Path, monkeypatch:
     (tmp_path / "file").write_text("not a folder")
     mlflow.MlflowClient().create_experiment("walled", artifact_location=f"{tmp_path}/file/artifacts")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "walled")
-    assert "artifacts cannot be written to" in failing(small)
+    message = failing(small)
+    assert message.startswith("artifacts of adam-2ep-l1=1e-05 cannot be written to the store sqlite:///")
+    assert f"Not a directory: '{tmp_path}/file/artifacts'" in message
     assert mlflow.search_runs(experiment_names=["walled"])["status"].tolist() == ["FAILED"]
+    assert journals(tmp_path / "state") == []
 
 
 @pytest.mark.usefixtures("store")
-def test_no_room_for_artifacts(small: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 2**20))
-    assert "no room for artifacts: 1 MiB are free" in failing(small)
-    assert latest().info.status == "FAILED"
+@pytest.mark.parametrize(("full", "variable"), [("state", "VARIATIONS_STATE"), ("mlruns", "MLFLOW_TRACKING_URI")])
+def test_no_room_for_artifacts(
+    full: str, variable: str, small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is known at the start, be it the one of the journal or the one of the artifacts."""
+    for name in ("state", "mlruns"):
+        (tmp_path / name).mkdir()
+
+    def disk_usage(path: Path) -> object:
+        return shutil._ntuple_diskusage(100, 99, 2**20 if (tmp_path / full) in (path, *path.parents) else 2**40)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    message = failing(small)
+    assert message.startswith("no room for artifacts: 1 MiB are free")
+    assert variable in message
+    assert journals(tmp_path / "state") == []
+    if full == "mlruns":
+        assert latest().info.status == "FAILED"
+        assert latest().data.tags["failure"] == f"UserError: {message}"
+    else:
+        assert not (tmp_path / "store.db").exists()
 
 
 @pytest.mark.usefixtures("store")
