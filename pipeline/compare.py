@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -398,6 +398,14 @@ def _changed_verdicts(known: Conclusion, now: Conclusion) -> Iterator[str]:
         for each in (known, now)
     ]
     yield from _changed("difference", *findings)
+    yield from _changed("published figure", _reproduced(known), _reproduced(now))
+
+
+def _reproduced(conclusion: Conclusion) -> dict[str, str]:
+    published = conclusion.published
+    figures = [*published.figures, *(each for row in published.stated for each in row.figures)] if published else []
+    words = {True: "reproduced", False: "not reproduced", None: "not judged"}
+    return {f"{each.published} as {each.metric} of {each.variation}": words[each.reproduced] for each in figures}
 
 
 def _verdict(claim: Claim) -> str:
@@ -405,9 +413,7 @@ def _verdict(claim: Claim) -> str:
     return f"{claim.verdict}{f', confounded by {confounded}' if confounded else ''}"
 
 
-def _changed(
-    what: Literal["verdict", "difference"], before: Mapping[str, str], after: Mapping[str, str]
-) -> Iterable[str]:
+def _changed(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterable[str]:
     for name, old in before.items():
         if name not in after:
             yield f"{what}: {name}: it was {old}, it is no longer asked"

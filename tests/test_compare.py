@@ -312,6 +312,17 @@ def test_published_figures_like_with_like_and_as_stated(tmp_path: Path) -> None:
     assert (stated_row.stated, stated_row.ran, stated_row.same) == (1e-5, 1e-4, False)
     (alternative,) = stated_row.figures
     assert (alternative.n, alternative.mean, alternative.reproduced) == (3, pytest.approx(0.0916), True)
+    # And later, when a run of the alternative is no longer what it was:
+    changed = next(run for run in mlflow.search_runs(output_format="list") if run.data.params.get("l1") == "1e-05")
+    mlflow.MlflowClient().log_metric(changed.info.run_id, "last_val_loss", 0.9, timestamp=2, step=2)
+    assert compare.verify(conclusion) == []  # its interval now is so wide that it has the figure all the more
+    for run_ in mlflow.search_runs(output_format="list"):
+        if run_.data.params.get("l1") == "1e-05":
+            mlflow.MlflowClient().log_metric(run_.info.run_id, "last_val_loss", 0.9, timestamp=3, step=2)
+    (line,) = compare.verify(conclusion)
+    assert line.startswith(
+        "published figure: 0.0916 as last_val_loss of adam-2ep-l1=1e-05: it was reproduced, it would"
+    )
 
 
 @pytest.mark.usefixtures("db")
