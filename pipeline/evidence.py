@@ -21,7 +21,6 @@ from scipy import special, stats
 
 Array = NDArray[Any]
 
-COUNT = "runs"
 CONFIDENCE = 0.95
 _ALPHA = round(1 - CONFIDENCE, 12)  # 1 - 0.95 is a little more than 0.05
 DIVERGED = "DivergenceError"  # how the recorded reason of a run that diverged begins
@@ -87,23 +86,6 @@ class Verdict(str, Enum):
 
 
 # --- Tables -------------------------------------------------------------------------------------------------------
-
-
-def summarise(runs: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """One row per configuration: the columns `by`, how many runs, and the mean of each metric over them.
-
-    A metric that no run has is NaN; one that some runs lack is the mean over those that have it. The rows are in
-    the order of their first appearance.
-    """
-    columns = {metric: runs.get(metric, pd.Series(float("nan"), runs.index)).astype(float) for metric in metrics}
-    table = pd.DataFrame(columns, index=runs.index).assign(**{name: runs[name] for name in by})
-    groups = table.groupby(list(by), sort=False, dropna=False)
-    return groups[list(metrics)].mean().assign(**{COUNT: groups.size()}).reset_index()[[*by, COUNT, *metrics]]
-
-
-def differing_columns(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    """Those of `columns` in which the rows of a table are not all the same."""
-    return [column for column in columns if table[column].nunique(dropna=False) > 1]
 
 
 def describe(runs: pd.DataFrame, metrics: Sequence[str], higher_is_better: Collection[str] = ()) -> pd.DataFrame:
