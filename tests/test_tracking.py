@@ -131,7 +131,7 @@ def test_every_epoch_arrives_once_at_its_own_step(small: Images) -> None:
     with tracking.track(CONFIG, small) as run:
         for epoch in range(1, 1202):
             run.log_epoch(epoch, {"loss": 1 / epoch})
-    history = mlflow.MlflowClient().get_metric_history(run.id, "loss")
+    history = mlflow.MlflowClient().get_metric_history(str(run.id), "loss")
     assert [(point.step, point.value) for point in history] == [(n, 1 / n) for n in range(1, 1202)]
 
 
@@ -279,7 +279,7 @@ def test_an_image_arrives_as_it_is(small: Images) -> None:
     with tracking.track(CONFIG, small) as run:
         run.log_image("reconstructions", 7, image)
     (artifact,) = [
-        file.path for file in mlflow.MlflowClient().list_artifacts(run.id, "images") if file.path.endswith(".png")
+        file.path for file in mlflow.MlflowClient().list_artifacts(str(run.id), "images") if file.path.endswith(".png")
     ]
     assert "reconstructions+step+7+" in artifact or "reconstructions%step%7%" in artifact
     loaded = mlflow.artifacts.load_image(f"{latest().info.artifact_uri}/{artifact}")
