@@ -236,6 +236,21 @@ def test_a_lock_that_was_deleted_with_its_folder_locks_nobody_out_and_lets_only_
     assert (folder / LOCK).exists()
 
 
+def test_a_lock_that_is_deleted_at_the_last_moment_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try_lock = journal._try_lock
+    deleted: list[bool] = []
+
+    def deleting(descriptor: int) -> bool:
+        if not deleted:
+            (tmp_path / LOCK).unlink()
+            deleted.append(True)
+        return try_lock(descriptor)
+
+    monkeypatch.setattr(journal, "_try_lock", deleting)
+    with journal.locked(tmp_path):
+        assert journal.is_locked(tmp_path)
+
+
 def test_a_study_comes_before_its_runs_and_what_vanishes_is_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
