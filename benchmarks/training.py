@@ -25,17 +25,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline import dataset
 from pipeline.config import RunConfig
 
-if TYPE_CHECKING:
-    import keras
-
 Epoch = Callable[[], tuple[float, float]]  # runs one epoch; its loss and validation loss
+EndOfEpoch = Callable[[float, float], None]  # called with the two losses
 BATCH = 256
 TRAINING = "training"  # the name of the threads that train
 
@@ -98,11 +95,16 @@ def stock(images: dataset.Images, epochs: int) -> Epoch:
     autoencoder.compile(optimizer="adam", loss="binary_crossentropy")
 
     x, x_val = images.train, images.test
-    return in_turns(
-        lambda turns: autoencoder.fit(
-            x, x, batch_size=BATCH, epochs=epochs, validation_data=(x_val, x_val), verbose=0, callbacks=[turns]
+
+    def fit(end_of_epoch: EndOfEpoch) -> None:
+        ended = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: end_of_epoch(logs["loss"], logs["val_loss"])
         )
-    )
+        autoencoder.fit(
+            x, x, batch_size=BATCH, epochs=epochs, validation_data=(x_val, x_val), verbose=0, callbacks=[ended]
+        )
+
+    return in_turns(fit, epochs)
 
 
 def ours(images: dataset.Images, epochs: int) -> Epoch:
@@ -110,43 +112,53 @@ def ours(images: dataset.Images, epochs: int) -> Epoch:
     from pipeline import training
 
     config = RunConfig(optimizer="adam", epochs=epochs)
-    return in_turns(lambda turns: training.train(config, images, [turns]))
+
+    def run(end_of_epoch: EndOfEpoch) -> None:
+        def observe(trained: training.Trained) -> None:
+            if trained.epochs:
+                end_of_epoch(trained.epochs[-1]["loss"], trained.epochs[-1]["val_loss"])
+
+        training.train(config, images, observe)
+
+    return in_turns(run, epochs)
 
 
 def tracked(images: dataset.Images, epochs: int) -> Epoch:
     """The same with all that a run logs while it trains, into a store of its own."""
-    from pipeline import tracking, train, training
+    from pipeline import tracking, train
 
     config = RunConfig(optimizer="adam", epochs=epochs)
 
-    def run(turns: keras.callbacks.Callback) -> None:
+    def run(end_of_epoch: EndOfEpoch) -> None:
         with tracking.track(config, images) as mlflow_run:
-            training.train(config, images, [train.epoch_logger(config, images, mlflow_run, lambda *_: None), turns])
+            train.train_together(
+                [mlflow_run], images, lambda epoch, losses: end_of_epoch(losses["loss"], losses["val_loss"])
+            )
 
-    return in_turns(run)
+    return in_turns(run, epochs)
 
 
-def in_turns(train: Callable[[keras.callbacks.Callback], object]) -> Epoch:
-    """Train in a thread that a callback stops before each epoch, so that others can have their turn."""
-    import keras
-
+def in_turns(train: Callable[[EndOfEpoch], object], epochs: int) -> Epoch:
+    """Train in a thread that waits after each epoch, so that others can have their turn."""
     ready, done = threading.Semaphore(0), threading.Semaphore(0)
-    latest: dict[str, float] = {}
+    losses: list[tuple[float, float]] = []
 
-    class Turns(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def end_of_epoch(loss: float, val_loss: float) -> None:
+        losses.append((loss, val_loss))
+        done.release()
+        if len(losses) < epochs:
             ready.acquire()
 
-        def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-            latest.update(logs)
-            done.release()
+    def whole() -> None:
+        ready.acquire()
+        train(end_of_epoch)
 
-    threading.Thread(target=train, args=(Turns(),), daemon=True, name=TRAINING).start()
+    threading.Thread(target=whole, daemon=True, name=TRAINING).start()
 
     def epoch() -> tuple[float, float]:
         ready.release()
         done.acquire()
-        return latest["loss"], latest["val_loss"]
+        return losses[-1]
 
     return epoch
 
@@ -279,7 +291,8 @@ def _once() -> dict[str, float]:
         run.log_model(trained.model, images.test[:10])
         mark("model logging")
         train.log_results(images, trained, run)
-        mark("quality, pictures and the model once more")
+        mark("quality and pictures")
+    mark("delivery of what is left")
     return clock
 
 

@@ -1,0 +1,183 @@
+"""What a study takes, as ratios measured side by side:
+
+python -m benchmarks.study
+
+Eight runs of adam on MNIST that differ in their seeds, three ways, one after another:
+
+(a) one `mlflow run . --env-manager local` after another;
+(b) their bare training, `training.train` alone, in one warm process with TensorFlow's own choice of threads;
+(c) ours: `mlflow run . -e study --env-manager local`, from the command to its end.
+
+Then the same training by two processes of one thread each beside one of two threads, which is why `study.Workers` has
+one thread each; and what a study asks a store of 10,000 runs before it begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from benchmarks.compare import fill
+from pipeline.config import DATA_HASH, FINGERPRINT, RunConfig
+
+ROOT = Path(__file__).parents[1]
+RUNS = 8
+STORED = 10_000
+DATA = "0" * 64  # the hash of the images of all of them
+AIMS = {"(a)": 0.45, "(b)": 0.62}
+
+
+def main() -> None:
+    """Measure everything and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=50, help="of each of the eight runs")
+    parser.add_argument("--probe", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if options.probe:
+        name, epochs, argument = options.probe
+        print(json.dumps(PROBES[name](int(epochs), argument)))
+        return
+    compare_studies(options.epochs)
+    compare_threads()
+    query()
+
+
+def compare_studies(epochs: int) -> None:
+    """Print the wall time of the three ways, and their ratios."""
+    print(f"{RUNS} runs of adam, {epochs} epochs each, on {len(os.sched_getaffinity(0))} cores:", flush=True)
+    separate = timed(lambda folder: one_by_one(folder, epochs))
+    print(f"  (a) {RUNS} x mlflow run         {separate:7.1f} s", flush=True)
+    bare = probe("bare", epochs)
+    print(f"  (b) bare, one warm process {bare:7.1f} s", flush=True)
+    ours = timed(lambda folder: launch(folder, ["-e", "study", "-P", f"study={declared(folder, epochs)}"]))
+    print(f"  (c) ours, one study        {ours:7.1f} s")
+    for other, seconds in (("(a)", separate), ("(b)", bare)):
+        print(f"  ours / {other}: {ours / seconds:.2f} (aim: at most {AIMS[other]})")
+
+
+def compare_threads(epochs: int = 10) -> None:
+    """Print what two processes of one thread do in the time of one of two threads."""
+    one = probe("threads", epochs, "2")
+    words = command("threads", epochs, "1")
+    both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    two = statistics.mean(last(process.communicate()[0]) for process in both)
+    print(f"seconds per epoch: one process, two threads {one:.3f}; two processes, one thread each {two:.3f}")
+    print(f"  epochs in the same time, two processes / one: {2 * one / two:.2f}")
+
+
+def query() -> None:
+    """Print how long a study looks for what is done already, in a store of 10,000 runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.db"
+        fill(path, STORED)
+        with closing(sqlite3.connect(path)) as connection, connection:  # as if this project had made them
+            for tag, value in ((FINGERPRINT, "substr(run_uuid, 1, 12)"), (DATA_HASH, f"'{DATA}'")):
+                connection.execute(
+                    f"INSERT INTO tags (key, value, run_uuid) SELECT '{tag}', {value}, run_uuid FROM runs"
+                )
+        seconds = probe("query", 0, folder)
+    print(f"a study's query of a store of {STORED:,} runs, 40 runs planned: {seconds:.2f} s (aim: at most 3)")
+
+
+def timed(make: Callable[[Path], object]) -> float:
+    """The seconds that `make` takes with a new folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        make(Path(folder))
+        return time.perf_counter() - begin
+
+
+def one_by_one(folder: Path, epochs: int) -> None:
+    """The eight runs, each on its own."""
+    for seed in range(RUNS):
+        launch(folder, ["-P", "optimizer=adam", "-P", f"epochs={epochs}", "-P", f"seed={seed}"])
+
+
+def launch(folder: Path, words: list[str]) -> None:
+    """`mlflow run`, as a user types it, with a store in `folder`."""
+    places = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "VARIATIONS_STATE": f"{folder}/state"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["mlflow", "run", str(ROOT), *words, "--env-manager", "local"],
+        cwd=folder,
+        env={**os.environ, **places, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"mlflow run {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
+
+
+def declared(folder: Path, epochs: int) -> Path:
+    """The eight runs as a study."""
+    path = folder / "eight.yaml"
+    path.write_text(
+        f"name: eight\ndescription: Eight short runs.\nbase: {{optimizer: adam, epochs: {epochs}}}\n"
+        f"seeds: {RUNS}\nvariations: [{{name: adam}}]\n"
+    )
+    return path
+
+
+def command(name: str, epochs: int, argument: str = "") -> list[str]:
+    """A measurement in a process of its own."""
+    return [sys.executable, "-m", "benchmarks.study", "--probe", name, str(epochs), argument]
+
+
+def probe(name: str, epochs: int, argument: str = "") -> float:
+    """What it measured."""
+    done = subprocess.run(command(name, epochs, argument), cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"the probe {name} failed:\n{done.stderr}")
+    return last(done.stdout)
+
+
+def last(printed: str) -> float:
+    """The number on the last line."""
+    return float(json.loads(printed.splitlines()[-1]))
+
+
+def _bare(epochs: int, argument: str) -> float:
+    from pipeline import dataset, train
+
+    training = train.import_training()
+    images = dataset.load("mnist")
+    training.train(RunConfig(optimizer="adam", epochs=1), images)  # warm
+    begin = time.perf_counter()
+    for seed in range(RUNS):
+        training.train(RunConfig(optimizer="adam", epochs=epochs, seed=seed), images)
+    return time.perf_counter() - begin
+
+
+def _threads(epochs: int, argument: str) -> float:
+    from pipeline import dataset, train
+
+    training = train.import_training(threads=int(argument))
+    trained = training.train(RunConfig(optimizer="adam", epochs=epochs), dataset.load("mnist"))
+    return float(statistics.median(epoch["epoch_seconds"] for epoch in trained.epochs[2:]))
+
+
+def _query(epochs: int, argument: str) -> float:
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{argument}/store.db"
+    from pipeline import plan, tracking
+
+    wanted = [(name, config.fingerprint, DATA) for name, config in plan.load("controlled").runs()]
+    begin = time.perf_counter()
+    tracking.find("controlled", "0" * 12, wanted, anew=False)
+    return time.perf_counter() - begin
+
+
+PROBES: dict[str, Callable[[int, str], float]] = {"bare": _bare, "threads": _threads, "query": _query}
+
+if __name__ == "__main__":
+    main()
