@@ -173,26 +173,26 @@ def _histories(sides: Sides) -> pd.DataFrame:
 
 
 def _print(conclusion: Conclusion) -> None:
-    from pipeline import report
+    from pipeline import report, sentences
 
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else 10**4, highlight=False, markup=False, soft_wrap=True)
-    for sentence in report.summary(conclusion):
+    for sentence in sentences.summary(conclusion):
         console.print(sentence)
     table = report.conclusion_table(conclusion)
     if len(table):
         report.terminal(table[:_MOST_ROWS], list(table.columns[:1]), console)
     if len(table) > _MOST_ROWS:
         console.print(f"... and {len(table) - _MOST_ROWS:,} more variations, all in {TABLE_CSV}")
-    for sentence in report.table_notes(conclusion):
+    for sentence in sentences.table_notes(conclusion):
         console.print(sentence)
     claims = report.claims_table(conclusion)
     if len(claims):
         report.terminal(claims, list(claims.columns[:2]), console)
-    for heading, sentences in report.audits(conclusion):
-        if sentences:
+    for heading, lines in sentences.audits(conclusion):
+        if lines:
             console.print(f"\n{heading}")
-            for sentence in _few(sentences):
+            for sentence in _few(lines):
                 console.print(f"  {sentence}")
     for line in left_out(conclusion):
         console.print(line)
@@ -217,7 +217,7 @@ def _run(run: RunRecord) -> str:
 
 def _pictures(sides: Sides, conclusion: Conclusion, histories: pd.DataFrame) -> dict[str, tuple[bytes, bytes]]:
     """By file name without its ending: a PNG for the folder, and what the page shows (SVG where it is a drawing)."""
-    from pipeline import figures, report
+    from pipeline import figures, report, sentences
 
     found: dict[str, tuple[bytes, bytes]] = {}
 
@@ -229,7 +229,7 @@ def _pictures(sides: Sides, conclusion: Conclusion, histories: pd.DataFrame) -> 
     if len(differences):
         draw(report.FOREST, figures.forest(differences))
     if len(histories) and histories["epoch"].nunique() > 1:
-        metric = report.metric_of(conclusion, sides.falling)
+        metric = sentences.metric_of(conclusion, sides.falling)
         order = {name: place for place, name in enumerate(sides.drawn)}
         lines = histories.merge(sides.used[["run_id", "variation", "seed"]], on="run_id")
         lines = lines[lines["variation"].isin(sides.drawn)]

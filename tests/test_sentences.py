@@ -1,0 +1,796 @@
+"""What a conclusion says in words, by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import evidence, sentences
+from pipeline.conclusion import (
+    Caveat,
+    Cell,
+    Check,
+    Claim,
+    Conclusion,
+    Confounder,
+    Determinism,
+    Difference,
+    Figure,
+    Finding,
+    Flag,
+    Metric,
+    Noise,
+    Pair,
+    PlannedRun,
+    Provenance,
+    Published,
+    RunRecord,
+    Stated,
+    Unequal,
+    Variation,
+)
+from pipeline.evidence import Verdict
+
+NATS = "nats per pixel"
+LOSS, BCE, PSNR = "last_val_loss", "last_val_bce", "psnr"
+METRICS = (
+    Metric(name=LOSS, label="last val_loss", unit=NATS, digits=4, higher_is_better=False, main=True, judged=True),
+    Metric(name=BCE, label="last val_bce", unit=NATS, digits=4, higher_is_better=False, main=True, judged=True),
+    Metric(name=PSNR, label="PSNR", unit="dB", digits=2, higher_is_better=True, main=True, judged=True),
+    Metric(
+        name="first_displayed_loss",
+        label="first displayed loss",
+        unit=NATS,
+        digits=4,
+        higher_is_better=False,
+        main=False,
+        judged=False,
+    ),
+    Metric(
+        name="first_loss", label="first loss", unit=NATS, digits=4, higher_is_better=False, main=False, judged=False
+    ),
+)
+NAN = math.nan
+
+
+def cell(metric: str, mean: float, sd: float = 0.0005, n: int = 5) -> Cell:
+    low, high = (float(end) for end in evidence.mean_interval(np.array(mean), np.array(sd), np.array(n)))
+    return Cell(
+        metric=metric,
+        n=n,
+        mean=mean,
+        sd=sd,
+        low=low,
+        high=high,
+        median=mean,
+        worst=mean + sd,
+        worst_seed=3,
+        run_ids=("r",) * n,
+        digest="0" * 16,
+    )
+
+
+def variation(name: str, loss: float, bce: float, psnr: float, **more: Any) -> Variation:
+    cells = (cell(LOSS, loss), cell(BCE, bce), cell(PSNR, psnr, 0.05))
+    given = {
+        "role": "variation",
+        "params": {},
+        "differs": {},
+        "seeds": (0, 1, 2, 3, 4),
+        "planned": 5,
+        "finished": 5,
+        "flags": (),
+    }
+    return Variation.model_validate({"name": name, "file": name, "cells": cells, **given, **more})
+
+
+def difference(mean: float, half: float, p: float = 1e-6, **more: Any) -> Difference:
+    given = {"n_a": 5, "n_b": 5, "n_pairs": 5, "paired": True, "dropped": ()}
+    return Difference.model_validate({"mean": mean, "low": mean - half, "high": mean + half, "p": p, **given, **more})
+
+
+def pair(name: str, against: str, metric: str | None, seen: Difference, **more: Any) -> Pair:
+    return Pair.model_validate({**_pair(name, against, metric, seen), **more})
+
+
+def _pair(name: str, against: str, metric: str | None, seen: Difference) -> dict[str, Any]:
+    way = "lower" if seen.mean < 0 else "higher"
+    return {
+        "variation": name,
+        "against": against,
+        "asked": metric or LOSS,
+        "metric": metric,
+        "why": "as asked",
+        "difference": seen,
+        "p_holm": seen.p,
+        "relative": seen.mean / 0.1,
+        "finding": way if seen.p < 0.05 else "no difference shown",
+        "confounded_by": (),
+        "caveats": (),
+        "unfinished": (),
+    }
+
+
+def claim(
+    says: str, verdict: Verdict, name: str, against: str, metric: str | None, seen: Difference, **more: Any
+) -> Claim:
+    given = {
+        "says": says,
+        "about": ("optimizer",),
+        "direction": "lower",
+        "smallest": 0.001,
+        "effect": seen.mean / 0.001,
+        "verdict": verdict,
+        "more_seeds": None,
+    }
+    return Claim.model_validate({**_pair(name, against, metric, seen), **given, **more})
+
+
+def runs(names: tuple[str, ...]) -> tuple[PlannedRun, ...]:
+    return tuple(
+        PlannedRun(variation=name, seed=seed, state="finished", reason=None, run_id=f"{name}-{seed}")
+        for name in names
+        for seed in range(5)
+    )
+
+
+NAMES = ("Original", "adam_optimizer", "100_epochs", "with_regularizationTerm")
+DEEP = Confounder(name="decoder_hidden", kind="parameter", variation=(0,), against=(784,))
+
+
+def sample(**more: Any) -> Conclusion:
+    """Such as the published study's; any part can be replaced."""
+    original, adam, longer, l1 = NAMES
+    variations = (
+        variation(
+            original,
+            0.4398,
+            0.4398,
+            9.5,
+            role="baseline",
+            params={"optimizer": "adadelta", "epochs": 50, "l1": 0.0, "decoder_hidden": 784},
+            flags=(
+                Flag(flag="collapsed", seeds=(0, 1, 2, 3, 4), of=5, metric="collapse", worst=0.0003),
+                Flag(flag="not converged", seeds=(1, 2), of=5, metric="val_loss", worst=NAN),
+            ),
+        ),
+        variation(
+            adam, 0.0922, 0.0922, 20.9, params={"optimizer": "adam", "epochs": 50, "l1": 0.0, "decoder_hidden": 0}
+        ),
+        variation(
+            longer, 0.0919, 0.0919, 21.0, params={"optimizer": "adam", "epochs": 100, "l1": 0.0, "decoder_hidden": 0}
+        ),
+        variation(
+            l1,
+            0.0988,
+            0.0935,
+            20.6,
+            params={"optimizer": "adam", "epochs": 50, "l1": 1e-4, "decoder_hidden": 0},
+            finished=4,
+            seeds=(0, 1, 2, 4),
+        ),
+    )
+    lost = PlannedRun(
+        variation=l1, seed=3, state="diverged", reason="DivergenceError: loss is nan in epoch 7", run_id="x"
+    )
+    claims = (
+        claim(
+            "Switching from adadelta to adam significantly improves the loss.",
+            Verdict.SUPPORTED,
+            adam,
+            original,
+            LOSS,
+            difference(-0.3476, 0.0014),
+            confounded_by=(DEEP,),
+            caveats=(
+                Caveat(kind="untuned learning rate", optimizers=("adam", "adadelta"), learning_rates=(0.001, 0.001)),
+                Caveat(kind="flag", variation=original, flag="collapsed", seeds=(0, 1, 2, 3, 4)),
+            ),
+        ),
+        claim(
+            "100 epochs instead of 50 bring only a marginal improvement.",
+            Verdict.INCONCLUSIVE,
+            longer,
+            adam,
+            LOSS,
+            difference(-0.0003, 0.0009, 0.4),
+            direction="equal",
+            more_seeds=2,
+        ),
+        claim(
+            "L1 on the encoder slightly worsens the reconstruction.",
+            Verdict.SUPPORTED,
+            l1,
+            adam,
+            BCE,
+            difference(0.0013, 0.0004, 0.002, n_a=4, n_pairs=4, dropped=(3,)),
+            asked=LOSS,
+            direction="higher",
+            why="penalty differs",
+            penalties=(1e-4, 0.0),
+            asked_difference=difference(0.0066, 0.0005),
+            unfinished=(lost,),
+            caveats=(
+                Caveat(kind="seeds dropped", seeds=(3,)),
+                Caveat(kind="runs not finished", variation=l1, seeds=(3,)),
+            ),
+        ),
+    )
+    pairs = tuple(
+        pair(name, original, metric, difference(mean, half))
+        for name in NAMES[1:]
+        for metric, mean, half in ((LOSS, -0.347, 0.001), (PSNR, 11.4, 0.2))
+    )
+    figures = (
+        Figure(
+            variation=original,
+            metric=LOSS,
+            published=0.4391,
+            n=5,
+            mean=0.4398,
+            low=0.4377,
+            high=0.4419,
+            reproduced=True,
+            taken_for=None,
+        ),
+        Figure(
+            variation=adam,
+            metric="first_displayed_loss",
+            published=0.3846,
+            n=5,
+            mean=0.3852,
+            low=0.379,
+            high=0.391,
+            reproduced=True,
+            taken_for="first_loss",
+            taken_for_mean=0.277,
+            taken_for_low=0.274,
+            taken_for_high=0.28,
+            taken_for_reproduced=False,
+        ),
+        Figure(
+            variation=l1,
+            metric=LOSS,
+            published=0.0979,
+            n=4,
+            mean=0.0988,
+            low=0.0984,
+            high=0.0992,
+            reproduced=False,
+            taken_for=None,
+        ),
+    )
+    stated = (Stated(variation=l1, parameter="l1", stated=1e-5, ran=1e-4, same=False, alternative=None, figures=()),)
+    given: dict[str, Any] = {
+        "kind": "study",
+        "title": "published",
+        "description": "The four runs of the published study, exactly as they were run.",
+        "baseline": original,
+        "metric": LOSS,
+        "constant": {"batch_size": 256, "dataset": "mnist", "encoding_dim": 32, "learning_rate": 0.001},
+        "differing": ("optimizer", "epochs", "l1", "decoder_hidden"),
+        "metrics": METRICS,
+        "variations": variations,
+        "completeness": (*(run for run in runs(NAMES) if run.run_id != f"{l1}-3"), lost),
+        "pairs": pairs,
+        "claims": claims,
+        "noise": (
+            Noise(
+                metric=LOSS,
+                variation=f"{original} (A/A)",
+                against=original,
+                n_a=5,
+                n_b=5,
+                limit=0.0008,
+                observed=-0.0002,
+                smallest=0.001,
+            ),
+        ),
+        "determinism": (
+            Determinism(variation=original, seed=0, run_id="a", again_id="b", same=True, compared=20, unequal=()),
+        ),
+        "checks": (
+            Check(kind="best at the edge of the grid", passed=None, findings=()),
+            Check(
+                kind="untuned learning rate",
+                passed=False,
+                findings=(
+                    Finding(
+                        variation=adam, against=original, parameter="learning_rate", value="adadelta", tried=(0.001,)
+                    ),
+                ),
+            ),
+            Check(
+                kind="still improving at the last epoch",
+                passed=False,
+                findings=(Finding(variation=original, metric="val_loss", seeds=(1, 2)),),
+            ),
+            Check(kind="selected on the reported data", passed=True, findings=()),
+        ),
+        "published": Published(
+            source="the published study's own output, one run each", decimals=4, figures=figures, stated=stated
+        ),
+        "runs": tuple(
+            RunRecord(
+                run_id=f"{n}{'0' * 30}",
+                name=f"run {n}",
+                variation=NAMES[n % 4],
+                seed=n // 4,
+                status="FINISHED",
+                reason=None,
+                used=True,
+                digest="1" * 16,
+            )
+            for n in range(20)
+        ),
+        "histories_of": NAMES,
+        "provenance": Provenance(
+            command="python -m pipeline.compare --study published",
+            experiment="Default",
+            filter="",
+            study="published",
+            study_run_id="f" * 32,
+            group_by=(),
+            metric="",
+            metrics=(),
+            baseline="",
+            made="2026-11-24T20:03:11+00:00",
+            versions={"python": "3.11.9", "mlflow": "3.17.2"},
+            first_run="2026-11-24T18:00:00+00:00",
+            last_run="2026-11-24T18:40:00+00:00",
+            code_versions=("a" * 40,),
+            dirty=1,
+            lock_hashes=("b" * 64,),
+            data_hashes=("c" * 64,),
+            hardware=("a CPU, 2 cores",),
+        ),
+    }
+    return Conclusion.model_validate({**given, **more})
+
+
+def empty() -> Conclusion:
+    nothing: dict[str, Any] = dict.fromkeys(
+        (
+            "variations",
+            "completeness",
+            "pairs",
+            "claims",
+            "noise",
+            "determinism",
+            "checks",
+            "runs",
+            "metrics",
+            "differing",
+            "histories_of",
+        ),
+        (),
+    )
+    return sample(kind="groups", description="", baseline=None, metric=None, constant={}, published=None, **nothing)
+
+
+# --- Numbers and words --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.09264, "0.0926"),
+        (0.0, "0.0000"),
+        (1e-5, "1.00e-05"),
+        (-2.5, "\u22122.5000"),
+        (-1e-5, "\u22121.00e-05"),
+        (NAN, "-"),
+        (3e7, "3.00e+07"),
+        (math.inf, "inf"),
+    ],
+)
+def test_a_number_for_a_person(value: float, text: str) -> None:
+    assert sentences.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.00123, "+0.0012"), (-0.34, "\u22120.3400"), (0.0, "0.0000"), (NAN, "-"), (-1e-6, "\u22121.00e-06")],
+)
+def test_a_difference_has_a_sign(value: float, text: str) -> None:
+    assert sentences.signed(value) == text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (0.0, "p < 0.001"),
+        (0.00099, "p < 0.001"),
+        (0.001, "p = 0.001"),
+        (0.0321, "p = 0.032"),
+        (1.0, "p = 1"),
+        (NAN, "no p"),
+    ],
+)
+def test_p_as_it_is_read(p: float, text: str) -> None:
+    assert sentences.p_value(p) == text
+
+
+def test_words_in_the_singular_the_plural_and_the_empty_case() -> None:
+    assert [sentences.counted(n, "run") for n in (0, 1, 2, 12345)] == ["0 runs", "1 run", "2 runs", "12,345 runs"]
+    assert [sentences.listed("abc"[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+    assert sentences.listed("abcdef", 3) == "a, b, c and 3 more"
+    assert sentences.listed("abcd", 3) == "a, b, c and d"  # naming it is as short as counting it
+    assert [sentences.seeds_text(s) for s in ((3,), (0, 2), (0, 1, 2, 3), ("x",))] == [
+        "seed 3",
+        "seeds 0 and 2",
+        "seeds 0 to 3",
+        "seed x",
+    ]
+    assert [sentences.scalar(v) for v in (None, 1e-5, 0.1 + 0.2, 50, True, "a" * 40)] == [
+        "none",
+        "1e-05",
+        "0.30000000000000004",
+        "50",
+        "True",
+        "a" * 12,
+    ]
+
+
+def test_a_metric_of_epochs_has_the_unit_of_its_last_value() -> None:
+    assert sentences.metric_of(sample(), LOSS).label == "last val_loss"
+    shown = sentences.metric_of(sample(), "val_loss")
+    assert (shown.label, shown.unit) == ("val_loss", NATS)
+    assert (sentences.metric_of(sample(), "else").label, sentences.metric_of(sample(), "else").unit) == ("else", "")
+
+
+def test_a_name_is_one_line_and_turns_nothing_around() -> None:
+    assert sentences.name(" a\n b\x00") == "\u201ca b\u201d"
+    assert len(sentences.name("x" * 10_000)) == 62
+    assert sentences.plain("\u202eabc") == "abc"
+    assert sentences.plain("عربي") == "\u2068عربي\u2069"
+
+
+# --- Sentences ----------------------------------------------------------------------------------------------------
+
+
+def judged(verdict: Verdict, mean: float, half: float, **more: Any) -> str:
+    return sentences.verdict_sentence(
+        claim("It is so.", verdict, "a", "b", BCE, difference(mean, half, 0.01), **more), sample()
+    )
+
+
+def test_a_verdict_and_its_evidence() -> None:
+    seen = (
+        "In last val_bce, \u201ca\u201d minus \u201cb\u201d is {} nats per pixel (p = 0.010 after Holm's "
+        "correction, 5 seeds, paired)."
+    )
+    lower = seen.format("\u22120.0200 [\u22120.0250, \u22120.0150]")
+    assert judged(Verdict.SUPPORTED, -0.02, 0.005) == (
+        f"{lower} Lower, as claimed, by 20 times the smallest difference that matters (0.001 nats per pixel)."
+    )
+    assert judged(Verdict.CONTRADICTED, -0.02, 0.005, direction="higher") == (
+        f"{lower} The other way round: lower by 20 times the smallest difference that matters (0.001 nats per pixel)."
+    )
+    assert judged(Verdict.CONTRADICTED, -0.02, 0.005, direction="equal") == (
+        f"{lower} Not equal, but lower by 20 times the smallest difference that matters (0.001 nats per pixel)."
+    )
+    small = seen.format("+0.00020 [+0.00010, +0.00030]")
+    within = "The whole interval lies within \u00b10.001 nats per pixel, the smallest difference that matters"
+    assert (
+        judged(Verdict.SUPPORTED, 0.0002, 0.0001, direction="equal")
+        == f"{small} {within}: equal in all that matters, as claimed."
+    )
+    assert (
+        judged(Verdict.NEGLIGIBLE, 0.0002, 0.0001) == f"{small} {within}: whatever difference there is does not matter."
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        (1, "about 1 more seed of each side would probably settle it."),
+        (7, "about 7 more seeds of each side would probably settle it."),
+        (None, "more than 1,000 more seeds of each side would be needed, or the spread does not say how many."),
+    ],
+)
+def test_an_open_verdict_says_what_would_settle_it(more: int | None, end: str) -> None:
+    assert judged(Verdict.INCONCLUSIVE, 0.0, 0.005, more_seeds=more).endswith(f"That decides nothing; {end}")
+
+
+def not_judged(n_a: int, n_b: int, metric: str | None = BCE, mean: float = -0.1, **more: Any) -> str:
+    seen = difference(mean, NAN, NAN, n_a=n_a, n_b=n_b, n_pairs=0, paired=False)
+    return sentences.verdict_sentence(claim("It is so.", Verdict.NOT_JUDGED, "a", "b", metric, seen, **more), sample())
+
+
+def test_without_a_judgement_it_says_why() -> None:
+    chance = "the difference seen, \u22120.1000 nats per pixel, may be chance."
+    assert not_judged(1, 5) == f"\u201ca\u201d has one seed only; {chance}"
+    assert not_judged(1, 1) == f"\u201ca\u201d and \u201cb\u201d have one seed only; {chance}"
+    assert not_judged(5, 0, mean=NAN) == "No finished run of \u201cb\u201d has a value of last val_bce."
+    absent = "No finished run of one side has a value of last_val_loss."
+    assert not_judged(0, 0, None, NAN, why="absent") == absent
+    unequal = "last_val_loss is not comparable, and no other metric stands for it."
+    assert not_judged(0, 0, None, NAN, why="penalty differs") == unequal
+    nothing = pair(
+        "a", "b", None, difference(NAN, NAN, NAN, n_a=0, n_b=0, paired=False), why="absent", finding="not judged"
+    )
+    assert sentences.pair_sentence(nothing, sample()) == f"Not judged: {absent}"
+    assert sentences.notes(nothing, sample()) == []  # it is said already
+    assert sentences.seeds_compared(nothing.difference) == "no seeds"
+
+
+def test_what_is_beside_a_verdict() -> None:
+    supported, inconclusive, penalised = sample().claims
+    assert sentences.warnings(supported, sample()) == ["confounded by decoder_hidden"]
+    assert sentences.warnings(inconclusive, sample()) == []
+    assert sentences.warnings(penalised, sample()) == ["last val_loss not comparable", "1 run not finished"]
+    assert sentences.notes(inconclusive, sample()) == []
+    assert sentences.notes(supported, sample()) == [
+        "The two sides also differ in decoder_hidden (0 against 784): the difference may come from there.",
+        "No other learning rate of adam (0.001) and adadelta (0.001) was tried: this compares the choice of "
+        "learning rates, too.",
+        "\u201cOriginal\u201d collapsed (seeds 0 to 4).",
+    ]
+    assert sentences.notes(penalised, sample()) == [
+        "last val_loss is not comparable: it contains an L1 penalty of different strength (0.0001 against "
+        "0); last val_bce is used "
+        "instead; in last val_loss the difference reads +0.0066 [+0.0061, +0.0071] nats per pixel.",
+        "Seed 3 is left out, because only one side has it.",
+        "A run that could have changed this did not finish: \u201cwith_regularizationTerm\u201d, "
+        "seed 3: diverged (DivergenceError: loss is nan in epoch 7).",
+    ]
+
+
+def test_the_answer_comes_first() -> None:
+    claims = sample().claims
+    assert (
+        sentences.summary(sample())[0]
+        == "Of 3 claims, 2 are supported (1 of them confounded by decoder_hidden) and 1 is inconclusive."
+    )
+    assert sentences.summary(sample(claims=claims[:1]))[0] == "The claim is supported (confounded by decoder_hidden)."
+    assert sentences.summary(sample(claims=claims[1:2]))[0] == "The claim is inconclusive."
+    assert (
+        sentences.summary(sample(claims=claims[::2]))[0]
+        == "Both claims are supported (1 of them confounded by decoder_hidden)."
+    )
+    assert (
+        sentences.summary(sample(claims=claims[:2]))[0]
+        == "Of 2 claims, 1 is supported (confounded by decoder_hidden) and 1 is inconclusive."
+    )
+    assert sentences.summary(sample())[1:] == [
+        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel (5 seeds).",
+        "1 of 20 planned runs did not finish whole.",
+        "\u201cOriginal\u201d is flagged.",
+    ]
+    assert sentences.summary(sample(metric=PSNR))[1].startswith(
+        "Highest PSNR: \u201c100_epochs\u201d, 21.00 [20.90, 21.10] dB"
+    )
+
+
+def test_claims_that_cannot_be_judged() -> None:
+    blind = sample().claims[1].model_copy(update={"verdict": Verdict.NOT_JUDGED})
+    assert sentences.summary(sample(claims=(blind,)))[0] == "The claim is not judged."
+    assert sentences.summary(sample(claims=(blind, blind)))[0] == "None of 2 claims is judged."
+    waiting = tuple(each.model_copy(update={"finished": 0, "cells": (), "flags": ()}) for each in sample().variations)
+    assert sentences.summary(sample(variations=waiting)) == [
+        "No run has finished, so that there is nothing to conclude yet."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("findings", "said"),
+    [
+        (["lower"] * 2, "all 2 variations are lower"),
+        (["higher"] * 3, "all 3 variations are higher"),
+        (["no difference shown"] * 3, "none of 3 variations shows a difference"),
+        (["not judged"] * 3, "none of 3 variations is judged"),
+        (
+            ["lower", "no difference shown", "not judged"],
+            "of 3 variations 1 is lower, 1 shows no difference and 1 is not judged",
+        ),
+        (["higher"] * 2 + ["not judged"] * 1002, "of 1,004 variations 2 are higher and 1,002 are not judged"),
+    ],
+)
+def test_how_many_differ(findings: list[str], said: str) -> None:
+    pairs = tuple(pair(f"v{n}", "base", LOSS, difference(1, 0.1), finding=each) for n, each in enumerate(findings))
+    first = sentences.summary(sample(claims=(), pairs=pairs, baseline="base"))[0]
+    assert first == f"Compared with \u201cbase\u201d in last val_loss, {said}."
+
+
+def test_without_claims_the_differences_are_the_answer() -> None:
+    pairs = [
+        pair(name, "Original", LOSS, difference(mean, 0.01, p))
+        for name, mean, p in (("x", -1, 0.01), ("y", 1, 0.01), ("z", 0, 1))
+    ]
+    first = sentences.summary(sample(claims=(), pairs=pairs))[0]
+    assert first == (
+        "Compared with \u201cOriginal\u201d in last val_loss, of 3 variations 1 is lower, 1 is higher and 1 "
+        "shows no difference."
+    )
+    singly = sentences.summary(sample(claims=(), pairs=pairs[:1]))[0]
+    assert singly == (
+        "\u201cx\u201d is lower than \u201cOriginal\u201d in last val_loss: \u22121.0000 [\u22121.0100, \u22120.9900] "
+        "nats per pixel (p = 0.010, 5 seeds, paired)."
+    )
+    singly = sentences.summary(sample(claims=(), pairs=pairs[2:]))[0]
+    assert singly.startswith("\u201cz\u201d shows no difference from \u201cOriginal\u201d in last val_loss: 0.0000 [")
+    assert sentences.summary(sample(claims=(), pairs=()))[0] == "There are 4 variations and no comparison."
+    assert (
+        sentences.summary(sample(claims=(), pairs=(), variations=sample().variations[1:2]))[0]
+        == "There is one variation and no comparison."
+    )
+    assert sentences.summary(empty()) == ["No run has finished, so that there is nothing to conclude yet."]
+
+
+def test_what_became_of_the_runs() -> None:
+    def said(completeness: tuple[PlannedRun, ...]) -> list[str]:
+        return sentences.completeness_sentences(sample(completeness=completeness))
+
+    finished, lost = sample().completeness[:2], sample().completeness[-1]
+    assert said(finished) == ["All 2 planned runs finished."]
+    assert said(finished[:1]) == ["The one planned run finished."]
+    assert said(()) == ["No run was planned."]
+    fate = "\u201cwith_regularizationTerm\u201d, seed 3: diverged (DivergenceError: loss is nan in epoch 7)."
+    assert said((*finished, lost)) == ["2 of 3 planned runs finished whole; 1 diverged.", fate]
+    assert said((lost,)) == ["The one planned run did not finish whole.", fate]
+    both = "None of 2 planned runs finished whole; 2 diverged."
+    assert said((lost, lost)) == [both, fate, fate]
+    stray = sample().runs[0].model_copy(update={"variation": None, "used": False})
+    unplanned = sample(completeness=finished, kind="groups", runs=(stray,))
+    assert sentences.completeness_sentences(unplanned) == [
+        "All 2 repetitions finished.",
+        "1 run belongs to no variation.",
+    ]
+    extra = finished[0].model_copy(update={"planned": False})
+    assert said((*finished, extra))[1:] == ["1 run that nobody planned was read, too."]
+    assert said((*finished, extra, extra))[1:] == ["2 runs that nobody planned were read, too."]
+
+
+def test_flags_name_the_seeds() -> None:
+    original = sample().variations[0]
+    collapsed, rising = original.flags
+
+    def said(flag: Flag, **more: Any) -> str:
+        return sentences.flag_sentence(original, flag.model_copy(update=more), sample())
+
+    collapse = (
+        "\u201cOriginal\u201d collapsed: nearly the same picture for every input, in {} (collapse: 0.0003 at worst)."
+    )
+    assert said(collapsed) == collapse.format("all 5 seeds")
+    assert said(collapsed, seeds=(3,), of=1) == collapse.format("its one seed")
+    assert said(collapsed, seeds=()) == collapse.format("seeds that are not known")
+    improving = "\u201cOriginal\u201d was still improving at its last epoch, in {} (val_loss)."
+    assert said(rising) == improving.format("2 of 5 seeds, 1 and 2")
+    assert said(rising, seeds=(4,)) == improving.format("1 of 5 seeds, 4")
+    clean = sample(variations=sample().variations[1:2], histories_of=NAMES[1:2])
+    assert dict(sentences.audits(clean))["Flags"] == [
+        "None was raised: nothing that was read shows a collapse, dead units or a loss that is no number."
+    ]
+    unread = dict(sentences.audits(sample(histories_of=NAMES[:1])))["Flags"][-1]
+    assert (
+        unread == "The epochs of 3 of 4 variations were not read: whether their runs were still improving is not known."
+    )
+
+
+def test_chance_and_determinism() -> None:
+    (noise,), (same,) = sample().noise, sample().determinism
+    chance = (
+        "In last val_loss, chance alone makes 5 seeds and 5 others of \u201cOriginal\u201d differ by less than "
+        "{} nats per pixel 19 times in 20; here they differ by \u22120.0002."
+    )
+    matters = "the smallest difference that matters, 0.001 nats per pixel"
+    assert sentences.noise_sentence(noise, sample()) == f"{chance.format('0.0008')} 0.0008 is less than {matters}."
+    loud = noise.model_copy(update={"limit": 0.005})
+    assert (
+        sentences.noise_sentence(loud, sample())
+        == f"{chance.format('0.0050')} 0.0050 is not less than {matters}: more seeds would show it better."
+    )
+    assert sentences.noise_sentence(noise.model_copy(update={"smallest": NAN}), sample()) == chance.format("0.0008")
+    assert sentences.noise_sentence(noise.model_copy(update={"limit": NAN}), sample()).startswith(
+        "In last val_loss, there are too few values"
+    )
+
+    none = noise.model_copy(update={"limit": 0.0, "observed": 0.0})
+    same_seeds = (
+        "In last val_loss, the seeds of \u201cOriginal\u201d do not differ, so that chance makes no difference."
+    )
+    assert sentences.noise_sentence(none, sample()) == same_seeds
+    unlucky = sentences.noise_sentence(noise.model_copy(update={"observed": 0.0009, "smallest": NAN}), sample())
+    assert unlucky.endswith("here they differ by +0.0009, which is more.")
+
+    run = "Seed 0 of \u201cOriginal\u201d, run twice, gave"
+    assert (
+        sentences.determinism_sentence(same, sample())
+        == f"{run} the same numbers to the last digit in all 20 metrics compared."
+    )
+    unequal = same.model_copy(update={"same": False, "unequal": (Unequal(metric="loss", first=0.1, again=0.2),)})
+    assert (
+        sentences.determinism_sentence(unequal, sample())
+        == f"{run} different numbers in 1 of 20 metrics: loss (0.1 and 0.2)."
+    )
+    unknown = same.model_copy(update={"same": None})
+    assert "nothing is known" in sentences.determinism_sentence(unknown, sample())
+    silent = dict(sentences.audits(sample(noise=(), determinism=())))
+    assert silent["The same seed, the same numbers?"] == [
+        "No run was repeated with the same seed (a_a), so that this is not known."
+    ]
+    assert "The same seed, the same numbers?" not in dict(
+        sentences.audits(sample(noise=(), determinism=(), kind="groups"))
+    )
+
+
+def test_checks_of_a_good_study() -> None:
+    edge = Check(
+        kind="best at the edge of the grid",
+        passed=False,
+        findings=(Finding(parameter="l1", value=1e-4, tried=(0.0, 1e-5, 1e-4), metric=BCE),),
+    )
+    chosen = Check(
+        kind="selected on the reported data",
+        passed=False,
+        findings=(
+            Finding(parameter="l1", value=0.0, tried=(0.0, 1e-4), metric=BCE),
+            Finding(variation="a", metric=BCE),
+        ),
+    )
+    assert sentences.check_sentences(edge, sample()) == [
+        "The best last val_bce is that of l1 = 0.0001, at the edge of the values tried (0, 1e-05 and "
+        "0.0001): a better one may lie beyond."
+    ]
+    assert sentences.check_sentences(chosen, sample()) == [
+        "Of 0 and 0.0001, l1 = 0 has the best last val_bce on the data that is reported: chosen for that, it "
+        "looks too good.",
+        "\u201ca\u201d was chosen for its last val_bce, on the data that is reported: that figure looks "
+        "better than it is.",
+    ]
+    assert dict(sentences.audits(sample()))["Checks of a good study"] == [
+        "Best at the edge of the grid: not known. This does not apply, or the runs do not tell.",
+        "Untuned learning rate: failed. The learning_rate of adadelta (only 0.001) was not tuned in the comparison of "
+        "\u201cadam_optimizer\u201d with \u201cOriginal\u201d.",
+        "Still improving at the last epoch: failed. \u201cOriginal\u201d was still improving at its last "
+        "epoch (seeds 1 and 2): "
+        "val_loss would have gone on.",
+        "Selected on the reported data: passed. Nothing was selected on the data that is reported.",
+    ]
+
+
+def test_against_published_figures() -> None:
+    published = sample().published
+    assert published is not None
+    yes, taken, no = published.figures
+    unjudged = no.model_copy(update={"reproduced": None})
+    assert sentences.published_sentence(published.figures) == "2 of 3 published figures are reproduced."
+    assert sentences.published_sentence((yes, taken)) == "All of 2 published figures are reproduced."
+    assert sentences.published_sentence((no, no)) == "None of 2 published figures are reproduced."
+    assert sentences.published_sentence((no,)) == "The one published figure that can be judged is not reproduced."
+    assert (
+        sentences.published_sentence((yes, no, unjudged))
+        == "1 of 2 published figures is reproduced. 1 figure is not judged, for want of seeds."
+    )
+    assert sentences.published_sentence((unjudged, unjudged)) == "2 figures are not judged, for want of seeds."
+    assert sentences.published_sentence(()) == "There is no published figure to compare with."
+    assert sentences.taken_for_sentence(yes, sample()) == ""
+    assert (
+        sentences.taken_for_sentence(taken, sample())
+        == "Taken for first loss, ours is 0.2770 [0.2740, 0.2800]: not reproduced."
+    )
+    said = (
+        "The text states l1 = 1e-05 for \u201cwith_regularizationTerm\u201d; its code ran with 0.0001, 10 times that."
+    )
+    (stated,) = published.stated
+    assert sentences.stated_sentence(stated) == f"{said} No variation here ran with the value stated."
+    other = stated.model_copy(update={"alternative": "l1 as printed", "figures": (yes, no)})
+    assert (
+        sentences.stated_sentence(other)
+        == f"{said} With the value stated, \u201cl1 as printed\u201d: 1 of 2 published figures is reproduced."
+    )
+
+
+def test_what_the_numbers_are() -> None:
+    same = "The same in every variation: batch_size 256, dataset mnist, encoding_dim 32 and learning_rate 0.001."
+    assert sentences.table_notes(sample()) == [
+        "Means over the seeds, with the 95 % interval of the mean in brackets.",
+        same,
+    ]
+    once = variation("a", 1, 1, 1).model_copy(update={"cells": (cell(LOSS, 0.1, NAN, 1),)})
+    assert sentences.table_notes(sample(variations=(once,))) == ["One seed each: no interval can be given.", same]
+    assert sentences.table_notes(empty()) == []
