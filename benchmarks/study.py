@@ -82,10 +82,9 @@ def query() -> None:
         path = Path(folder) / "store.db"
         fill(path, STORED)
         with closing(sqlite3.connect(path)) as connection, connection:  # as if this project had made them
-            for tag, value in ((FINGERPRINT, "substr(run_uuid, 1, 12)"), (DATA_HASH, f"'{DATA}'")):
-                connection.execute(
-                    f"INSERT INTO tags (key, value, run_uuid) SELECT '{tag}', {value}, run_uuid FROM runs"
-                )
+            insert = "INSERT INTO tags (key, value, run_uuid) SELECT ?, "
+            connection.execute(insert + "substr(run_uuid, 1, 12), run_uuid FROM runs", (FINGERPRINT,))
+            connection.execute(insert + "?, run_uuid FROM runs", (DATA_HASH, DATA))
         seconds = probe("query", 0, folder)
     print(f"a study's query of a store of {STORED:,} runs, 40 runs planned: {seconds:.2f} s (aim: at most 3)")
 

@@ -329,6 +329,16 @@ def end_dead_runs(client: mlflow.MlflowClient, experiment_id: str) -> None:
             client.set_terminated(run.info.run_id, KILLED)
 
 
+def exists(uri: str = "") -> bool:
+    """Whether there is a store to ask: one of SQLite may not have been made yet."""
+    uri = uri or tracking_uri()
+    return not uri.startswith("sqlite") or _sqlite_path(uri).exists()
+
+
+def _sqlite_path(uri: str) -> Path:
+    return Path(unquote(uri.split(":///", 1)[-1].split("?")[0]))
+
+
 def require_reachable(uri: str = "", must_exist: bool = False) -> None:
     """Find out in a moment what MLflow would find out in four minutes of trying again; make a store of SQLite.
 
@@ -339,7 +349,7 @@ def require_reachable(uri: str = "", must_exist: bool = False) -> None:
     uri = uri or tracking_uri()
     parts = urlsplit(uri)
     if parts.scheme.startswith("sqlite"):
-        _require_sqlite(uri, Path(unquote(uri.split(":///", 1)[-1].split("?")[0])), must_exist)
+        _require_sqlite(uri, _sqlite_path(uri), must_exist)
     elif parts.hostname:
         _require_driver(uri)
         try:
@@ -505,11 +515,12 @@ def _artifact_store(journal: Journal) -> Iterator[None]:
     """What goes wrong in here is the artifact store's fault, which need not be on the server."""
     try:
         yield
-    except OSError as error:
+    except (MlflowException, OSError) as error:
         if _is_away(error):
             raise
         where = f"artifacts of {journal.header.name} cannot be written to the store {journal.header.tracking_uri}"
-        raise UserError(f"{where}: {first_line(error)}") from error
+        reason = first_line(_root(error) if isinstance(error, MlflowException) else error)
+        raise UserError(f"{where}: {reason}") from error
 
 
 def _model(client: mlflow.MlflowClient, journal: Journal, run_id: str) -> None:
@@ -614,6 +625,8 @@ def _is_away(error: BaseException) -> bool:
         return True
     if "failed with error code 502" in str(error):  # which MLflow takes for 500
         return True
+    if "too many 500 error responses" in str(error):  # which MLflow takes for something that passes
+        return False
     if isinstance(error, HTTPError) and error.response is not None:
         return error.response.status_code in _LATER
     networks = ("requests", "urllib3")

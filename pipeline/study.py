@@ -23,17 +23,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pebble
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline import cli, journal, plan, train
-from pipeline.config import PLAN, SEED, STUDY, VARIATION, Interrupted, RunConfig, UserError, first_line
+from pipeline.config import OWNER, PLAN, SEED, STUDY, VARIATION, Interrupted, RunConfig, UserError, first_line
 from pipeline.journal import FAILED, FINISHED, HEADER, KILLED, Journal
 from pipeline.plan import Study
 from pipeline.progress import Counts, StudyDisplay, Watched, duration
+
+if TYPE_CHECKING:
+    from pipeline.tracking import Found
 
 STUDY_FILE, PLAN_FILE = "study.yaml", "plan.json"  # artifacts of the parent run: what was declared, what was to be run
 
@@ -84,6 +87,11 @@ class Work:
     reusable: list[Planned] = field(default_factory=list)
     to_train: list[Planned] = field(default_factory=list)
 
+    @property
+    def planned(self) -> int:
+        """How many there are."""
+        return len(self.done) + len(self.reusable) + len(self.to_train)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run a study; returns the exit code."""
@@ -91,12 +99,12 @@ def main(argv: list[str] | None = None) -> int:
     return cli.run(lambda: run(cli.parse_arguments(Options, argv, "pipeline.study", about)))
 
 
-def run(options: Options, executor: Callable[[int], Executor] | None = None) -> str:
+def run(options: Options, make_executor: Callable[[int], Executor] | None = None) -> str:
     """Run a study; returns what to tell the user about it.
 
     Args:
-        executor: makes what the runs are submitted to, for that many at a time; default: `Workers`. Anything with the
-            interface of `concurrent.futures.Executor` will do, such as a cluster's, where the folder of
+        make_executor: makes what the runs are submitted to, for that many at a time; default: `Workers`. Anything with
+            the interface of `concurrent.futures.Executor` will do, such as a cluster's, where the folder of
             `journal.state_folder` is one that its machines share.
 
     Raises:
@@ -107,23 +115,20 @@ def run(options: Options, executor: Callable[[int], Executor] | None = None) -> 
     from pipeline import store, tracking  # a mistake above should not wait for MLflow
 
     digest = study.digest(hashes)
-    place = [store.tracking_uri(), os.environ.get("MLFLOW_EXPERIMENT_ID") or os.environ.get("MLFLOW_EXPERIMENT_NAME")]
-    key = hashlib.sha256(json.dumps([*place, digest]).encode()).hexdigest()[:16]
-    folder = journal.state_folder() / "studies" / f"{study.name}-{key}"
+    experiment = _experiment(options)
+    folder = journal.state_folder() / "studies" / f"{study.name}-{_key([store.tracking_uri(), experiment, digest])}"
     runs = [_planned(study, variation, config, hashes, folder) for variation, config in study.runs()]
     if options.dry_run:
-        return _dry_run(study, runs, _sorted(runs, _find(study, digest, runs, options.fresh), options), options)
+        found = _find(experiment, study, digest, runs, options)
+        return _dry_run(study, runs, _sorted(runs, found, options), options)
 
     with journal.locked(folder):
         if options.fresh:
             _forget(folder)
-        found = _find(study, digest, runs, options.fresh)
+        found = _find(experiment, study, digest, runs, options)
         work = _sorted(runs, found, options)
         parent = _begin(folder, study, options, digest, found.parent)
-        for planned in work.reusable:
-            tracking.link(
-                planned.child.folder, planned.child.name, found.elsewhere[planned.identity[1:]], planned.child.tags
-            )
+        _link(work, found)
         delivery = store.Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
@@ -132,21 +137,14 @@ def run(options: Options, executor: Callable[[int], Executor] | None = None) -> 
             raise
         with delivery:
             try:
-                failures = _train(work, options, executor or Workers)
+                failures = _train(work, options, make_executor or Workers)
             except BaseException as error:
                 stopped = isinstance(error, KeyboardInterrupt | Interrupted)
                 store.end(parent, KILLED if stopped else FAILED, f"{type(error).__name__}: {first_line(error)}")
                 raise
-            counts = {
-                "runs_planned": len(runs),
-                "runs_finished": len(runs) - len(failures),
-                "runs_reused": len(work.reusable),
-                "runs_failed": len(failures),
-            }
-            parent.append("metrics", points=[(name, float(n), store.now(), 0) for name, n in counts.items()])
-            summary = _summary(study, counts, failures)
+            summary = _summary(study, work, failures)
             run_id = parent.sent.run_id
-            store.end(parent, FAILED if failures else FINISHED, summary if failures else "")
+            _end(parent, work, failures, summary)
     if failures:
         raise UserError(summary)
     return f"{summary}\nrun ID: {run_id or 'not known until it is delivered'}\nto see it: {tracking.ui_command()}"
@@ -233,22 +231,50 @@ def _data_hashes(study: Study) -> dict[str, str]:
 
 def _planned(study: Study, variation: str, config: RunConfig, hashes: Mapping[str, str], folder: Path) -> Planned:
     data_hash = hashes[config.dataset]
-    place = hashlib.sha256(json.dumps([variation, config.fingerprint, data_hash]).encode()).hexdigest()[:16]
     tags = {STUDY: study.name, VARIATION: variation, SEED: str(config.seed)}
-    return Planned(variation, data_hash, train.Child(folder / place, f"{variation} seed {config.seed}", config, tags))
+    place = folder / _key([variation, config.fingerprint, data_hash])
+    return Planned(variation, data_hash, train.Child(place, f"{variation} seed {config.seed}", config, tags))
 
 
-def _find(study: Study, digest: str, runs: Sequence[Planned], anew: bool) -> Any:
+def _key(parts: Sequence[str | None]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _experiment(options: Options) -> str | None:
+    """The ID of the experiment, where the store is there to be asked."""
     from pipeline import store, tracking
 
     try:
-        return tracking.find(study.name, digest, [run.identity for run in runs], anew)
+        return tracking.experiment(make=not options.dry_run)
     except store.StoreAwayError as away:
         print(f"{away}; what has finished before is not known", file=sys.stderr, flush=True)
-        return tracking.Found()
+        return None
 
 
-def _sorted(runs: Sequence[Planned], found: Any, options: Options) -> Work:
+def _find(experiment: str | None, study: Study, digest: str, runs: Sequence[Planned], options: Options) -> Found:
+    from pipeline import store, tracking
+
+    wanted = [] if options.fresh else [run.identity for run in runs]
+    with contextlib.suppress(store.StoreAwayError):
+        if experiment:
+            return tracking.find(experiment, study.name, digest, wanted, look_only=options.dry_run)
+    return tracking.Found()
+
+
+def _link(work: Work, found: Found) -> None:
+    """Make the runs that stand for finished ones; where the store has just gone away, train them after all."""
+    from pipeline import store, tracking
+
+    for planned in list(work.reusable):
+        child = planned.child
+        try:
+            tracking.link(child.folder, child.name, found.elsewhere[planned.identity[1:]], child.tags)
+        except store.StoreAwayError:
+            work.reusable.remove(planned)
+            work.to_train.append(planned)
+
+
+def _sorted(runs: Sequence[Planned], found: Found, options: Options) -> Work:
     """What is to be done about each run: its journal knows best, then its study, then the experiment."""
     work = Work()
     for run in runs:
@@ -270,7 +296,7 @@ def _begin(folder: Path, study: Study, options: Options, digest: str, run_id: st
     run_id = run_id or os.environ.get("MLFLOW_RUN_ID")
     if not run_id and (folder / HEADER).exists():
         run_id = Journal(folder).sent.run_id
-    tags = {STUDY: study.name, PLAN: digest, "owner": store.owner()}
+    tags = {STUDY: study.name, PLAN: digest, OWNER: store.owner()}
     parent = tracking.begin(folder, study.name, run_id, tags)
     files = {STUDY_FILE: plan.read(options.study), PLAN_FILE: study.model_dump_json(indent=2)}
     with journal.writing(folder):
@@ -342,11 +368,11 @@ def _train(work: Work, options: Options, make_executor: Callable[[int], Executor
     """
     groups = _trajectories(work.to_train)
     done = len(work.done) + len(work.reusable)
-    counts = Counts(done + len(work.to_train), done, len(work.reusable))
+    counts = Counts(work.planned, done, len(work.reusable))
     failures: dict[str, str] = {}
     if not groups:
         return failures
-    jobs = min(options.jobs or len(os.sched_getaffinity(0)), len(groups))
+    jobs = min(options.jobs or _cores(), len(groups))
     executor = make_executor(jobs)
     try:
         with StudyDisplay() as display:
@@ -437,13 +463,27 @@ def _end_in_order(executor: Executor, work: Work) -> None:
                 store.end(known, KILLED, "interrupted before the end of an epoch")
 
 
-def _summary(study: Study, counts: Mapping[str, int], failures: Mapping[str, str]) -> str:
+def _summary(study: Study, work: Work, failures: Mapping[str, str]) -> str:
+    planned = work.planned
     if failures:
-        one = "1 run" if len(failures) == 1 else f"{len(failures)} runs"
         which = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
-        return f"{one} of {counts['runs_planned']} failed ({which}); start the study again to try them once more"
-    reused = f", {counts['runs_reused']} of them reused from other studies or runs" if counts["runs_reused"] else ""
-    return f"{study.name} is finished: {counts['runs_planned']} runs{reused}"
+        failed = f"{len(failures)} of {planned} runs failed" if planned > 1 else "the run failed"
+        return f"{failed} ({which}); start the study again to try once more"
+    reused = f", {len(work.reusable)} of them reused from other studies or runs" if work.reusable else ""
+    return f"{study.name} is finished: {planned} run{'' if planned == 1 else 's'}{reused}"
+
+
+def _end(parent: Journal, work: Work, failures: Mapping[str, str], summary: str) -> None:
+    from pipeline import store
+
+    failed, planned = len(failures), work.planned
+    counts = {"planned": planned, "finished": planned - failed, "reused": len(work.reusable), "failed": failed}
+    parent.append("metrics", points=[(f"runs_{name}", float(n), store.now(), 0) for name, n in counts.items()])
+    store.end(parent, FAILED if failures else FINISHED, summary if failures else "")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _command(options: Options) -> str:
@@ -468,7 +508,7 @@ def _dry_run(study: Study, runs: Sequence[Planned], work: Work, options: Options
         * tracking.seconds_per_epoch(group[0].child.config, group[0].data_hash)
         for group in _trajectories(work.to_train)
     ]
-    jobs = max(1, min(options.jobs or len(os.sched_getaffinity(0)), len(seconds)))
+    jobs = max(1, min(options.jobs or _cores(), len(seconds)))
     known = [value for value in seconds if not math.isnan(value)]
     time_left = f"estimated time: {duration(sum(known) / jobs)}"
     if len(known) < len(seconds):

@@ -288,30 +288,52 @@ class Found:
     elsewhere: Mapping[tuple[str, str], MlflowRun] = field(default_factory=dict)
 
 
-def find(study: str, plan: str, wanted: Sequence[tuple[str, str, str]], anew: bool) -> Found:
-    """What the experiment has of a study; runs whose process is gone are marked as KILLED first.
-
-    Args:
-        study, plan: its name, and the digest of what is to be run.
-        wanted: variation, fingerprint and data hash of each run.
-        anew: find nothing, but mark those runs all the same.
+def experiment(make: bool) -> str | None:
+    """The ID of the experiment where runs go; None where the store is not there yet, unless it is to be made.
 
     Raises:
+        StoreAwayError: a server does not answer.
+        UserError: the store cannot be used.
+    """
+    if os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return os.environ["MLFLOW_EXPERIMENT_ID"]
+    if not make and not store.exists():
+        return None
+    store.require_reachable()
+    with store.tracking_store():
+        client = store.client_of()
+        if make:
+            return store.make_experiment(client, _experiment_name())
+        found = client.get_experiment_by_name(_experiment_name())
+        return found and str(found.experiment_id)
+
+
+def find(experiment: str, study: str, plan: str, wanted: Sequence[tuple[str, str, str]], look_only: bool) -> Found:
+    """What an experiment has of a study; runs whose process is gone are marked as KILLED first.
+
+    Args:
+        experiment: its ID.
+        study, plan: its name, and the digest of what is to be run.
+        wanted: variation, fingerprint and data hash of each run; none = find nothing.
+        look_only: change nothing in the store.
+
+    Raises:
+        StoreAwayError: a server does not answer.
         UserError: the store cannot be used.
     """
     store.require_reachable()
     with store.tracking_store():
         client = store.client_of()
-        experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or store.make_experiment(client, _experiment_name())
-        store.end_dead_runs(client, experiment)
-        if anew:
+        if not look_only:
+            store.end_dead_runs(client, experiment)
+        if not wanted:
             return Found()
         launched = os.environ.get(_LAUNCHED)
         parents = _search(client, experiment, {STUDY: study, PLAN: plan})
-        older = [run.info.run_id for run in parents if run.info.run_id != launched]
-        parent = launched or (older.pop(0) if older else None)
-        for other in older:
-            _move_children(client, experiment, other, str(parent))
+        latest = next((run.info.run_id for run in parents if run.info.run_id != launched), None)
+        if launched and latest:
+            _take_over(client, experiment, latest, launched)
+        parent = launched or latest
         own = _search(client, experiment, {MLFLOW_PARENT_RUN_ID: parent}) if parent else []
         finished = {_identity(run): run.info.run_id for run in own if run.info.status == FINISHED}
         elsewhere = {}
@@ -341,8 +363,8 @@ def _search(client: mlflow.MlflowClient, experiment: str, tags: Mapping[str, str
             return found
 
 
-def _move_children(client: mlflow.MlflowClient, experiment: str, old: str, new: str) -> None:
-    """`mlflow run` opens a run for a study that goes on: it takes the runs of the one before, and its place."""
+def _take_over(client: mlflow.MlflowClient, experiment: str, old: str, new: str) -> None:
+    """`mlflow run` opens a run for a study that goes on, too: it takes the runs of the one before, and its place."""
     for child in _search(client, experiment, {MLFLOW_PARENT_RUN_ID: old}):
         client.set_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID, new)
     client.delete_run(old)

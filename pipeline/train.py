@@ -196,7 +196,8 @@ def import_training(threads: int = 0) -> ModuleType:
     with _silent_stderr():
         import tensorflow as tf
 
-        tf.config.list_physical_devices()
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)  # others may train beside this process
         tf.get_logger().setLevel("ERROR")  # it wonders why every run has a model of its own
         if threads:
             tf.config.threading.set_intra_op_parallelism_threads(threads)

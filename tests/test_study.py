@@ -181,14 +181,16 @@ def test_the_baseline_against_itself(small_npz: Path, tmp_path: Path) -> None:
 def test_a_run_that_fails_does_not_take_the_others_along(small_npz: Path, tmp_path: Path) -> None:
     bad = {"optimizer": "sgd", "learning_rate": 1e38}
     file = declared(tmp_path / "s.yaml", small_npz, {"bad": bad, "good": {}})
-    with pytest.raises(UserError, match=r"^1 run of 2 failed \(bad seed 0: DivergenceError: .* in epoch 1 .*start the"):
+    with pytest.raises(
+        UserError, match=r"^1 of 2 runs failed \(bad seed 0: DivergenceError: .* in epoch 1 .*start the"
+    ):
         make(file)
     runs = runs_in(tmp_path)
     assert runs["good seed 0"].info.status == "FINISHED"
     assert runs["bad seed 0"].info.status == runs["small"].info.status == "FAILED"
     assert runs["bad seed 0"].data.tags["failure"].startswith("DivergenceError: training diverged in epoch 1 ")
     assert runs["small"].data.metrics["runs_failed"] == 1
-    with pytest.raises(UserError, match="1 run of 2 failed"):
+    with pytest.raises(UserError, match="1 of 2 runs failed"):
         make(file)
     assert {made.info.run_id for made in runs_in(tmp_path).values()} == {made.info.run_id for made in runs.values()}
 
@@ -197,6 +199,7 @@ def test_a_run_that_fails_does_not_take_the_others_along(small_npz: Path, tmp_pa
 def test_a_dry_run_tells_and_changes_nothing(small_npz: Path, tmp_path: Path) -> None:
     file = declared(tmp_path / "s.yaml", small_npz, {"plain": {}, "longer": {"epochs": 4}, "sgd": {"optimizer": "sgd"}})
     before = make(file, dry_run=True)
+    assert not (tmp_path / "store.db").exists()
     assert "to train: longer seed 0" in before
     assert before.splitlines()[-1].startswith("0 done, 0 to reuse, 3 to train in 2 trainings, ")
     assert "not known for 2 trainings" in before
@@ -329,7 +332,7 @@ def test_a_worker_that_is_killed_fails_its_run_alone(small_npz: Path, tmp_path: 
     }
     reason = "its process was killed by SIGKILL; out of memory, perhaps"
     assert runs["endless seed 0"].data.tags["failure"] == reason
-    assert f"error: 1 run of 2 failed (endless seed 0: {reason})" in (tmp_path / "output").read_text()
+    assert f"error: 1 of 2 runs failed (endless seed 0: {reason})" in (tmp_path / "output").read_text()
 
 
 @pytest.fixture
