@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
+import http.server
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -94,6 +100,125 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield own
     finally:
         own.kill()
+
+
+@pytest.fixture(scope="session")
+def lasting_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that many tests share, each with an experiment of its own; none of them may kill it."""
+    shared = Server(tmp_path_factory.mktemp("server"))
+    try:
+        shared.start()
+        yield shared
+    finally:
+        shared.kill()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asks of a server."""
+
+    method: str
+    path: str
+    body: bytes
+
+    @property
+    def what(self) -> str:
+        """Method and path without its parameters."""
+        return f"{self.method} {self.path.split('?')[0]}"
+
+
+class Proxy:
+    """Stands before a server and cuts connections, as `treat` says about each request.
+
+    PASS; BEFORE = cut, and the server hears nothing of it; AFTER = cut, when the server has answered; BUSY = 503.
+    """
+
+    PASS, BEFORE, AFTER, BUSY = "pass", "before", "after", "busy"
+
+    def __init__(self, target: str) -> None:
+        self.requests: list[Request] = []
+        self.treat: Callable[[Request], str] = lambda request: self.PASS
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._target = urlsplit(target)
+        self._server: http.server.ThreadingHTTPServer | None = None
+
+    def open(self) -> None:
+        """Begin to listen."""
+        handler = type("Handler", (_ProxyHandler,), {"proxy": self})
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        """Be away: refuse connections, and cut those that are open."""
+        if self._server:
+            treat, self.treat = self.treat, lambda request: self.BEFORE
+            self._server.shutdown()
+            self._server.server_close()
+            self._server, self.treat = None, treat
+
+    def forward(self, request: Request, headers: Mapping[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
+        """The target's answer."""
+        target = http.client.HTTPConnection(str(self._target.hostname), self._target.port or 80, timeout=60)
+        with closing(target):
+            kept = {k: v for k, v in headers.items() if k.lower() not in ("host", "transfer-encoding", "connection")}
+            target.request(request.method, request.path, request.body, {**kept, "Connection": "close"})
+            answer = target.getresponse()
+            return answer.status, answer.getheaders(), answer.read()
+
+
+class _ProxyHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    proxy: Proxy
+
+    def _handle(self) -> None:
+        request = Request(self.command, self.path, self._body())
+        self.proxy.requests.append(request)
+        treatment = self.proxy.treat(request)
+        try:
+            if treatment == Proxy.BUSY:
+                self._answer(503, [], b"busy")
+                return
+            answer = self.proxy.forward(request, dict(self.headers)) if treatment != Proxy.BEFORE else None
+        except (OSError, http.client.HTTPException):  # the server is gone
+            answer = None
+        if answer and treatment == Proxy.PASS:
+            self._answer(*answer)
+        else:
+            self.close_connection = True
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """It is quiet."""
+
+
+@pytest.fixture
+def proxy(lasting_server: Server) -> Iterator[Proxy]:
+    """A way to a server that lasts, which the test can cut."""
+    own = Proxy(lasting_server.uri)
+    own.open()
+    yield own
+    own.close()
 
 
 def answers(url: str) -> bool:

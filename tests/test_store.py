@@ -1,0 +1,614 @@
+"""What journals hold gets to real stores, exactly once, whatever goes away in the middle of it."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import psutil
+import pytest
+from mlflow.entities import Run
+
+from pipeline import journal, store, tracking
+from pipeline.config import HEARTBEAT, OWNER, PLAN, STUDY, RunConfig, UserError
+from pipeline.dataset import Images
+from pipeline.journal import FINISHED, MODEL, Journal
+from tests.conftest import ROOT, Proxy, Request, Server, free_port
+
+CONFIG = RunConfig(optimizer="adam", epochs=6, l1=1e-5)
+ODD = [float("nan"), float("inf"), -float("inf"), 0.0, -1e300, 1e-320]
+PICTURE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store without runs: to make one takes seconds."""
+    path = tmp_path_factory.mktemp("empty") / "store.db"
+    store.require_reachable(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def ready(store: str, empty_store: Path, tmp_path: Path) -> mlflow.MlflowClient:
+    """A store of the test's own, which is there already, with an experiment that keeps its artifacts there, too."""
+    shutil.copy(empty_store, tmp_path / "store.db")
+    client = mlflow.MlflowClient()
+    os.environ["MLFLOW_EXPERIMENT_NAME"] = "own"  # `store` takes it away again
+    client.create_experiment("own", artifact_location=str(tmp_path / "artifacts"))
+    return client
+
+
+def own(client: mlflow.MlflowClient, name: str = "own") -> str:
+    """The ID of an experiment."""
+    experiment = client.get_experiment_by_name(name)
+    assert experiment
+    return str(experiment.experiment_id)
+
+
+@pytest.fixture(scope="session")
+def doubling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that MLflow can load, of many files, without TensorFlow."""
+    folder = tmp_path_factory.mktemp("model") / MODEL
+    mlflow.pyfunc.save_model(str(folder), python_model=_double, pip_requirements=["numpy"])
+    return folder
+
+
+@mlflow.pyfunc.utils.pyfunc
+def _double(model_input: list[float]) -> list[float]:
+    return [2 * x for x in model_input]
+
+
+@pytest.fixture
+def over_proxy(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> Proxy:
+    """The same, as the store of this process, with an experiment of the test's own; everything in a hurry."""
+    use(proxy.uri, monkeypatch)
+    return proxy
+
+
+def use(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", uuid.uuid4().hex)
+    monkeypatch.setattr(store, "_PAUSES", (0.02,))
+
+
+def say(run: tracking.TrackedRun, images: Images, model: Path, epochs: int = CONFIG.epochs) -> None:
+    """All that a training says, in its order."""
+    for epoch in range(1, epochs + 1):
+        run.log_epoch(epoch, {"loss": 1 / epoch, "odd": ODD[(epoch - 1) % len(ODD)]})
+        if epoch in (1, epochs):
+            run.log_image("reconstructions", epoch, PICTURE)
+    run.log_epoch(epochs, {"mse": 0.25}, key="results")
+    file = run._artifact("loss_curve.png")
+    file.write_bytes(b"a picture")
+    run._say("artifacts", "figures", paths=["loss_curve.png"])
+    shutil.copytree(model, run.journal.folder / MODEL)
+    run._say("model", MODEL)
+
+
+def said(images: Images, model: Path, folder: Path) -> Journal:
+    """The journal of a run that has finished, of which the store knows nothing."""
+    run = tracking.TrackedRun(CONFIG, tracking.begin(folder, CONFIG.name))
+    run.log_config(images)
+    say(run, images, model)
+    run.finish()
+    return run.journal
+
+
+def assert_whole(uri: str, images: Images, epochs: int = CONFIG.epochs) -> Run:
+    """The experiment has one run, and that has everything exactly once."""
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
+    assert experiment
+    (run,) = client.search_runs([experiment.experiment_id], run_view_type=mlflow.entities.ViewType.ALL)
+    run_id = run.info.run_id
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == CONFIG.name
+    assert "failure" not in run.data.tags
+    for key, values in {"loss": [1 / n for n in range(1, epochs + 1)], "odd": ODD * math.ceil(epochs / 6)}.items():
+        history = client.get_metric_history(run_id, key)
+        assert [point.step for point in history] == list(range(1, epochs + 1)), key
+        for point, value in zip(history, values[:epochs], strict=True):
+            largest = 1.7976931348623157e308  # what SQL stores for the infinite
+            assert str(max(-largest, min(largest, value)) if not math.isnan(value) else value) == str(point.value)
+    assert [(point.step, point.value) for point in client.get_metric_history(run_id, "mse")] == [(epochs, 0.25)]
+    assert run.data.params == {**{k: str(v) for k, v in CONFIG.model_dump().items()}, "learning_rate_used": "0.001"}
+    assert {"fingerprint", "data_hash", "lock_hash", "git_dirty", "owner", "journal"} < set(run.data.tags)
+    assert run.data.tags["mlflow.loggedImages"] == "True"
+    assert run.inputs
+    (given,) = run.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == (images.name, images.sha256[:16])
+    assert [(tag.key, tag.value) for tag in given.tags] == [("mlflow.data.context", "training")]
+    names = [file.path for file in client.list_artifacts(run_id)]
+    assert names == ["config.json", "images", "loss_curve.png"]
+    pictures = [file.path for file in client.list_artifacts(run_id, "images")]
+    assert sorted(name.split("+")[2] for name in pictures if name.endswith(".png")) == ["1", str(epochs)]
+    assert len(pictures) == 4
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/loss_curve.png") == "a picture"
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    assert run.outputs
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert (str(model.status), model.source_run_id, model.name) == ("READY", run_id, "model")
+    assert mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict([1.5]) == [3.0]
+    return run
+
+
+def deliver(root: Path, uri: str) -> int:
+    """Send until everything is there; how many attempts it took."""
+    for attempt in range(1, 300):
+        try:
+            store.Delivery(root, uri).send()
+            return attempt
+        except store.StoreAwayError:
+            pass
+    raise AssertionError("it never got there")
+
+
+# --- A server that goes away
+
+
+@pytest.mark.parametrize("how", [Proxy.BEFORE, Proxy.AFTER, Proxy.BUSY])
+def test_every_single_request_fails_once_and_everything_arrives_once(
+    how: str, over_proxy: Proxy, small: Images, doubling: Path, tmp_path: Path
+) -> None:
+    """AFTER is the one that doubles things: the server has done it, and nobody hears of it."""
+    seen: set[Request] = set()
+
+    def once(request: Request) -> str:
+        if request in seen:
+            return Proxy.PASS
+        seen.add(request)
+        return how
+
+    over_proxy.treat = once
+    known = said(small, doubling, tmp_path / "state")
+    started, ended = known.header.started, (known.ending or {})["at"]
+    attempts = deliver(tmp_path / "state", over_proxy.uri)
+    assert attempts > 25
+    over_proxy.treat = lambda request: Proxy.PASS
+    run = assert_whole(over_proxy.uri, small)
+    assert (run.info.start_time, run.info.end_time) == (started, ended)
+    assert journal.journals(tmp_path / "state") == []
+
+
+def test_whatever_was_sent_can_be_sent_again(over_proxy: Proxy, small: Images, doubling: Path, tmp_path: Path) -> None:
+    """A process that is killed before it could note what it had sent: the next one sends it again."""
+    known = said(small, doubling, tmp_path / "state")
+    store.send(known)
+    for offset in [0, *(end for line, end in known.read() if line["operation"] != "metrics")][:-1:2]:
+        known.mark_sent(offset=offset, run_id=known.sent.run_id if offset else None, model_id=None)
+        store.send(known)
+    assert known.all_sent
+    assert_whole(over_proxy.uri, small)
+
+
+def test_a_server_that_is_killed_and_started_again_while_a_run_speaks(
+    server: Server, small: Images, doubling: Path, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the run is made, while a picture is uploaded, while the model is logged: nothing waits for it."""
+    proxy = Proxy(server.uri)
+    proxy.open()
+    use(proxy.uri, monkeypatch)
+    monkeypatch.setattr(tracking.store, "_PATIENCE_SECONDS", 120.0)
+    monkeypatch.setattr(tracking.store, "_BEGIN_SECONDS", 0.5)
+    moments = ["POST /api/2.0/mlflow/runs/create", "PUT", "POST /api/2.0/mlflow/logged-models"]
+    restarts: list[threading.Thread] = []
+
+    def kill(request: Request) -> str:
+        if not moments or not request.what.startswith(moments[0]) or "config.json" in request.path:
+            return Proxy.PASS
+        moments.pop(0)
+        threading.Timer(0.002, server.kill).start()  # while it works on it
+        restarts.append(threading.Timer(0.5, server.start))
+        restarts[-1].start()
+        return Proxy.PASS
+
+    proxy.treat = kill
+    with tracking.track(CONFIG, small) as run:
+        begin = time.monotonic()
+        say(run, small, doubling)
+        assert time.monotonic() - begin < 2
+    assert moments == []
+    for restart in restarts:
+        restart.join()
+    assert assert_whole(server.uri, small).info.run_id == run.id
+    proxy.close()
+
+
+def test_a_slow_server_does_not_slow_a_training(
+    over_proxy: Proxy, small: Images, doubling: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers take two seconds: the first attempt is not waited for, and no epoch is."""
+    monkeypatch.setattr(store, "_BEGIN_SECONDS", 0.3)
+    over = threading.Event()
+
+    def slow(request: Request) -> str:
+        over.wait(2)
+        return Proxy.PASS
+
+    over_proxy.treat = slow
+    begin = time.monotonic()
+    with tracking.track(CONFIG, small) as run:
+        assert time.monotonic() - begin < 1.5
+        assert run.id is None
+        begin = time.monotonic()
+        say(run, small, doubling)
+        assert time.monotonic() - begin < 1.5
+        over.set()
+    assert assert_whole(over_proxy.uri, small).info.run_id == run.id  # known although its journal is gone
+
+
+def test_what_a_run_says_arrives_while_it_speaks(over_proxy: Proxy, small: Images) -> None:
+    """Also when the server was away at the start."""
+    over_proxy.close()
+    with tracking.track(CONFIG, small) as run:
+        run.log_epoch(1, {"loss": 0.5})
+        assert run.id is None
+        over_proxy.open()
+        wait(lambda: run.id and run.journal.all_sent)
+        assert mlflow.get_run(str(run.id)).data.metrics == {"loss": 0.5}
+        assert mlflow.get_run(str(run.id)).info.status == "RUNNING"
+    assert mlflow.get_run(str(run.id)).info.status == "FINISHED"
+
+
+def wait(happened: Callable[[], object], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+# --- A store that refuses
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_deleted_run_is_one_line_and_its_journal_is_kept(small: Images, tmp_path: Path) -> None:
+    client = mlflow.MlflowClient()
+    with pytest.raises(UserError) as error, tracking.track(CONFIG, small) as run:  # noqa: PT012
+        client.delete_run(str(run.id))
+        run.log_epoch(1, {"loss": 0.5})
+    assert "\n" not in str(error.value)
+    assert "must be in the 'active' state" in str(error.value)
+    (known,) = journal.journals(tmp_path / "state")
+    client.restore_run(str(run.id))
+    store.Delivery(known.folder, known.header.tracking_uri).send()
+    assert client.get_run(str(run.id)).info.status == "FINISHED"
+    assert client.get_run(str(run.id)).data.metrics == {"loss": 0.5}
+    assert journal.journals(tmp_path / "state") == []
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError()])
+def test_artifacts_walled_in_the_middle_of_a_run(
+    error: Exception | None,
+    ready: mlflow.MlflowClient,
+    small: Images,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The store is told the status all the same, and gets the rest when the wall is gone."""
+    with pytest.raises(type(error or UserError(""))) as raised, tracking.track(CONFIG, small) as run:  # noqa: PT012
+        shutil.rmtree(tmp_path / "artifacts")
+        (tmp_path / "artifacts").write_text("a wall")
+        run.log_epoch(1, {"loss": 0.5})
+        run.log_image("reconstructions", 1, PICTURE)
+        if error:
+            raise error
+    said = str(raised.value) if error is None else capsys.readouterr().err.strip()
+    assert said.startswith(f"the tracking store did not take everything (artifacts of {CONFIG.name} cannot be written")
+    assert "\n" not in said
+    (known,) = journal.journals(tmp_path / "state")
+    assert known.ending
+    ended = known.ending["at"]
+    for _ in range(2):
+        made = ready.get_run(str(run.id))
+        assert made.info.status == ("FAILED" if error else "FINISHED")
+        assert made.data.tags.get("failure") == ("ZeroDivisionError: ZeroDivisionError" if error else None)
+        assert made.data.metrics == {"loss": 0.5}
+        assert made.info.end_time == ended
+        if (tmp_path / "artifacts").is_file():
+            (tmp_path / "artifacts").unlink()
+        store.Delivery(known.folder, known.header.tracking_uri).send()
+    assert len(ready.list_artifacts(made.info.run_id, "images")) == 2
+
+
+def test_artifacts_that_a_server_refuses_are_no_outage(
+    over_proxy: Proxy, small: Images, lasting_server: Server
+) -> None:
+    """They do not keep back the other runs, and are not waited for."""
+    says = r"artifacts of .* cannot be written to the store http.*: too many 500 error responses"
+    with pytest.raises(UserError, match=says), tracking.track(CONFIG, small) as run:  # noqa: PT012
+        artifacts = mlflow.get_run(str(run.id)).info.artifact_uri.split(":/")[1]
+        folder = lasting_server.folder / "artifacts" / artifacts.strip("/")
+        shutil.rmtree(folder)
+        folder.write_text("a wall")
+        run.log_image("reconstructions", 1, PICTURE)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 10
+    assert mlflow.get_run(str(run.id)).info.status == "FINISHED"
+
+
+def test_one_run_that_is_refused_keeps_the_others_neither_back_nor_dead(
+    ready: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_PAUSES", (0.02,))
+    monkeypatch.setattr(store, "_HEARTBEAT_SECONDS", 0.0)
+    first = tracking.begin(tmp_path / "state", "study", tags={STUDY: "s", PLAN: "p"})
+    runs = [tracking.begin(tmp_path / "state" / name, name, tags={STUDY: "s"}) for name in "ab"]
+    delivery = store.Delivery(tmp_path / "state", store.tracking_uri())
+    delivery.begin()
+    ready.delete_run(str(runs[0].sent.run_id))
+    ready.set_tag(str(runs[1].sent.run_id), HEARTBEAT, "0")
+    with pytest.raises(UserError, match="active"), delivery:  # noqa: PT012
+        for run in runs:
+            run.append("metrics", points=[("loss", 0.5, 1, 1)])
+        wait(lambda: ready.get_run(str(runs[1].sent.run_id)).data.metrics == {"loss": 0.5})
+        wait(lambda: ready.get_run(str(runs[1].sent.run_id)).data.tags[HEARTBEAT] != "0")
+        for known in (*runs, first):
+            store.end(known, FINISHED)
+    assert ready.get_run(str(runs[1].sent.run_id)).info.status == "FINISHED"
+    assert ready.get_run(str(runs[1].sent.run_id)).data.tags["mlflow.parentRunId"] == first.sent.run_id
+    assert ready.get_run(str(first.sent.run_id)).info.status == "FINISHED"
+    assert (tmp_path / "state" / "a").exists()
+
+
+def test_a_full_disk_in_the_middle_of_a_run(
+    ready: mlflow.MlflowClient, small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store knows that it failed, though the journal cannot say so, and later nobody takes it for killed."""
+
+    def full(self: Journal, operation: str, **content: object) -> None:
+        raise UserError(f"{self.folder} cannot be written: No space left on device")
+
+    with pytest.raises(UserError, match="No space left"), tracking.track(CONFIG, small) as run:  # noqa: PT012
+        run.log_epoch(1, {"loss": 0.5})
+        monkeypatch.setattr(Journal, "append", full)
+        run.log_epoch(2, {"loss": 0.25})
+    monkeypatch.undo()
+    (made,) = ready.search_runs([own(ready)])
+    (known,) = journal.journals(tmp_path / "state")
+    assert known.ending is None
+    store.end_abandoned(known)
+    store.Delivery(known.folder, known.header.tracking_uri).send()
+    for info in (made, ready.get_run(made.info.run_id)):
+        assert info.info.status == "FAILED"
+        assert info.data.tags["failure"].startswith("UserError: ")
+        assert "No space left" in info.data.tags["failure"]
+        assert info.data.metrics == {"loss": 0.5}
+
+
+# --- MLflow's limits
+
+
+@pytest.mark.usefixtures("ready")
+def test_more_than_mlflow_takes_at_once(small: Images) -> None:
+    with pytest.raises(UserError, match=r"^x+$"), tracking.track(CONFIG, small) as run:  # noqa: PT012
+        run.log_epoch(1, {f"metric {n}": n for n in range(2500)})
+        raise UserError("x" * 20_000)
+    made = mlflow.get_run(str(run.id))
+    assert made.data.metrics == {f"metric {n}": n for n in range(2500)}
+    assert made.info.status == "FAILED"
+    assert made.data.tags["failure"] == ("UserError: " + "x" * 5000)[:5000]
+
+
+# --- SQLite with many writers
+
+
+_MANY = """
+import os, sys, time
+from pathlib import Path
+import numpy as np
+from pipeline import store, tracking
+from pipeline.config import RunConfig
+from pipeline.dataset import Images
+store._PAUSES = (0.01,)
+images = Images("some", "file:///some", "0" * 64, (1, 1), np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
+at = time.time() + 0.5
+children = []
+for number in range(8):
+    child = os.fork()
+    if not child:
+        try:
+            time.sleep(max(0, at - time.time()))
+            with tracking.track(RunConfig(epochs=30, seed=number), images) as run:
+                for epoch in range(1, 31):
+                    run.log_epoch(epoch, {"loss": 1 / epoch})
+                    time.sleep(0.02)
+        except BaseException as error:
+            print(type(error), error, file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    children.append(child)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+@pytest.mark.usefixtures("store")
+def test_eight_processes_at_once_on_a_store_that_does_not_exist(tmp_path: Path) -> None:
+    env = {**os.environ, "MLFLOW_EXPERIMENT_NAME": "new"}
+    words = [sys.executable, "-c", _MANY]
+    done = subprocess.run(words, env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if " INFO " not in line and "is slow" not in line] == []
+    client = mlflow.MlflowClient()
+    runs = client.search_runs([own(client, "new")])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 8
+    assert {run.data.params["seed"] for run in runs} == {str(n) for n in range(8)}
+    for run in runs:
+        history = client.get_metric_history(run.info.run_id, "loss")
+        assert [point.step for point in history] == list(range(1, 31))
+        assert run.inputs
+        assert len(run.inputs.dataset_inputs) == 1
+
+
+@pytest.mark.parametrize("when", ["at the start", "while it speaks"])
+def test_a_store_that_another_keeps_locked_for_ten_seconds(
+    when: str, ready: mlflow.MlflowClient, small: Images, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "store.db", check_same_thread=False, isolation_level=None)) as other:
+
+        def lock() -> threading.Timer:
+            other.execute("BEGIN EXCLUSIVE")
+            freeing = threading.Timer(10, other.execute, ["ROLLBACK"])
+            freeing.start()
+            return freeing
+
+        if when == "at the start":
+            freeing = lock()
+        with tracking.track(CONFIG, small) as run:
+            if when != "at the start":
+                freeing = lock()
+            begin = time.monotonic()
+            for epoch in range(1, 101):
+                run.log_epoch(epoch, {"loss": 1 / epoch})
+            assert time.monotonic() - begin < 2
+        freeing.join()
+    (made,) = ready.search_runs([own(ready)])
+    assert made.info.status == "FINISHED"
+    assert len(ready.get_metric_history(made.info.run_id, "loss")) == 100
+    printed = capfd.readouterr().err
+    assert "locked" not in printed
+    assert "Traceback" not in printed
+
+
+# --- The living and the dead
+
+
+@pytest.fixture(scope="module")
+def gone() -> str:
+    """The ID of a process that has ended."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return str(process.pid)
+
+
+def owner(host: str = "", process: object = "", start: object = "") -> str:
+    own = store.owner().split(" ")
+    return " ".join(str(given or known) for given, known in zip((host, process, start), own, strict=True))
+
+
+def test_the_living_and_the_dead(gone: str) -> None:
+    assert not store.is_dead(store.signs_of_life())
+    assert store.is_dead({OWNER: owner(process=gone), HEARTBEAT: str(int(time.time()))})
+    assert store.is_dead({OWNER: owner(start=psutil.Process().create_time() - 5)})  # the process ID is used anew
+    now = time.time()
+    assert store.is_dead({OWNER: owner("elsewhere", gone), HEARTBEAT: str(now - 601)})
+    assert not store.is_dead({OWNER: owner("elsewhere", gone), HEARTBEAT: str(now - 500)})
+    for nobody_can_tell in (
+        {},
+        {OWNER: "me"},
+        {OWNER: owner("elsewhere")},
+        {OWNER: "a b c"},
+        {OWNER: owner(start="x")},
+    ):
+        assert not store.is_dead(nobody_can_tell)
+
+
+def test_a_process_that_ended_and_that_nobody_has_buried_is_dead() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        tags = {OWNER: owner(process=process.pid, start=psutil.Process(process.pid).create_time())}
+        assert not store.is_dead(tags)
+        process.kill()
+        wait(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
+        assert store.is_dead(tags)
+
+
+def test_dead_runs_are_killed_at_the_next_start_and_no_others(
+    ready: mlflow.MlflowClient, small: Images, gone: str
+) -> None:
+    experiment = own(ready)
+    now = str(int(time.time()))
+    tags: dict[str, dict[str, str]] = {
+        "dead": {OWNER: owner(process=gone), HEARTBEAT: now},
+        "alive": store.signs_of_life(),
+        "far": {OWNER: owner("elsewhere", gone), HEARTBEAT: now},
+        "far and silent": {OWNER: owner("elsewhere", gone), HEARTBEAT: "1000"},
+        "by hand": {},
+    }
+    ids = {name: ready.create_run(experiment, tags=each, run_name=name).info.run_id for name, each in tags.items()}
+    elsewhere = ready.create_run("0", tags=tags["dead"]).info.run_id
+    failed = ready.create_run(experiment, tags=tags["dead"]).info.run_id
+    ready.set_terminated(failed, "FAILED")
+    with tracking.track(CONFIG, small):
+        status = {name: ready.get_run(run_id).info.status for name, run_id in ids.items()}
+    assert status == {**dict.fromkeys(tags, "RUNNING"), "dead": "KILLED", "far and silent": "KILLED"}
+    assert ready.get_run(ids["dead"]).data.tags["failure"].startswith("its process ended without a word")
+    assert ready.get_run(elsewhere).info.status == "RUNNING"
+    assert ready.get_run(failed).info.status == "FAILED"
+
+
+# --- Reaching a store
+
+
+@pytest.mark.usefixtures("store")
+def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal may be sent from another folder."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///some/store.db")
+    assert store.tracking_uri() == f"sqlite:///{tmp_path}/some/store.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////some/store.db")
+    assert store.tracking_uri() == "sqlite:////some/store.db"
+
+
+def answering(status: int, content_type: str, body: bytes) -> Iterator[str]:
+    """A server that says the same to everybody."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        text = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+        answer = text.encode() + b"Connection: close\r\n\r\n" + body
+
+        def answer_all() -> None:
+            while True:
+                try:
+                    connection = listening.accept()[0]
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(2**16)
+                    connection.sendall(answer)
+
+        threading.Thread(target=answer_all, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("status", "body", "away"),
+    [
+        (502, b"<html>Bad Gateway</html>", True),
+        (503, b"<html>starting</html>", True),
+        (503, b'{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "m"}', True),
+        (504, b"", True),
+        (429, b"slowly", True),
+        (403, b"<html>no</html>", False),
+        (404, b"no MLflow here", False),
+        (500, b'{"error_code": "INTERNAL_ERROR", "message": "m"}', False),
+    ],
+)
+def test_what_a_server_answers_that_is_not_there_and_one_that_refuses(status: int, body: bytes, away: bool) -> None:
+    for uri in answering(status, "application/json", body):
+        with pytest.raises(UserError) as error, store.tracking_store(uri):
+            store.client_of(uri).search_experiments()
+        assert isinstance(error.value, store.StoreAwayError) == away, error.value
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("store")
+def test_no_server_at_all_is_away_and_an_unknown_host_is_a_mistake() -> None:
+    for uri, away in {f"http://127.0.0.1:{free_port()}": True, "http://no-such-host.invalid": False}.items():
+        with pytest.raises(UserError) as error:
+            store.require_reachable(uri)
+        assert isinstance(error.value, store.StoreAwayError) == away
+        with pytest.raises(UserError) as error, store.tracking_store(uri):
+            store.client_of(uri).search_experiments()
+        assert isinstance(error.value, store.StoreAwayError) == away
