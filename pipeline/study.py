@@ -120,7 +120,7 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
     runs = [_planned(study, variation, config, hashes, folder) for variation, config in study.runs()]
     if options.dry_run:
         found = _find(experiment, study, digest, runs, options)
-        return _dry_run(study, runs, _sorted(runs, found, options), options)
+        return _dry_run(experiment, study, _sorted(runs, found, options), options)
 
     with journal.locked(folder):
         if options.fresh:
@@ -497,25 +497,30 @@ def _quoted(text: str) -> str:
     return text if re.fullmatch(r"[\w./,-]+", text) else f"'{text}'"
 
 
-def _dry_run(study: Study, runs: Sequence[Planned], work: Work, options: Options) -> str:
-    from pipeline import tracking
-
-    lines = [f"{study.name}: {len(runs)} runs, {len(study.configurations())} variations x {len(study.seeds)} seeds"]
+def _dry_run(experiment: str | None, study: Study, work: Work, options: Options) -> str:
+    lines = [f"{study.name}: {work.planned} runs, {len(study.configurations())} variations x {len(study.seeds)} seeds"]
     for state, some in (("done", work.done), ("to reuse", work.reusable), ("to train", work.to_train)):
         lines += [f"{state}: {run.child.name}" for run in some]
-    seconds = [
-        max(run.child.config.epochs for run in group)
-        * tracking.seconds_per_epoch(group[0].child.config, group[0].data_hash)
-        for group in _trajectories(work.to_train)
-    ]
-    jobs = max(1, min(options.jobs or _cores(), len(seconds)))
-    known = [value for value in seconds if not math.isnan(value)]
+    groups = _trajectories(work.to_train)
+    jobs = max(1, min(options.jobs or _cores(), len(groups)))
+    known = [seconds for seconds in (_seconds(experiment, group) for group in groups) if not math.isnan(seconds)]
     time_left = f"estimated time: {duration(sum(known) / jobs)}"
-    if len(known) < len(seconds):
-        time_left += f"; not known for {len(seconds) - len(known)} trainings: none of that size has finished here"
+    if len(known) < len(groups):
+        time_left += f"; not known for {len(groups) - len(known)} trainings: none of that size has finished here"
     counted = f"{len(work.done)} done, {len(work.reusable)} to reuse, {len(work.to_train)} to train"
-    lines.append(f"{counted} in {len(seconds)} trainings, {jobs} at a time; {time_left}")
-    return "\n".join(lines)
+    trainings = f"{len(groups)} training{'' if len(groups) == 1 else 's'}"
+    return "\n".join([*lines, f"{counted} in {trainings}, {jobs} at a time; {time_left}"])
+
+
+def _seconds(experiment: str | None, group: Sequence[Planned]) -> float:
+    """How long a trajectory will take, as far as earlier runs tell; NaN where none does."""
+    from pipeline import store, tracking
+
+    epochs = max(run.child.config.epochs for run in group)
+    with contextlib.suppress(store.StoreAwayError):
+        if experiment:
+            return epochs * tracking.seconds_per_epoch(experiment, group[0].child.config, group[0].data_hash)
+    return float("nan")
 
 
 if __name__ == "__main__":

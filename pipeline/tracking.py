@@ -390,12 +390,11 @@ def link(folder: Path, name: str, origin: MlflowRun, tags: Mapping[str, str]) ->
     store.end(journal, FINISHED)
 
 
-def seconds_per_epoch(config: RunConfig, data_hash: str) -> float:
+def seconds_per_epoch(experiment: str, config: RunConfig, data_hash: str) -> float:
     """How long an epoch took in a finished run of the same size on the same images; NaN where there is none."""
     sizes = [f"params.{name} = '{getattr(config, name)}'" for name in ("batch_size", "encoding_dim", "decoder_hidden")]
     with store.tracking_store():
         client = store.client_of()
-        experiment = _experiment_id(None)
         for run in _search(client, experiment, {DATA_HASH: data_hash}, "attributes.status = 'FINISHED'", *sizes):
             if TRAINING_SECONDS in run.data.metrics:
                 return float(run.data.metrics[TRAINING_SECONDS] / int(run.data.params["epochs"]))
