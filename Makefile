@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help run test check compare ui bench lock
+.PHONY: help run test check study compare ui bench lock
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,7 +28,11 @@ check: $(INSTALLED) ## format, lint, types, all tests
 	$(BIN)/mypy
 	$(MAKE) test
 
-compare: $(INSTALLED) ## the conclusion table of the runs made so far
+study: $(INSTALLED) ## the published study over five seeds, and its report in results/
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=published --env-manager local
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=published --env-manager local
+
+compare: $(INSTALLED) ## the table and the report of the runs made so far
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare --env-manager local
 
 ui: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000
@@ -37,6 +41,8 @@ ui: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000
 bench: $(INSTALLED) ## speed and memory, as ratios measured side by side
 	$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.study
+	$(BIN)/python -m benchmarks.compare
 
 lock: $(INSTALLED) ## write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --custom-compile-command 'make lock' \
