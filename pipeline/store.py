@@ -269,6 +269,7 @@ def client_of(uri: str = "") -> Any:
     """An `mlflow.MlflowClient` that soon gives up a server that is away, but bears a SQLite that is locked."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of every run that ends, amid our own
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it shows what it raises, with a traceback
     return _PatientClient(mlflow.MlflowClient(uri or tracking_uri()))
 

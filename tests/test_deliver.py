@@ -1,0 +1,270 @@
+"""What a store did not take while a run was made gets there by one command, once."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from pipeline import journal, store, tracking
+from pipeline.config import LOSSES, PLAN, QUALITY, STUDY, RunConfig, UserError
+from pipeline.dataset import Images
+from pipeline.deliver import Options
+from pipeline.deliver import deliver as deliver_all
+from pipeline.journal import FINISHED, Journal
+from tests.conftest import ROOT, Proxy, Server, environment, run, start, wait_for
+from tests.test_store import CONFIG, doubling, empty_store, own, ready, say  # noqa: F401 # fixtures among them
+
+
+def deliver() -> str:
+    return deliver_all(Options())
+
+
+# --- The real training
+
+
+def trained(folder: Path, uri: str, data: Path, epochs: int) -> subprocess.Popen[str]:
+    words = ("python", "-m", "pipeline.train", "--optimizer", "adam", "--epochs", str(epochs), "--dataset", str(data))
+    return start(*words, folder=folder, MLFLOW_TRACKING_URI=uri, MLFLOW_EXPERIMENT_NAME=folder.name)
+
+
+def assert_delivered(uri: str, folder: Path, epochs: int, small: Images) -> str:
+    """The experiment has one run with all that a training says; returns its ID."""
+    client = mlflow.MlflowClient(uri)
+    (made,) = client.search_runs([own(client, folder.name)])
+    assert made.info.status == "FINISHED"
+    for name in (*LOSSES, "epoch_seconds"):
+        history = client.get_metric_history(made.info.run_id, name)
+        assert [point.step for point in history] == list(range(1, epochs + 1)), name
+    assert set(QUALITY) < set(made.data.metrics)
+    assert made.inputs
+    assert len(made.inputs.dataset_inputs) == 1
+    names = {file.path for file in client.list_artifacts(made.info.run_id)}
+    assert names == {"config.json", "images", "loss_curve.png", "reconstructions.png"}
+    (model,) = client.search_logged_models([own(client, folder.name)])
+    assert model.source_run_id == made.info.run_id
+    y = mlflow.pyfunc.load_model(f"runs:/{made.info.run_id}/model").predict(small.test)
+    bce = -(small.test * np.log(y + 1e-7) + (1 - small.test) * np.log(1 - y + 1e-7)).mean()
+    assert bce == pytest.approx(made.data.metrics["val_bce"], rel=1e-3)
+    return str(made.info.run_id)
+
+
+def test_a_server_killed_in_the_middle_of_a_training_gets_it_all_afterwards(
+    server: Server, small: Images, small_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    epochs = 400
+    process = trained(tmp_path, server.uri, small_npz, epochs)
+    output = tmp_path / "output"
+    wait_for(lambda: "epoch 1/" in output.read_text(), process)
+    server.kill()
+    killed = time.monotonic()
+    wait_for(lambda: f"epoch {epochs}/{epochs}" in output.read_text(), process)
+    assert process.wait(120) == 2
+    assert time.monotonic() - killed < 120
+    said = output.read_text().splitlines()[-1]
+    assert re.fullmatch(
+        r"error: the tracking store did not take everything \(the tracking server http://\S+ does not answer \(.*\)\); "
+        rf"what is left is kept in {tmp_path}/state/runs/\w+: deliver it with python -m pipeline.deliver",
+        said,
+    )
+    assert "Traceback" not in output.read_text()
+
+    again = run("python", "-m", "pipeline.deliver", folder=tmp_path)
+    assert again.returncode == 2
+    (line,) = again.stderr.splitlines()
+    assert line.startswith("error: 0 runs delivered, but not adam-400ep")
+    server.start()
+    done = run("python", "-m", "pipeline.deliver", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "1 run delivered, nothing is left\n"), done.stderr
+    run_id = assert_delivered(server.uri, tmp_path, epochs, small)
+    before = mlflow.get_run(run_id).to_dictionary()
+    done = run("python", "-m", "pipeline.deliver", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "0 runs delivered, nothing is left\n")
+    assert mlflow.get_run(run_id).to_dictionary() == before
+
+
+def test_a_server_that_comes_and_goes_while_a_training_goes_on(
+    proxy: Proxy, small: Images, small_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Away at the start, there, away again; the training ends with a server that has everything, and exit code 0."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    proxy.close()
+    epochs = 1500
+    process = trained(tmp_path, proxy.uri, small_npz, epochs)
+    output = tmp_path / "output"
+
+    def metrics() -> int:
+        return sum(request.path.endswith("log-batch") for request in proxy.requests)
+
+    wait_for(lambda: "epoch 1/" in output.read_text(), process)
+    assert "training goes on, and what it logs is kept in" in output.read_text()
+    proxy.open()
+    wait_for(lambda: metrics() > 2, process)
+    proxy.close()
+    shown = output.read_text().count("\nepoch ")
+    wait_for(lambda: output.read_text().count("\nepoch ") > shown, process)
+    proxy.open()
+    assert process.wait(120) == 0, output.read_text()
+    run_id = assert_delivered(proxy.uri, tmp_path, epochs, small)
+    assert f"run ID: {run_id}" in output.read_text()
+    assert journal.journals(tmp_path / "state") == []
+
+
+# --- The command
+
+
+_UNTIL_KILLED = """
+import sys, time
+import numpy as np
+from pipeline import store, tracking
+from pipeline.config import RunConfig
+from pipeline.dataset import Images
+store._PAUSES = (float(sys.argv[1]),)
+images = Images("some", "file:///some", "0" * 64, (1, 1), np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
+with tracking.track(RunConfig(epochs=30), images) as run:
+    for epoch in range(1, 6):
+        run.log_epoch(epoch, {"loss": 1 / epoch})
+    print("said", flush=True)
+    time.sleep(120)
+"""
+
+
+def speaking(folder: Path, pause: float) -> subprocess.Popen[str]:
+    """A process that has said five epochs of a run, of which the store knows only what it was told at the start."""
+    env = {**environment(folder), "MLFLOW_EXPERIMENT_NAME": "own"}
+    words = [sys.executable, "-c", _UNTIL_KILLED, str(pause)]
+    process = subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "said\n"
+    return process
+
+
+def test_a_run_whose_process_was_killed_is_delivered_as_killed_and_a_living_one_left_alone(
+    ready: mlflow.MlflowClient,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    with speaking(tmp_path, 1000) as process:
+        try:
+            assert deliver() == "0 runs delivered, nothing is left; 1 run still being made"
+            (made,) = ready.search_runs([own(ready)])
+            assert made.info.status == "RUNNING"
+            assert made.data.metrics == {}
+            (known,) = journal.journals(tmp_path / "state")
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    hours_ago = time.time() - 7200
+    os.utime(known.folder / journal.LINES, (hours_ago, hours_ago))
+    assert deliver() == "1 run delivered, nothing is left"
+    (made,) = ready.search_runs([own(ready)])
+    assert made.info.status == "KILLED"
+    assert made.data.tags["failure"] == "its process ended without a word"
+    assert made.info.end_time == int(hours_ago * 1000)
+    history = ready.get_metric_history(made.info.run_id, "loss")
+    assert [(point.step, point.value) for point in history] == [(n, 1 / n) for n in range(1, 6)]
+    assert deliver() == "0 runs delivered, nothing is left"
+    assert journal.journals(tmp_path / "state") == []
+
+
+@pytest.mark.usefixtures("ready")
+def test_two_deliver_at_once(small: Images, doubling: Path, tmp_path: Path) -> None:  # noqa: F811
+    client = mlflow.MlflowClient()
+    for n in range(3):
+        known = tracking.TrackedRun(CONFIG, tracking.begin(tmp_path / "state" / str(n), str(n)))
+        known.log_config(small)
+        say(known, small, doubling)
+        known.finish()
+    words = ["python", "-m", "pipeline.deliver"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    both = [subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"]
+    counts = []
+    for process in both:
+        said, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        found = re.fullmatch(r"(\d) runs? delivered, nothing is left(; . runs? still being made)?\n", said)
+        assert found, said
+        counts.append(int(found[1]))
+    assert sum(counts) == 3
+    runs = client.search_runs([own(client)])
+    assert sorted(made.info.run_name for made in runs) == ["0", "1", "2"]
+    assert len(client.search_logged_models([own(client)])) == 3
+
+
+@pytest.mark.usefixtures("store")
+def test_nothing_to_deliver_needs_no_store(tmp_path: Path) -> None:
+    assert deliver() == "0 runs delivered, nothing is left"
+    assert not (tmp_path / "store.db").exists()
+
+
+def test_one_store_that_is_away_keeps_nothing_from_the_others(
+    ready: mlflow.MlflowClient,  # noqa: F811
+    proxy: Proxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = os.environ["MLFLOW_TRACKING_URI"]
+    for name, uri in {"1": proxy.uri, "2": here}.items():
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        known = tracking.begin(tmp_path / "state" / name, f"run {name}")
+        store.end(known, FINISHED)
+    proxy.close()
+    says = rf"^1 run delivered, but not run 1 \({tmp_path}/state/1\): the tracking server {proxy.uri} does not answer"
+    with pytest.raises(UserError, match=says):
+        deliver()
+    (made,) = ready.search_runs([own(ready)])
+    assert (made.info.run_name, made.info.status) == ("run 2", "FINISHED")
+
+
+def test_a_study_that_was_killed_is_delivered_with_its_runs_and_can_still_go_on(
+    ready: mlflow.MlflowClient,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "state" / "studies" / "s"
+    parent = tracking.begin(folder, "study", tags={STUDY: "s", PLAN: "p"})
+    finished, killed = (tracking.begin(folder / name, name, tags={STUDY: "s"}) for name in ("finished", "killed"))
+    for child in (finished, killed):
+        child.append("metrics", points=[("loss", 0.5, 1, 1)])
+    store.end(finished, FINISHED)
+    with journal.locked(killed.folder):  # one of its workers is not gone yet
+        assert deliver() == "0 runs delivered, nothing is left; 1 run still being made"
+    assert deliver() == "3 runs delivered, nothing is left"
+    runs = {made.info.run_name: made for made in ready.search_runs([own(ready)])}
+    assert {name: made.info.status for name, made in runs.items()} == {
+        "study": "KILLED",
+        "finished": "FINISHED",
+        "killed": "KILLED",
+    }
+    for name in ("finished", "killed"):
+        assert runs[name].data.tags["mlflow.parentRunId"] == runs["study"].info.run_id
+    assert deliver() == "0 runs delivered, nothing is left"
+    assert (Journal(folder).ending or {})["status"] == "KILLED"
+    assert [known.folder.name for known in journal.journals(folder)] == ["s", "finished", "killed"]
+    again = tracking.TrackedRun(RunConfig(), killed)
+    again.journal.append("go_on", tags=store.signs_of_life())
+    again.finish()
+    store.Delivery(folder, parent.header.tracking_uri).send()
+    made = ready.get_run(runs["killed"].info.run_id)
+    assert made.info.status == "FINISHED"
+    assert "failure" not in made.data.tags
+
+
+def test_an_ending_that_the_store_knows_is_not_replaced_by_a_guess(
+    ready: mlflow.MlflowClient,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    known = tracking.begin(tmp_path / "state", "a run")
+    store.send(known)
+    store.end_now(known, FINISHED, "", 5000)
+    assert deliver() == "1 run delivered, nothing is left"
+    (made,) = ready.search_runs([own(ready)])
+    assert (made.info.status, made.info.end_time) == ("FINISHED", 5000)
+    assert "failure" not in made.data.tags
