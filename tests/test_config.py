@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline import cli, compare
+from pipeline import cli, compare, study
 from pipeline.config import DEFAULT, OPTIMIZERS, RunConfig, UserError
 from tests.conftest import ROOT
 
@@ -19,10 +19,12 @@ def parse(*words: str) -> RunConfig:
     return cli.parse_arguments(RunConfig, words, "pipeline.train", "")
 
 
-@pytest.mark.parametrize(("entry_point", "options"), [("main", RunConfig), ("compare", compare.Options)])
+@pytest.mark.parametrize(
+    ("entry_point", "options"), [("main", RunConfig), ("study", study.Options), ("compare", compare.Options)]
+)
 def test_mlproject_states_the_same_parameters(entry_point: str, options: type[BaseModel]) -> None:
     entry = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"][entry_point]
-    fields = options.model_fields
+    fields = {name: field for name, field in options.model_fields.items() if name != "dry_run"}  # makes no run
     assert list(entry["parameters"]) == list(fields)
     for name, stated in entry["parameters"].items():
         number = isinstance(fields[name].default, (int, float)) and not isinstance(fields[name].default, bool)
