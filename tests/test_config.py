@@ -29,7 +29,8 @@ def test_mlproject_states_the_same_parameters(entry_point: str, options: type[Ba
     for name, stated in entry["parameters"].items():
         number = isinstance(fields[name].default, (int, float)) and not isinstance(fields[name].default, bool)
         assert stated["type"] == ("float" if number else "string"), name
-        assert str(stated["default"]) == str(fields[name].default), name
+        default = fields[name].default
+        assert str(stated["default"]) == (",".join(default) if isinstance(default, tuple) else str(default)), name
         assert f"--{name} {{{name}}}" in entry["command"], name
 
 
