@@ -46,6 +46,7 @@ _BEGIN_SECONDS = 10.0  # that the first attempt may keep a training from its beg
 _ANSWER_SECONDS = 5  # that a server may take to answer at all; one that is down is known at once
 _PAUSES = (2.0, 4.0, 8.0, 15.0)  # between two attempts to send: a commit per epoch would slow short epochs down
 _PATIENCE_SECONDS = 20.0  # at the end, without any progress
+_AGAIN_SECONDS = 1.0  # between two attempts at the end
 _LOCKED_SECONDS = 120.0  # that SQLite's other writers may take
 _HEARTBEAT_SECONDS = 30.0
 _STALE_SECONDS = 600.0  # without a heartbeat from another machine
@@ -73,9 +74,8 @@ class Delivery:
         self._over = threading.Event()
         self._heartbeat = time.monotonic()
         self._thread = threading.Thread(target=self._keep_sending, daemon=True)
-        self.run_ids: dict[
-            str, str
-        ] = {}  # by the keys of the journals, which are deleted when they have done their duty
+        # By the keys of the journals: these are deleted when they have done their duty.
+        self.run_ids: dict[str, str] = {}
 
     def begin(self) -> None:
         """The first attempt, so that a mistake is known before anything long begins.
@@ -184,7 +184,7 @@ class Delivery:
         self._heartbeat = time.monotonic()
 
     def _end_dead_runs(self) -> None:
-        with tracking_store(self._uri):
+        with suppress(UserError), tracking_store(self._uri):  # it is not what this run is about
             client = client_of(self._uri)
             for journal in journals(self._root)[:1]:
                 end_dead_runs(client, client.get_run(str(journal.sent.run_id)).info.experiment_id)
@@ -202,7 +202,7 @@ class Delivery:
                     sent, give_up = by_now, time.monotonic() + _PATIENCE_SECONDS
                 elif time.monotonic() > give_up:
                     return away
-                time.sleep(1)
+                time.sleep(_AGAIN_SECONDS)
             except UserError as refused:
                 return refused
 
@@ -534,6 +534,8 @@ def _model(client: mlflow.MlflowClient, journal: Journal, run_id: str) -> None:
     description.run_id, description.model_id, description.model_uuid = run_id, model_id, model_id
     description.artifact_path = logged.artifact_location
     replace_file(folder / "MLmodel", description.to_yaml())  # a kill must not leave half of it
+    for left in folder.glob("MLmodel.*.new"):  # by a kill
+        left.unlink()
     with _artifact_store(journal):
         client.log_model_artifacts(model_id, str(folder))
     client.finalize_logged_model(model_id, LoggedModelStatus.READY)

@@ -226,9 +226,7 @@ def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
             require_room(str(folder), "VARIATIONS_STATE")
             delivery = store.Delivery(folder, uri)
             delivery.begin()
-            if run.id:
-                with store.tracking_store(uri):
-                    require_room(str(store.client_of(uri).get_run(run.id).info.artifact_uri))
+            _require_room_for_artifacts(uri, run.id)
         except BaseException as error:
             store.end_now(run.journal, *_ending(error))
             run.journal.remove()
@@ -243,6 +241,13 @@ def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
                     raise
         finally:
             run.remember(delivery.run_ids.get(run.journal.header.key))
+
+
+def _require_room_for_artifacts(uri: str, run_id: str | None) -> None:
+    """Refuse an artifact store that is full, as far as it can be known now."""
+    if run_id:
+        with suppress(store.StoreAwayError), store.tracking_store(uri):
+            require_room(str(store.client_of(uri).get_run(run_id).info.artifact_uri))
 
 
 def begin(folder: Path, name: str, run_id: str | None = None, tags: Mapping[str, str] | None = None) -> Journal:

@@ -250,6 +250,30 @@ def test_a_slow_server_does_not_slow_a_training(
     assert assert_whole(over_proxy.uri, small).info.run_id == run.id  # known although its journal is gone
 
 
+def test_at_whatever_request_a_server_goes_away_while_a_run_begins_it_begins(
+    over_proxy: Proxy, small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(store, "_AGAIN_SECONDS", 0.01)
+    with tracking.track(CONFIG, small):
+        requests = len(over_proxy.requests)
+    assert requests > 12
+    for number in range(requests + 1):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", uuid.uuid4().hex)
+        over_proxy.requests.clear()
+        over_proxy.treat = lambda _, n=number: Proxy.PASS if len(over_proxy.requests) <= n else Proxy.BEFORE  # type: ignore[misc]
+        with pytest.raises(UserError, match="did not take everything"), tracking.track(CONFIG, small) as run:  # noqa: PT012
+            run.log_epoch(1, {"loss": 0.5})
+            over_proxy.treat = lambda _: Proxy.BEFORE
+        (known,) = journal.journals(tmp_path / "state")
+        assert (known.ending or {})["status"] == FINISHED
+        over_proxy.treat = lambda _: Proxy.PASS
+        store.Delivery(known.folder, over_proxy.uri).send()
+        client = mlflow.MlflowClient()
+        (made,) = client.search_runs([own(client, os.environ["MLFLOW_EXPERIMENT_NAME"])])
+        assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
+
+
 def test_what_a_run_says_arrives_while_it_speaks(over_proxy: Proxy, small: Images) -> None:
     """Also when the server was away at the start."""
     over_proxy.close()
