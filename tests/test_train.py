@@ -289,10 +289,3 @@ def test_the_first_and_last_of_a_history() -> None:
     assert summary["last_val_bce"] == 3.125
     assert summary["first_displayed_loss"] == 4.5
     assert summary["training_seconds"] == 5
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(3.2, "3 s"), (90, "1.5 min"), (7200, "2.0 h"), (129600, "1.5 days"), (1e9, "31.7 years")]
-)
-def test_a_time_for_a_person(seconds: float, text: str) -> None:
-    assert train.duration(seconds) == text
