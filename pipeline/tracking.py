@@ -465,7 +465,9 @@ def read_runs(experiment: str | None = None, filter_string: str = "") -> pd.Data
     store.require_reachable(uri, must_exist=True)
     with store.tracking_store(uri):
         experiment_id = _experiment_id(experiment)
-        runs = mlflow.search_runs([experiment_id], filter_string, ViewType.ACTIVE_ONLY, max_results=2**31 - 1)
+        runs = store.patiently(
+            lambda: mlflow.search_runs([experiment_id], filter_string, ViewType.ACTIVE_ONLY, max_results=2**31 - 1)
+        )
     if _tag(_ENTRY_POINT) in runs:
         runs = runs[runs[_tag(_ENTRY_POINT)].fillna("main") == "main"]
     if _tag(PLAN) in runs:

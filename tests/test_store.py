@@ -194,6 +194,27 @@ def test_whatever_was_sent_can_be_sent_again(over_proxy: Proxy, small: Images, d
     assert_whole(over_proxy.uri, small)
 
 
+@pytest.mark.usefixtures("ready")
+def test_a_kill_while_a_model_gets_its_id_leaves_a_model_that_can_be_sent(
+    small: Images, doubling: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = said(small, doubling, tmp_path / "state")
+
+    def killed(path: Path, content: str | bytes) -> None:
+        path.with_name(f"{path.name}.1.new").write_text("half of it")
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "replace_file", killed)
+        with pytest.raises(SystemExit):
+            store.send(known)
+    store.send(known)
+    run = assert_whole(known.header.tracking_uri, small)
+    files = os.listdir(mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/model"))
+    assert "MLmodel" in files
+    assert not [name for name in files if name.endswith(".new")]
+
+
 def test_a_server_that_is_killed_and_started_again_while_a_run_speaks(
     server: Server, small: Images, doubling: Path, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,6 +313,28 @@ def wait(happened: Callable[[], object], seconds: float = 60) -> None:
     while not happened():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_ctrl_c_while_the_rest_is_sent_says_where_it_is(
+    over_proxy: Proxy,
+    small: Images,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(KeyboardInterrupt), tracking.track(CONFIG, small) as run:  # noqa: PT012
+        over_proxy.close()
+        run.log_epoch(1, {"loss": 0.5})
+
+        def interrupted(seconds: float) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(time, "sleep", interrupted)  # between two attempts
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("the tracking store did not take everything (interrupted); what is left is kept in ")
+    assert line.endswith("deliver it with python -m pipeline.deliver")
+    (known,) = journal.journals(tmp_path / "state")
+    assert (known.ending or {})["status"] == FINISHED
 
 
 # --- A store that refuses
