@@ -152,10 +152,14 @@ class Proxy:
     def close(self) -> None:
         """Be away: refuse connections, and cut those that are open."""
         if self._server:
-            treat, self.treat = self.treat, lambda request: self.BEFORE
-            self._server.shutdown()
-            self._server.server_close()
-            self._server, self.treat = None, treat
+            server, self._server = self._server, None
+            server.shutdown()
+            server.server_close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens, and serves the connections that it has."""
+        return self._server is not None
 
     def forward(self, request: Request, headers: Mapping[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
         """The target's answer."""
@@ -174,7 +178,7 @@ class _ProxyHandler(http.server.BaseHTTPRequestHandler):
     def _handle(self) -> None:
         request = Request(self.command, self.path, self._body())
         self.proxy.requests.append(request)
-        treatment = self.proxy.treat(request)
+        treatment = self.proxy.treat(request) if self.proxy.is_open else Proxy.BEFORE
         try:
             if treatment == Proxy.BUSY:
                 self._answer(503, [], b"busy")
