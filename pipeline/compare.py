@@ -28,7 +28,7 @@ import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from rich.console import Console
 
-from pipeline import cli
+from pipeline import cli, sentences
 from pipeline.conclusion import Cell, Claim, Conclusion, RunRecord
 from pipeline.config import REUSED_FROM, UserError, first_line
 
@@ -112,8 +112,10 @@ def compare(options: Options) -> str:
     histories = _histories(sides)
     conclusion = judging.conclude(sides, histories, found.elsewhere, found.origin)
     _print(conclusion)
+    pictures, missing = _pictures(sides, conclusion, histories)
+    conclusion = conclusion.model_copy(update={"without_pictures": missing})
     with _folder(options.out) as folder:
-        names = _write(folder, conclusion, _pictures(sides, conclusion, histories))
+        names = _write(folder, conclusion, pictures)
         files = [options.out / name for name in names]
     written = f"written to {options.out}: {', '.join(names)}"
     if not options.log:
@@ -173,7 +175,7 @@ def _histories(sides: Sides) -> pd.DataFrame:
 
 
 def _print(conclusion: Conclusion) -> None:
-    from pipeline import report, sentences
+    from pipeline import report
 
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else 10**4, highlight=False, markup=False, soft_wrap=True)
@@ -189,20 +191,12 @@ def _print(conclusion: Conclusion) -> None:
     claims = report.claims_table(conclusion)
     if len(claims):
         report.terminal(claims, list(claims.columns[:2]), console)
-    for heading, lines in sentences.audits(conclusion):
+    unfair = [f"{what}: {why}" for what, why in sentences.unfair(conclusion)]
+    for heading, lines in [(sentences.UNFAIR, unfair), *sentences.audits(conclusion)]:
         if lines:
             console.print(f"\n{heading}")
             for sentence in _few(lines):
                 console.print(f"  {sentence}")
-    for line in left_out(conclusion):
-        console.print(line)
-
-
-def left_out(conclusion: Conclusion) -> list[str]:
-    """What is in no variation, by name: nothing is dropped in silence."""
-    runs = [run for run in conclusion.runs if run.variation is None]
-    lines = [f"Not in the table: {_run(run)}: {run.reason or 'no reason known'}" for run in runs]
-    return [" ".join(line.split()) for line in _few(lines)]  # names may have line breaks
 
 
 def _few(lines: Sequence[str]) -> list[str]:
@@ -210,14 +204,14 @@ def _few(lines: Sequence[str]) -> list[str]:
     return [*lines[:_MOST_NAMED], *([f"... and {more} more, all in {CONCLUSION}"] if more > 0 else [])]
 
 
-def _run(run: RunRecord) -> str:
-    seed = "" if run.seed is None else f", seed {run.seed}"
-    return f"{run.variation or run.name or 'run'}{seed} ({run.run_id})"
+def _pictures(
+    sides: Sides, conclusion: Conclusion, histories: pd.DataFrame
+) -> tuple[dict[str, tuple[bytes, bytes]], tuple[str, ...]]:
+    """What is drawn, and the variations of which no picture could be read.
 
-
-def _pictures(sides: Sides, conclusion: Conclusion, histories: pd.DataFrame) -> dict[str, tuple[bytes, bytes]]:
-    """By file name without its ending: a PNG for the folder, and what the page shows (SVG where it is a drawing)."""
-    from pipeline import figures, report, sentences
+    By file name without its ending: a PNG for the folder, and what the page shows (SVG where it is a drawing).
+    """
+    from pipeline import figures, report
 
     found: dict[str, tuple[bytes, bytes]] = {}
 
@@ -236,27 +230,30 @@ def _pictures(sides: Sides, conclusion: Conclusion, histories: pd.DataFrame) -> 
         lines = lines.sort_values("variation", key=lambda names: names.map(order), kind="stable")
         if lines[metric.name].notna().any():
             draw(report.CURVES, figures.curves(lines, metric.name, metric.unit))
-    _draw_digits(sides, conclusion, draw)
-    return found
+    return found, _draw_digits(sides, conclusion, draw)
 
 
-def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> None:
-    """Each variation's picture, of its first seed, and all of them on one."""
+def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> tuple[str, ...]:
+    """Each variation's picture, of its first seed, and all of them on one; returns the variations without any."""
     from pipeline import figures, report
 
     files = {variation.name: variation.file for variation in conclusion.variations}
-    originals, reconstructed = None, {}
+    originals, reconstructed, missing = None, {}, []
     for name in sides.drawn if sides.kind != "groups" else ():
         rows = sides.by_variation[name].sort_index()
-        pictures = _pictured(rows.iloc[0]) if len(rows) else None
+        if rows.empty:
+            continue
+        pictures = _pictured(rows.iloc[0])
         if pictures is None:
+            missing.append(name)
             continue
         draw(files[name], figures.reconstructions(*pictures, f"{name}, seed {rows.index[0]}"), drawing=False)
         originals = pictures[0] if originals is None else originals
         if pictures[0].shape == originals.shape:
             reconstructed[name] = pictures[1]
     if originals is not None:
-        draw(report.DIGITS, figures.digit_grid(originals, reconstructed), drawing=False)
+        draw(report.DIGITS, figures.digit_grid(originals, reconstructed))
+    return tuple(missing)
 
 
 def _pictured(run: pd.Series) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
@@ -347,26 +344,30 @@ def _changed_runs(known: Conclusion, now: Conclusion) -> Iterator[str]:
     before, after = ({run.run_id: run for run in each.runs} for each in (known, now))
     for run_id, run in before.items():
         if run_id not in after:
-            yield f"vanished: {_run(run)}"
+            yield f"vanished: {sentences.run_text(run)}"
             continue
         other = after[run_id]
         if run.digest != other.digest:
-            yield f"changed: {_run(run)}: its params or metrics are not what they were"
+            yield f"changed: {sentences.run_text(run)}: its params or metrics are not what they were"
         if run.status != other.status:
-            yield f"changed: {_run(run)}: it was {run.status}, it is {other.status}"
+            yield f"changed: {sentences.run_text(run)}: it was {run.status}, it is {other.status}"
         if (run.variation, run.seed, run.used) != (
             other.variation,
             other.seed,
             other.used,
         ) and run.status == other.status:
-            yield f"changed: {_run(run)}: it now is {_place(other)}"
+            yield f"changed: {sentences.run_text(run)}: it now is {_place(other)}"
     for run_id, run in after.items():
         if run_id not in before:
-            yield f"added: {_run(run)}, {run.status}"
+            yield f"added: {sentences.run_text(run)}, {run.status}"
 
 
 def _place(run: RunRecord) -> str:
-    return "in no variation" if run.variation is None else f"{_run(run)}, {'used' if run.used else 'not used'}"
+    return (
+        "in no variation"
+        if run.variation is None
+        else f"{sentences.run_text(run)}, {'used' if run.used else 'not used'}"
+    )
 
 
 def _changed_numbers(known: Conclusion, now: Conclusion) -> Iterator[str]:
@@ -404,8 +405,10 @@ def _changed_verdicts(known: Conclusion, now: Conclusion) -> Iterator[str]:
 def _reproduced(conclusion: Conclusion) -> dict[str, str]:
     published = conclusion.published
     figures = [*published.figures, *(each for row in published.stated for each in row.figures)] if published else []
-    words = {True: "reproduced", False: "not reproduced", None: "not judged"}
-    return {f"{each.published} as {each.metric} of {each.variation}": words[each.reproduced] for each in figures}
+    return {
+        f"{each.published} as {each.metric} of {each.variation}": sentences.reproduced_text(each.reproduced)
+        for each in figures
+    }
 
 
 def _verdict(claim: Claim) -> str:
@@ -426,7 +429,7 @@ def _changed(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> 
 
 def _counted(conclusion: Conclusion) -> str:
     parts = ((len(conclusion.runs), "run"), (len(conclusion.claims), "verdict"), (len(conclusion.pairs), "difference"))
-    return ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in parts if count) or "no runs"
+    return ", ".join(sentences.counted(count, noun) for count, noun in parts if count) or "no runs"
 
 
 if __name__ == "__main__":

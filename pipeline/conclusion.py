@@ -202,6 +202,11 @@ class Claim(Pair):
         description="of an inconclusive one: how many more seeds of each side would probably settle it; "
         "null where more than 1,000 would, or the spread does not say"
     )
+    at_better_rates: tuple[int, ...] = Field(
+        (),
+        description="of two optimizers: the claims (counted from 0) that compare the same, all else equal, but with "
+        "learning rates at which a side does better: what remains of this one",
+    )
 
 
 class Noise(_Part):
@@ -294,6 +299,20 @@ class Stated(_Part):
     figures: tuple[Figure, ...] = Field(description="the published figures of `variation` beside the alternative's")
 
 
+class PublishedDifference(_Part):
+    """The difference of two published figures, one run each, and how far chance moves such a difference."""
+
+    variation: str = Field(description="as in the claim that it stands for")
+    against: str = Field(description="and the other side")
+    metric: str = Field(description="the metric that was asked for")
+    published: float = Field(description="the figure of `variation` minus that of `against`")
+    difference: Difference = Field(description="ours")
+    chance: Number = Field(
+        description="19 of 20 differences between one run of each side lie within this of the true one; "
+        "`evidence.chance_of_one_run`"
+    )
+
+
 class Published(_Part):
     """Somebody else's figures."""
 
@@ -301,6 +320,9 @@ class Published(_Part):
     decimals: int = Field(description="with how many decimals they are printed")
     figures: tuple[Figure, ...] = Field(description="each beside ours")
     stated: tuple[Stated, ...] = Field(description="parameters as the text states them")
+    differences: tuple[PublishedDifference, ...] = Field(
+        (), description="one for each claim of which both sides have a published figure"
+    )
 
 
 class RunRecord(_Part):
@@ -368,6 +390,9 @@ class Conclusion(_Part):
     runs: tuple[RunRecord, ...] = Field(description="every run that was read, by ID")
     histories_of: tuple[str, ...] = Field(
         (), description="the variations whose epochs were read: of no other can it be said that it was not converged"
+    )
+    without_pictures: tuple[str, ...] = Field(
+        (), description="the variations of which a picture was wanted and could not be read"
     )
     provenance: Provenance = Field(description="where it comes from")
 

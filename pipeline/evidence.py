@@ -245,7 +245,7 @@ def difference(a: pd.Series, b: pd.Series) -> Difference:
     in 0.66 and 0.76 of studies with that claim alone, in 0.38 and 0.53 where two claims without an effect stand beside
     it. Pairs are taken as independent there: what a seed does to both sides alike makes the paired ones better.
     """
-    a, b = _one_per_seed(a), _one_per_seed(b)
+    a, b = one_per_seed(a), one_per_seed(b)
     common = a.index.intersection(b.index).dropna()
     by_pairs = len(common) >= 2
     dropped = sorted(set(a.index.dropna().tolist()) ^ set(b.index.dropna().tolist())) if by_pairs else []
@@ -262,8 +262,8 @@ def difference(a: pd.Series, b: pd.Series) -> Difference:
     return Difference(len(a), len(b), len(common) * by_pairs, by_pairs, mean, low, high, p, tuple(dropped))
 
 
-def _one_per_seed(values: pd.Series) -> pd.Series:
-    """The finite values; the mean of those that share a seed."""
+def one_per_seed(values: pd.Series) -> pd.Series:
+    """The finite values, indexed by seed; the mean of those that share one."""
     finite = values.astype(float)
     finite = finite[np.isfinite(finite.to_numpy())]
     if not finite.index.has_duplicates:
@@ -607,7 +607,7 @@ def noise_floor(a: pd.Series, b: pd.Series) -> NoiseFloor:
         of freedom: t s sqrt(1/n + 1/m). NaN where a side has no value, or both together fewer than three.
         `observed`: mean of a minus mean of b.
     """
-    left, right = _one_per_seed(a).to_numpy(), _one_per_seed(b).to_numpy()
+    left, right = one_per_seed(a).to_numpy(), one_per_seed(b).to_numpy()
     n, m = len(left), len(right)
     if min(n, m) == 0:
         return NoiseFloor(np.nan, np.nan)
@@ -617,6 +617,20 @@ def noise_floor(a: pd.Series, b: pd.Series) -> NoiseFloor:
     square = ((left - left.mean()) ** 2).sum() + ((right - right.mean()) ** 2).sum()
     error = np.sqrt(square / (n + m - 2) * (1 / n + 1 / m))
     return NoiseFloor(float(_quantile(n + m - 2) * error), observed)
+
+
+def chance_of_one_run(a: pd.Series, b: pd.Series) -> float:
+    """How far chance moves the difference between one run of a and one run of b, at CONFIDENCE.
+
+    19 of 20 such differences lie within this of the true one: t sqrt(sd_a^2 + sd_b^2), with the degrees of freedom of
+    the smaller side, so that neither sides of unequal spread nor few seeds make it too small.
+
+    Args:
+        a, b: values indexed by seed. Values that are not finite count as absent; NaN where a side has fewer than two.
+    """
+    left, right = one_per_seed(a), one_per_seed(b)
+    fewest = min(len(left), len(right))
+    return float(_quantile(fewest - 1) * np.sqrt(left.var() + right.var())) if fewest > 1 else np.nan
 
 
 def reproduction(published: float, decimals: int, values: pd.Series) -> tuple[float, float, bool | None]:
@@ -633,7 +647,7 @@ def reproduction(published: float, decimals: int, values: pd.Series) -> tuple[fl
         run is not the mean (Hahn and Meeker, "Statistical Intervals", 1991; on replications, Spence and Stanley, PLOS
         ONE 11, 2016).
     """
-    ours = _one_per_seed(values).to_numpy()
+    ours = one_per_seed(values).to_numpy()
     n = len(ours)
     if n < 2:
         return np.nan, np.nan, None

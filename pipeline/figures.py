@@ -108,7 +108,7 @@ def digit_grid(originals: NDArray[np.float32], reconstructed: Mapping[str, NDArr
     grid = np.concatenate(rows)[:-_GAP]  # [height, width, RGBA]
     height = originals.shape[1] + _GAP
     inches = 0.55 * len(originals) / grid.shape[1] * grid.shape[0]  # 0.55 inches a picture
-    figure = Figure(figsize=(0.55 * len(originals) + 2.4, inches + 0.5), layout="constrained")
+    figure = Figure(figsize=(0.55 * len(originals) + 2.4, inches + 0.5), layout="compressed")
     axis = figure.subplots()
     axis.imshow(grid.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1), interpolation="none")
     middle = [(_ENLARGED * (row * height + originals.shape[1] / 2)) for row in range(len(rows))]

@@ -39,6 +39,7 @@ from pipeline.conclusion import (
     PlannedRun,
     Provenance,
     Published,
+    PublishedDifference,
     RunRecord,
     Stated,
     Unequal,
@@ -174,6 +175,11 @@ class Sides:
         """The variations that are compared with the baseline."""
         return [name for name in self.configs if self.role(name) == "variation"]
 
+    @cached_property
+    def distinct(self) -> list[str]:
+        """The variations without the repeated runs of the baseline."""
+        return [name for name in self.configs if self.role(name) in ("baseline", "variation")]
+
     def role(self, variation: str) -> str:
         if variation == self.baseline:
             return "baseline"
@@ -228,15 +234,13 @@ class Sides:
     @cached_property
     def drawn(self) -> list[str]:
         """The variations worth drawing: the baseline and the first others."""
-        names = [name for name in self.configs if self.role(name) in ("baseline", "variation")]
-        first = [name for name in names if name == self.baseline]
-        kept = {*first, *[name for name in names if name not in first][: DRAWN - 1]}
-        return [name for name in names if name in kept]
+        kept = sorted(self.distinct, key=lambda name: name != self.baseline)[:DRAWN]
+        return [name for name in self.distinct if name in kept]
 
     @cached_property
     def followed(self) -> pd.DataFrame:
         """The runs whose histories are worth fetching: of the drawn variations, of A/A and of the repeated run."""
-        again = [name for name in self.configs if self.role(name) in ("A/A", "again")]
+        again = set(self.configs) - set(self.distinct)
         return self.used[self.used["variation"].isin([*self.drawn, *again])]
 
     @property
@@ -546,18 +550,16 @@ class _Judge:
     def conclude(self, origin: Mapping[str, Any]) -> Conclusion:
         sides, question = self.sides, self.sides.question
         claims, pairs = self._claims(), self._pairs()
-        shown = {
-            name: config for name, config in sides.configs.items() if sides.role(name) in ("baseline", "variation")
-        }
-        params = list(next(iter(shown.values()), {}))
-        differing = [p for p in params if len({_comparable(config[p]) for config in shown.values()}) > 1]
+        shown = [sides.configs[name] for name in sides.distinct]
+        params = list(next(iter(shown), {}))
+        differing = [p for p in params if len({_comparable(config[p]) for config in shown}) > 1]
         return Conclusion(
             kind=sides.kind,
             title=question.study.name if question.study else str(origin["experiment"]),
             description=question.study.description if question.study else "",
             baseline=sides.baseline,
             metric=sides.main,
-            constant={p: next(iter(shown.values()))[p] for p in params if p not in differing},
+            constant={p: shown[0][p] for p in params if p not in differing},
             differing=tuple(differing),
             metrics=tuple(self._metric(name) for name in sides.metrics),
             variations=tuple(self._variations()),
@@ -620,22 +622,9 @@ class _Judge:
             if run_ids not in digests:
                 joined = "\n".join(f"{run_id} {self.digests[run_id]}" for run_id in run_ids)
                 digests[run_ids] = hashlib.sha256(joined.encode()).hexdigest()[:16]
-            worst_seed = _plain(row.worst_seed)
-            cells[row.variation].append(
-                Cell(
-                    metric=row.metric.removeprefix("metrics."),
-                    n=row.n,
-                    mean=row.mean,
-                    sd=row.sd,
-                    low=row.low,
-                    high=row.high,
-                    median=row.median,
-                    worst=row.worst,
-                    worst_seed=worst_seed,
-                    run_ids=run_ids,
-                    digest=digests[run_ids],
-                )
-            )
+            fields = row._asdict() | {"metric": row.metric.removeprefix("metrics."), "run_ids": run_ids}
+            fields |= {"worst_seed": _plain(row.worst_seed), "digest": digests[run_ids]}
+            cells[fields.pop("variation")].append(Cell(**fields))
         nothing = [_empty_cell(metric) for metric in sides.metrics]
         return {name: tuple(each or nothing) for name, each in cells.items()}
 
@@ -784,7 +773,31 @@ class _Judge:
                     more_seeds=evidence.seeds_needed(difference, claim.smallest, alpha) if open_ else None,
                 )
             )
-        return found
+        return [each.model_copy(update={"at_better_rates": self._at_better_rates(each, found)}) for each in found]
+
+    def _at_better_rates(self, claim: Claim, claims: Sequence[Claim]) -> tuple[int, ...]:
+        """Which claims compare the same optimizers, but with learning rates at which each side that changes is better.
+
+        Without them, the difference may be that of a well chosen and a badly chosen learning rate.
+        """
+        here = self._sides_but_for_the_rate(claim)
+        found = []
+        for number, other in enumerate(claims):
+            there = self._sides_but_for_the_rate(other)
+            changed = [(there[side], name) for side, name in here.items() if there.get(side, name) != name]
+            if here.keys() == there.keys() and changed and all(self._better(*names, claim.asked) for names in changed):
+                found.append(number)
+        return tuple(found) if len({dict(side).get(_OPTIMIZER) for side in here}) == 2 else ()
+
+    def _sides_but_for_the_rate(self, pair: Pair) -> dict[frozenset[tuple[str, Any]], str]:
+        """The two variations of a pair, by their configurations without the learning rate."""
+        configs = self.sides.configs
+        names = (pair.variation, pair.against)
+        return {frozenset(item for item in configs[name].items() if item[0] not in _RATES): name for name in names}
+
+    def _better(self, variation: str, other: str, metric: str) -> bool:
+        a, b = (float(evidence.one_per_seed(self.sides.values(name, metric)).mean()) for name in (variation, other))
+        return a > b if higher_is_better(metric) else a < b
 
     def _compare(self, variation: str, against: str, asked: str, about: Sequence[str] | None) -> dict[str, Any]:
         """The fields of a `Pair`, but for what Holm's correction gives; `difference` is evidence's own."""
@@ -798,7 +811,7 @@ class _Judge:
             other = _data(evidence.difference(sides.values(variation, asked), sides.values(against, asked)))
         key = (against, metric or asked)
         if key not in self._means:
-            self._means[key] = evidence_mean(b)
+            self._means[key] = float(evidence.one_per_seed(b).mean())
         mean = self._means[key]
         return {
             "variation": variation,
@@ -978,9 +991,8 @@ class _Judge:
     @cached_property
     def _settings(self) -> pd.DataFrame:
         """One row per variation: its parameters, as numbers where they are."""
-        sides = self.sides
-        names = [name for name in sides.configs if sides.role(name) in ("baseline", "variation")]
-        rows = [{p: _comparable(value) for p, value in sides.configs[name].items()} for name in names]
+        names = self.sides.distinct
+        rows = [{p: _comparable(value) for p, value in self.sides.configs[name].items()} for name in names]
         return pd.DataFrame(rows, index=names)
 
     @cached_property
@@ -1054,7 +1066,7 @@ class _Judge:
             Finding(variation=name, metric=flag.metric, seeds=flag.seeds)
             for name, flags in self.flags.items()
             for flag in flags
-            if flag.flag == "not converged" and self.sides.role(name) in ("baseline", "variation")
+            if flag.flag == "not converged" and name in self.sides.distinct
         ]
         metric = self.sides.falling
         several = len(self.histories) and metric in self.histories and self.histories["epoch"].nunique() > 1
@@ -1100,31 +1112,44 @@ class _Judge:
             for parameter, value in row.items()
         ]
         return Published(
-            source=published.source, decimals=published.decimals, figures=tuple(figures), stated=tuple(stated)
+            source=published.source,
+            decimals=published.decimals,
+            figures=tuple(figures),
+            stated=tuple(stated),
+            differences=tuple(self._published_differences(study, published)),
         )
 
-    def _figure(self, published: PublishedPlan, name: str, metric: str, value: float, ours: pd.DataFrame) -> Figure:
-        def reproduction(which: str) -> tuple[pd.Series, float, float, bool | None]:
-            values = ours.get(f"metrics.{which}", pd.Series(np.nan, ours.index)).astype(float)
-            return values, *evidence.reproduction(value, published.decimals, values)
+    def _published_differences(self, study: Study, published: PublishedPlan) -> Iterable[PublishedDifference]:
+        for claim in study.claims:
+            both = [published.figures.get(name, {}).get(claim.metric) for name in (claim.variation, claim.against)]
+            if both[0] is not None and both[1] is not None:
+                a, b = (self.sides.values(name, claim.metric) for name in (claim.variation, claim.against))
+                yield PublishedDifference(
+                    variation=claim.variation,
+                    against=claim.against,
+                    metric=claim.metric,
+                    published=round(both[0] - both[1], published.decimals),
+                    difference=_data(evidence.difference(a, b)),
+                    chance=evidence.chance_of_one_run(a, b),
+                )
 
-        values, low, high, reproduced = reproduction(metric)
+    def _figure(self, published: PublishedPlan, name: str, metric: str, value: float, ours: pd.DataFrame) -> Figure:
+        def reproduction(which: str) -> tuple[int, float, float, float, bool | None]:
+            values = evidence.one_per_seed(ours.get(f"metrics.{which}", pd.Series(np.nan, ours.index)))
+            return len(values), float(values.mean()), *evidence.reproduction(value, published.decimals, values)
+
+        n, mean, low, high, reproduced = reproduction(metric)
         taken_for = published.taken_for.get(metric)
         taken: dict[str, Any] = {}
         if taken_for is not None:
-            others, other_low, other_high, other = reproduction(taken_for)
-            taken = {
-                "taken_for_mean": evidence_mean(others),
-                "taken_for_low": other_low,
-                "taken_for_high": other_high,
-                "taken_for_reproduced": other,
-            }
+            names = ("mean", "low", "high", "reproduced")
+            taken = {f"taken_for_{k}": v for k, v in zip(names, reproduction(taken_for)[1:], strict=True)}
         return Figure(
             variation=name,
             metric=metric,
             published=value,
-            n=int(values[np.isfinite(values)].groupby(level=0).ngroups),
-            mean=evidence_mean(values),
+            n=n,
+            mean=mean,
             low=low,
             high=high,
             reproduced=reproduced,
@@ -1173,18 +1198,10 @@ class _Judge:
         runs = self.sides.runs
         links = _column(runs, f"tags.{REUSED_FROM}")
         fields = ["run_id", "name", "variation", "seed", "status", "why", "used"]
-        for row, link in zip(runs[fields].itertuples(index=False), links, strict=True):
-            yield RunRecord(
-                run_id=row.run_id,
-                name=row.name,
-                variation=_plain(row.variation),
-                seed=_plain(row.seed),
-                status=row.status,
-                reason=_plain(row.why),
-                used=bool(row.used),
-                digest=self.digests[row.run_id],
-                reused_from=_plain(link),
-            )
+        for values, link in zip(runs[fields].itertuples(index=False, name=None), links, strict=True):
+            row = {name: _plain(value) for name, value in zip(fields, values, strict=True)}
+            digest = self.digests[row["run_id"]]
+            yield RunRecord(reason=row.pop("why"), digest=digest, reused_from=_plain(link), **row)
 
     def _provenance(self, origin: Mapping[str, Any]) -> Provenance:
         used = self.sides.used
@@ -1207,13 +1224,6 @@ class _Judge:
             hardware=texts(columns[HARDWARE]),
             **origin,
         )
-
-
-def evidence_mean(values: pd.Series) -> float:
-    """The mean over the seeds of the finite values, as `evidence` takes it."""
-    finite = values[np.isfinite(values.to_numpy())]
-    known = finite.index.notna()
-    return float(pd.concat([finite[known].groupby(level=0).mean(), finite[~known]]).mean())
 
 
 def _same_run(a: pd.Series, b: pd.Series) -> bool:

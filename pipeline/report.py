@@ -29,13 +29,17 @@ from pipeline.sentences import (
     LONGEST_NAME,
     MOST_LISTED,
     MOST_ROWS,
+    UNFAIR,
     about_means,
     audits,
+    best_of,
     cell_of,
     cell_text,
+    chance_sentence,
     constants,
     counted,
     difference_text,
+    distinct,
     label_of,
     listed,
     metric_of,
@@ -43,15 +47,16 @@ from pipeline.sentences import (
     notes,
     ours_text,
     p_value,
+    pictures_sentence,
     plain,
     published_sentence,
     reproduced_text,
     scalar,
     seeds_compared,
     signed,
-    stated_sentence,
     summary,
     taken_for_sentence,
+    unfair,
     verdict_sentence,
     warnings,
 )
@@ -190,7 +195,8 @@ def pairs_table(conclusion: Conclusion) -> pd.DataFrame:
     rows = []
     for pair in conclusion.pairs:
         metric = metric_of(conclusion, pair.metric or pair.asked)
-        relative = "-" if not math.isfinite(pair.relative) else f"{signed(100 * pair.relative, 1)} %"
+        size = 100 * pair.relative
+        relative = f"{signed(size, 1 if abs(size) >= 1 else 3)} %" if math.isfinite(size) else "-"
         found = ", ".join([pair.finding, *warnings(pair, conclusion)])
         instead = pair.metric not in (None, pair.asked)
         shown = (
@@ -325,13 +331,14 @@ def _markdown_sections(conclusion: Conclusion, pictures: Collection[str]) -> lis
         named = {_stem(picture): picture for picture in pictures}
         return [f"![{_alternative(stem, conclusion)}]({quote(named[stem])})" for stem in stems if stem in named]
 
-    own = [variation.file for variation in conclusion.variations]
+    own, unseen = [variation.file for variation in conclusion.variations], pictures_sentence(conclusion)
     table = conclusion_table(conclusion)
     first = [column for column in table.columns[:4] if column in ("variation", "verdict", "runs", "flags")]
     metrics = list(table.columns[len(first) : len(table.columns) - len(conclusion.differing)])
     params = list(table.columns[len(first) + len(metrics) :])
     return [
         ("Verdicts", _table_block(claims_table(conclusion))),
+        (UNFAIR, _some_bullets([f"{what}: {why}" for what, why in unfair(conclusion)])),
         ("Results", [*_table_block(table[[*first, *metrics[:_METRICS_FIRST]]]), *_lines(about_means(conclusion))]),
         ("Differences", images(FOREST)),
         ("Evidence", [_evidence_list(conclusion)] if conclusion.claims else []),
@@ -339,7 +346,7 @@ def _markdown_sections(conclusion: Conclusion, pictures: Collection[str]) -> lis
         ("More metrics", _table_blocks(table, metrics[_METRICS_FIRST:])),
         ("What the variations change", [*_table_blocks(table, params), *_lines(constants(conclusion))]),
         ("Curves", images(CURVES)),
-        ("The same images, by every variation", images(DIGITS)),
+        ("The same images, by every variation", [*images(DIGITS), *_lines(filter(None, [unseen]))]),
         ("Each variation's reconstructions", images(*own)),
         *((heading, [_bullets(sentences)]) for heading, sentences in audits(conclusion)),
         ("Against the published figures", _published_block(conclusion)),
@@ -362,6 +369,10 @@ def _paragraph(text: str) -> str:
 
 def _bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {_paragraph(sentence)}" for sentence in sentences)
+
+
+def _some_bullets(sentences: Sequence[str]) -> list[str]:
+    return [_bullets(sentences)] if sentences else []
 
 
 def _table_block(table: pd.DataFrame) -> list[str]:
@@ -396,8 +407,14 @@ def _published_block(conclusion: Conclusion) -> list[str]:
         return []
     published = conclusion.published
     first = f"{published_sentence(published.figures)} Source: {plain(published.source)}."
-    stated = [_bullets(map(stated_sentence, published.stated))] if published.stated else []
-    return [*_lines([first]), *_table_block(published_table(conclusion)), *stated]
+    return [*_lines([first]), *_table_block(published_table(conclusion)), *_some_bullets(_chances(conclusion))]
+
+
+def _chances(conclusion: Conclusion) -> list[str]:
+    """What chance does to each published difference."""
+    published = conclusion.published
+    every = published.differences if published else ()
+    return [chance_sentence(each, conclusion, published.decimals) for each in every if published]
 
 
 def _provenance_block(conclusion: Conclusion) -> list[str]:
@@ -493,18 +510,22 @@ def html(conclusion: Conclusion, figures: Mapping[str, bytes]) -> str:
         "signs": {str(verdict): sign for verdict, sign in _SIGNS.items()},
         "columns": _main_metrics(conclusion),
         "differing": conclusion.differing,
+        "unfair_heading": UNFAIR,
+        "unfair": unfair(conclusion),
         "rows": _row_views(conclusion),
         "about_means": about_means(conclusion),
         "constants": constants(conclusion),
         "forest": drawn.pop(FOREST, None),
         "digits": drawn.pop(DIGITS, None),
+        "without_pictures": pictures_sentence(conclusion),
         "curves": [drawn.pop(stem) for stem in list(drawn) if stem.startswith(CURVES)],
         "reconstructions": [(_called(stem, conclusion), element) for stem, element in drawn.items()],
         "pairs": pairs_table(conclusion),
+        "pairs_first": sum(pair.asked == conclusion.metric for pair in conclusion.pairs),
         "audits": audits(conclusion),
         "published": published_table(conclusion),
         "published_first": published_sentence(conclusion.published.figures) if conclusion.published else "",
-        "stated": [stated_sentence(stated) for stated in conclusion.published.stated] if conclusion.published else [],
+        "chances": _chances(conclusion),
         "provenance": provenance(conclusion),
         "made": _time(conclusion.provenance.made),
         "most": MOST_ROWS,
@@ -529,7 +550,10 @@ def _claim_view(claim: Claim, conclusion: Conclusion) -> dict[str, Any]:
 
 
 def _row_views(conclusion: Conclusion) -> list[dict[str, Any]]:
-    metrics, verdicts, best = _main_metrics(conclusion), judged(conclusion), _best_means(conclusion)
+    metrics, verdicts = _main_metrics(conclusion), judged(conclusion)
+    winners = {metric.name: best_of(conclusion, metric) for metric in metrics}
+    best = {metric: cell.mean for metric, winner in winners.items() if winner and (cell := cell_of(winner, metric))}
+    candidates = distinct(conclusion)
     views = []
     for variation in conclusion.variations:
         cells = []
@@ -537,9 +561,7 @@ def _row_views(conclusion: Conclusion) -> list[dict[str, Any]]:
             cell = cell_of(variation, metric.name)
             mean, span = cell_text(cell, metric)
             fewer = f"n = {cell.n}" if cell and cell.n and cell.n != variation.finished else ""
-            is_best = (
-                cell is not None and cell.mean == best.get(metric.name) and variation.role in ("baseline", "variation")
-            )
+            is_best = cell is not None and cell.mean == best.get(metric.name) and variation in candidates
             cells.append({"mean": mean, "span": span, "fewer": fewer, "best": is_best})
         views.append(
             {
@@ -553,18 +575,6 @@ def _row_views(conclusion: Conclusion) -> list[dict[str, Any]]:
             }
         )
     return views
-
-
-def _best_means(conclusion: Conclusion) -> dict[str, float]:
-    """By metric, the best mean of several."""
-    compared = [variation for variation in conclusion.variations if variation.role in ("baseline", "variation")]
-    found = {}
-    for metric in conclusion.metrics:
-        cells = (cell_of(variation, metric.name) for variation in compared)
-        means = [cell.mean for cell in cells if cell and math.isfinite(cell.mean)]
-        if len(set(means)) > 1:
-            found[metric.name] = max(means) if metric.higher_is_better else min(means)
-    return found
 
 
 def _element(stem: str, picture: bytes, conclusion: Conclusion) -> Markup:

@@ -26,6 +26,9 @@ from pipeline.conclusion import (
     Noise,
     Pair,
     PlannedRun,
+    Published,
+    PublishedDifference,
+    RunRecord,
     Stated,
     Variation,
 )
@@ -36,6 +39,8 @@ from pipeline.figures import short
 MOST_ROWS = 100  # of a table or a list in a report; conclusion.csv has them all
 MOST_LISTED = 8  # things in a sentence
 LONGEST_NAME = 60  # characters of a name in a sentence
+UNFAIR = "What was not a fair comparison"  # a heading
+_MOST_UNFAIR = 20  # things that were not fair
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -193,9 +198,15 @@ def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
         found.append(f"{label_of(metric_of(conclusion, pair.asked))} not comparable")
     if pair.why == "absent":
         found.append(f"{label_of(metric_of(conclusion, pair.asked))} absent")
+    if any(caveat.kind == "untuned learning rate" for caveat in pair.caveats) or _at_better_rates(pair):
+        found.append("learning rate not tuned")
     if pair.unfinished:
         found.append(f"{counted(len(pair.unfinished), 'run')} not finished")
     return found
+
+
+def _at_better_rates(pair: Pair) -> tuple[int, ...]:
+    return pair.at_better_rates if isinstance(pair, Claim) else ()
 
 
 def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
@@ -231,9 +242,8 @@ def pair_sentence(pair: Pair, conclusion: Conclusion) -> str:
 
 
 def _seen(pair: Pair, metric: Metric) -> str:
-    difference = f"{name(pair.variation)} minus {name(pair.against)} is {difference_text(pair.difference, metric)}"
     certainty = f"{p_value(pair.p_holm)} after Holm's correction, {seeds_compared(pair.difference)}"
-    return f"In {label_of(metric)}, {difference} ({certainty})."
+    return f"In {label_of(metric)}, {_minus(pair, metric)} ({certainty})."
 
 
 def _not_judged(pair: Pair, metric: Metric) -> str:
@@ -260,18 +270,51 @@ def _to_settle(more: int | None) -> str:
 
 def notes(pair: Pair, conclusion: Conclusion) -> list[str]:
     """What to know beside a result, a sentence each: confounders, another metric than asked, caveats, lost runs."""
-    found = []
-    if pair.confounded_by:
-        others = listed(map(_confounder, pair.confounded_by))
-        found.append(f"The two sides also differ in {others}: the difference may come from there.")
+    found = [_confounded(pair)] if pair.confounded_by else []
     if pair.why != "as asked" and pair.metric is not None:
         found.append(_other_metric(pair, conclusion))
     found += [sentence for caveat in pair.caveats if (sentence := _caveat(caveat))]
+    found += remains(pair, conclusion)
     if pair.unfinished:
         lost = listed((f"{name(run.variation)}, {_fate(run)}" for run in pair.unfinished), 4)
         one = len(pair.unfinished) == 1
         found.append(f"{'A run' if one else 'Runs'} that could have changed this did not finish: {lost}.")
     return found
+
+
+def _confounded(pair: Pair) -> str:
+    others = listed(map(_confounder, pair.confounded_by))
+    return f"The two sides also differ in {others}: the difference may come from there."
+
+
+def remains(pair: Pair, conclusion: Conclusion) -> list[str]:
+    """What remains of a claim about two optimizers at better learning rates, a sentence for each claim that says so."""
+    params = {variation.name: variation.params for variation in conclusion.variations}
+    found = []
+    for other in (conclusion.claims[number] for number in _at_better_rates(pair)):
+        here = {params[side]["optimizer"]: params[side]["learning_rate"] for side in (pair.variation, pair.against)}
+        there = {params[side]["optimizer"]: params[side]["learning_rate"] for side in (other.variation, other.against)}
+        rates = listed(
+            f"{scalar(optimizer)} at learning rate {scalar(rate)} instead of {scalar(here[optimizer])}"
+            for optimizer, rate in there.items()
+            if rate != here[optimizer]
+        )
+        turned = params[pair.variation]["optimizer"] != params[other.variation]["optimizer"]
+        share = (
+            (-1 if turned else 1) * other.difference.mean / pair.difference.mean if pair.difference.mean else math.nan
+        )
+        beside = ""
+        if other.metric == pair.metric and math.isfinite(share):
+            beside = f", {100 * share:.2g} % of the difference here" if share > 0 else ", the other way round"
+        metric = metric_of(conclusion, other.metric)
+        seen = f"{_minus(other, metric)} in {label_of(metric)}{beside}"
+        says = name(other.says.rstrip("."), 200)
+        found.append(f"With {rates}, {seen}; the claim about that, {says}, is {other.verdict}.")
+    return found
+
+
+def _minus(pair: Pair | PublishedDifference, metric: Metric) -> str:
+    return f"{name(pair.variation)} minus {name(pair.against)} is {difference_text(pair.difference, metric)}"
 
 
 def _confounder(other: Confounder) -> str:
@@ -334,7 +377,7 @@ def summary(conclusion: Conclusion) -> list[str]:
     ran = any(variation.finished for variation in conclusion.variations)
     found = [_about_claims(conclusion.claims) if conclusion.claims and ran else _about_pairs(conclusion)]
     found += [sentence for sentence in (_best(conclusion), _lost(conclusion)) if sentence]
-    flagged = [each.name for each in conclusion.variations if each.flags and each.role in ("baseline", "variation")]
+    flagged = [each.name for each in distinct(conclusion) if each.flags]
     if flagged:
         found.append(f"{_capital(listed(map(name, flagged), 4))} {'is' if len(flagged) == 1 else 'are'} flagged.")
     return found
@@ -402,20 +445,27 @@ def _shares(findings: Sequence[str]) -> str:
 
 def _best(conclusion: Conclusion) -> str:
     metric = metric_of(conclusion, conclusion.metric)
-    means = {
-        variation.name: cell
-        for variation in conclusion.variations
-        if variation.role in ("baseline", "variation")
-        and (cell := cell_of(variation, metric.name))
-        and math.isfinite(cell.mean)
-    }
-    if len(means) < 2:
+    best = best_of(conclusion, metric)
+    cell = cell_of(best, metric.name) if best else None
+    if best is None or cell is None:
         return ""
-    best = (max if metric.higher_is_better else min)(means, key=lambda variation: means[variation].mean)
-    mean, span = cell_text(means[best], metric)
-    value = _with_unit(f"{mean} {span}".strip(), metric)
+    value = _with_unit(" ".join(cell_text(cell, metric)).strip(), metric)
     word = "Highest" if metric.higher_is_better else "Lowest"
-    return f"{word} {label_of(metric)}: {name(best)}, {value} ({counted(means[best].n, 'seed')})."
+    return f"{word} {label_of(metric)}: {name(best.name)}, {value} ({counted(cell.n, 'seed')})."
+
+
+def best_of(conclusion: Conclusion, metric: Metric) -> Variation | None:
+    """The variation with the best mean; None where not two different means can be compared."""
+    cells = [(cell_of(variation, metric.name), variation) for variation in distinct(conclusion)]
+    means = [(cell.mean, variation) for cell, variation in cells if cell and math.isfinite(cell.mean)]
+    if len({mean for mean, _ in means}) < 2:
+        return None
+    return (max if metric.higher_is_better else min)(means, key=lambda each: each[0])[1]
+
+
+def distinct(conclusion: Conclusion) -> list[Variation]:
+    """The variations without the repeated runs of the baseline."""
+    return [variation for variation in conclusion.variations if variation.role in ("baseline", "variation")]
 
 
 def cell_of(variation: Variation, metric: str) -> Cell | None:
@@ -445,10 +495,42 @@ def flag_sentence(variation: Variation, flag: Flag, conclusion: Conclusion) -> s
     if not flag.seeds:
         where = "in seeds that are not known"
     elif len(flag.seeds) == flag.of:
-        where = "in its one seed" if flag.of == 1 else f"in all {flag.of} seeds"
+        where = {1: "in its one seed", 2: "in both seeds"}.get(flag.of, f"in all {flag.of} seeds")
     else:
         where = f"in {len(flag.seeds)} of {flag.of} seeds, {listed(map(scalar, flag.seeds))}"
     return f"{name(variation.name)} {_FLAGGED[flag.flag][0]}, {where} ({seen})."
+
+
+def unfair(conclusion: Conclusion) -> list[tuple[str, str]]:
+    """What was not a fair comparison: what it is called, and the sentence that the evidence fills."""
+    pairs = conclusion.claims or [pair for pair in conclusion.pairs if pair.asked == conclusion.metric]
+    found = [each for pair in pairs for each in _unfair_pair(pair, conclusion)]
+    for variation in distinct(conclusion):
+        collapsed = (flag for flag in variation.flags if flag.flag == "collapsed")
+        found += [("collapsed", flag_sentence(variation, flag, conclusion)) for flag in collapsed]
+    published = conclusion.published
+    if published:
+        for kind in dict.fromkeys((each.metric, each.taken_for) for each in published.figures if each.taken_for):
+            alike = [each for each in published.figures if (each.metric, each.taken_for) == kind]
+            found.append(("taken for another", taken_for_summary(alike, conclusion)))
+        found += [("not as stated", stated_sentence(each, published)) for each in published.stated if not each.same]
+        found += [
+            ("one run each", chance_sentence(each, conclusion, published.decimals))
+            for each in published.differences
+            if not each.chance < abs(each.published)
+        ]
+    more = len(found) - _MOST_UNFAIR
+    return [*found[:_MOST_UNFAIR], *([("more", f"And {more:,} more, in conclusion.json.")] if more > 0 else [])]
+
+
+def _unfair_pair(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
+    found = [("confounded", _confounded(pair))] if pair.confounded_by else []
+    if pair.why == "penalty differs" and pair.metric is not None:
+        found.append(("unequal yardstick", _other_metric(pair, conclusion)))
+    untuned = [_caveat(caveat) for caveat in pair.caveats if caveat.kind == "untuned learning rate"]
+    untuned += remains(pair, conclusion)
+    found += [("not tuned", " ".join(untuned))] if untuned else []
+    return [(what, f"{name(pair.variation)} against {name(pair.against)}: {why}") for what, why in found]
 
 
 def completeness_sentences(conclusion: Conclusion) -> list[str]:
@@ -456,7 +538,6 @@ def completeness_sentences(conclusion: Conclusion) -> list[str]:
     planned = [run for run in conclusion.completeness if run.planned]
     lost = [run for run in planned if run.state != "finished"]
     unplanned = [run for run in conclusion.completeness if not run.planned]
-    left_out = [run for run in conclusion.runs if run.variation is None]
     word = _run_word(conclusion)
     if not planned:
         found = ["No run was planned." if conclusion.kind == "study" else "No run belongs to a variation."]
@@ -476,10 +557,25 @@ def completeness_sentences(conclusion: Conclusion) -> list[str]:
         found.append(f"And {len(lost) - MOST_ROWS:,} more, in conclusion.json.")
     if unplanned:
         found.append(f"{counted(len(unplanned), 'run')} that nobody planned {_was(unplanned)} read, too.")
-    if left_out:
-        belongs = "belongs" if len(left_out) == 1 else "belong"
-        found.append(f"{counted(len(left_out), 'run')} {belongs} to no variation.")
-    return found
+    return [*found, *left_out(conclusion)]
+
+
+def left_out(conclusion: Conclusion) -> list[str]:
+    """What is in no variation, by name: nothing is dropped in silence."""
+    runs = [run for run in conclusion.runs if run.variation is None]
+    if not runs:
+        return []
+    found = [f"{counted(len(runs), 'run')} {'belongs' if len(runs) == 1 else 'belong'} to no variation."]
+    found += [
+        f"Not in the table: {run_text(run)}: {plain(run.reason or 'no reason known')}." for run in runs[:MOST_ROWS]
+    ]
+    return found + ([f"And {len(runs) - MOST_ROWS:,} more, in conclusion.json."] if len(runs) > MOST_ROWS else [])
+
+
+def run_text(run: RunRecord) -> str:
+    """`adam, seed 3 (0123...)`."""
+    seed = "" if run.seed is None else f", seed {scalar(run.seed)}"
+    return f"{plain(run.variation or run.name or 'run', LONGEST_NAME)}{seed} ({run.run_id})"
 
 
 def _was(things: Sequence[object]) -> str:
@@ -563,7 +659,8 @@ def _finding(kind: str, finding: Finding, conclusion: Conclusion) -> str:
     if finding.parameter:
         best = f"{plain(finding.parameter)} = {scalar(finding.value)}"
         return (
-            f"Of {tried}, {best} has the best {label} on the data that is reported: chosen for that, it looks too good."
+            f"Of {tried}, {best} has the best {label} on the data that is reported: whoever chooses it for that "
+            "reports it too good."
         )
     return f"{who} was chosen for its {label}, on the data that is reported: that figure looks better than it is."
 
@@ -591,18 +688,49 @@ def reproduced_text(reproduced: bool | None) -> str:
 def published_sentence(figures: Sequence[Figure]) -> str:
     """How many of somebody else's figures were reproduced."""
     judged = [figure for figure in figures if figure.reproduced is not None]
-    same = sum(bool(figure.reproduced) for figure in judged)
     rest = len(figures) - len(judged)
     behind = f" {counted(rest, 'figure')} {'is' if rest == 1 else 'are'} not judged, for want of seeds." if rest else ""
     if not judged:
         return behind.strip() or "There is no published figure to compare with."
-    if len(judged) == 1:
-        return f"The one published figure that can be judged is {reproduced_text(judged[0].reproduced)}.{behind}"
-    share = "None" if same == 0 else "All" if same == len(judged) else f"{same}"
-    return f"{share} of {len(judged)} published figures {'is' if same == 1 else 'are'} reproduced.{behind}"
+    return f"{_capital(_share_reproduced(judged))}.{behind}"
 
 
-def stated_sentence(stated: Stated) -> str:
+def _share_reproduced(figures: Sequence[Figure]) -> str:
+    """`3 of 4 published figures are reproduced`, of those that can be judged."""
+    judged = [bool(figure.reproduced) for figure in figures if figure.reproduced is not None]
+    if len(judged) < 2:
+        one = f"the one published figure that can be judged is {reproduced_text(judged[0])}" if judged else ""
+        return one or "no published figure can be judged"
+    share = "none" if not any(judged) else "all" if all(judged) else f"{sum(judged)}"
+    return f"{share} of {len(judged)} published figures {'is' if sum(judged) == 1 else 'are'} reproduced"
+
+
+def taken_for_summary(figures: Sequence[Figure], conclusion: Conclusion) -> str:
+    """Of figures that a reader takes for another metric than they are: as which of the two they are reproduced."""
+    is_label, taken_label = (label_of(metric_of(conclusion, m)) for m in (figures[0].metric, figures[0].taken_for))
+    judged = [figure for figure in figures if None not in (figure.reproduced, figure.taken_for_reproduced)]
+    sentence = f"{counted(len(figures), 'published figure')} that a reader takes for {taken_label} "
+    sentence += f"{'is' if len(figures) == 1 else 'are'} {is_label}"
+    if not judged:
+        return f"{sentence}; we have too few seeds to tell."
+    shares = (sum(bool(getattr(each, which)) for each in judged) for which in ("reproduced", "taken_for_reproduced"))
+    as_is, as_taken = (f"{share} of {len(judged)} {'is' if share == 1 else 'are'} reproduced" for share in shares)
+    return f"{sentence}: as that, {as_is}; as {taken_label}, {as_taken}."
+
+
+def chance_sentence(each: PublishedDifference, conclusion: Conclusion, decimals: int) -> str:
+    """A published difference of one run each, beside ours and beside what chance alone does to it."""
+    metric = metric_of(conclusion, each.metric)
+    sentence = f"In {label_of(metric)}, {_minus(each, metric)} ({seeds_compared(each.difference)}); "
+    sentence += f"published from one run of each: {signed(each.published, decimals)}."
+    if math.isnan(each.chance):
+        return f"{sentence} We have too few seeds to say how far chance moves it."
+    chance = number(each.chance, _digits(2 * each.chance, metric.digits))
+    way = "more" if each.chance > abs(each.published) else "less"
+    return f"{sentence} Chance alone moves the difference of two single runs by up to {chance}, {way} than that."
+
+
+def stated_sentence(stated: Stated, published: Published) -> str:
     """A parameter as the text of a publication states it, and as its code ran."""
     what = f"{plain(stated.parameter)} of {name(stated.variation)}"
     if stated.same:
@@ -610,10 +738,14 @@ def stated_sentence(stated: Stated) -> str:
     factor = _factor(stated.ran, stated.stated)
     sentence = f"The text states {plain(stated.parameter)} = {scalar(stated.stated)} for {name(stated.variation)}"
     sentence += f"; its code ran with {scalar(stated.ran)}{factor}."
+    ran = [figure for figure in published.figures if figure.variation == stated.variation]
     if stated.alternative is None:
-        return f"{sentence} No variation here ran with the value stated."
-    how_many = published_sentence(stated.figures)
-    return f"{sentence} With the value stated, {name(stated.alternative)}: {how_many[:1].lower()}{how_many[1:]}"
+        return f"{sentence} No run has the value stated; with the one that ran, {_share_reproduced(ran)}."
+    of = f", {name(stated.alternative)}" if stated.alternative != stated.variation else ""
+    return (
+        f"{sentence} With the value that ran, {_share_reproduced(ran)}; "
+        f"with the value stated{of}, {_share_reproduced(stated.figures)}."
+    )
 
 
 def _factor(ran: object, stated: object) -> str:
@@ -668,6 +800,14 @@ def audits(conclusion: Conclusion) -> list[tuple[str, list[str]]]:
     ]
     sections.append(("Checks of a good study", checks))
     return [(heading, sentences) for heading, sentences in sections if sentences]
+
+
+def pictures_sentence(conclusion: Conclusion) -> str:
+    """Of which variations no picture could be read; empty where all could."""
+    if not conclusion.without_pictures:
+        return ""
+    whose = listed(map(name, conclusion.without_pictures))
+    return f"No picture of {whose} could be read: the runs logged none, or the artifact store does not give it."
 
 
 def _unread(conclusion: Conclusion) -> list[str]:

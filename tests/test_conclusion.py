@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -15,8 +15,9 @@ import pytest
 
 from pipeline import evidence, judging
 from pipeline.conclusion import Conclusion, Finding, Unequal
-from pipeline.config import UserError
+from pipeline.config import RunConfig, UserError
 from pipeline.judging import Question, arrange
+from pipeline.plan import Study
 
 ORIGIN: dict[str, Any] = {
     "command": "python -m pipeline.compare",
@@ -272,6 +273,79 @@ def test_two_values_are_no_grid() -> None:
 def test_every_penalised_loss_has_its_reconstruction(edge: str, part: str) -> None:
     assert judging.WITHOUT_PENALTY[f"{edge}{part}loss"] == f"{edge}{part}bce"
     assert f"{edge}{part}bce" not in judging.WITHOUT_PENALTY
+
+
+def optimizers(*rates: tuple[str, float, float], claims: Sequence[tuple[int, int]]) -> Conclusion:
+    """Claims about variations of an optimizer and a learning rate, each with a loss that the seeds hardly change."""
+    configs = [RunConfig(optimizer=o, learning_rate=rate, epochs=2) for o, rate, _ in rates]
+    names = [f"{o} {rate}" for o, rate, _ in rates]
+    study = Study.model_validate(
+        {
+            "name": "s",
+            "description": "d",
+            "base": {"epochs": 2},
+            "seeds": 3,
+            "variations": [
+                {"name": name, "changes": {"optimizer": o, "learning_rate": rate}}
+                for name, (o, rate, _) in zip(names, rates, strict=True)
+            ],
+            "claims": [
+                {
+                    "says": f"{names[a]} is better than {names[b]}",
+                    "variation": names[a],
+                    "against": names[b],
+                    "about": ["optimizer"],
+                    "metric": "last_val_bce",
+                    "direction": "lower",
+                    "smallest": 0.001,
+                }
+                for a, b in claims
+            ],
+            "published": {
+                "source": "print",
+                "figures": {names[0]: {"last_val_bce": 0.1}, names[1]: {"last_val_bce": 0.3, "last_loss": 0.3}},
+            },
+        }
+    )
+    runs: list[Mapping[str, Any]] = [
+        {
+            **{f"p_{key}": value for key, value in config.model_copy(update={"seed": seed}).model_dump().items()},
+            "ours": True,
+            "t_variation": name,
+            "m_last_val_bce": loss + seed / 1000,
+        }
+        for name, config, (_, _, loss) in zip(names, configs, rates, strict=True)
+        for seed in range(3)
+    ]
+    return conclude(runs, study=study)
+
+
+def test_what_remains_of_a_claim_is_found_at_better_learning_rates() -> None:
+    four = (("adam", 0.001, 0.09), ("sgd", 0.01, 0.6), ("sgd", 1.0, 0.1), ("sgd", 9.0, 0.7))
+    claims = optimizers(*four, claims=[(0, 1), (0, 2), (3, 0)]).claims
+    assert [claim.at_better_rates for claim in claims] == [(1,), (), (0, 1)]  # sides turned round count, too
+    alone = optimizers(*four, claims=[(0, 1)]).claims
+    assert [claim.at_better_rates for claim in alone] == [()]
+    same = optimizers(*four, claims=[(1, 2), (1, 3)]).claims  # of one optimizer: its learning rate is the question
+    assert [claim.at_better_rates for claim in same] == [(), ()]
+
+
+def test_published_differences_and_the_chance_of_one_run() -> None:
+    published = optimizers(("adam", 0.001, 0.09), ("sgd", 0.01, 0.6), claims=[(0, 1)]).published
+    assert published is not None
+    (found,) = published.differences
+    assert (found.published, found.metric) == (-0.2, "last_val_bce")
+    assert found.difference.mean == pytest.approx(-0.51)
+    # Two sides of sd 0.001, three seeds each: t(2) = 4.302653, times 0.001 sqrt(2).
+    assert found.chance == pytest.approx(4.302653 * 0.001 * math.sqrt(2))
+    one = pd.Series({0: 1.0})
+    assert math.isnan(evidence.chance_of_one_run(one, pd.Series({0: 1.0, 1: 2.0})))
+    rng = np.random.default_rng(0)
+    within = [
+        abs(rng.normal() - 3 * rng.normal()) < evidence.chance_of_one_run(*map(pd.Series, (a, b)))
+        for a, b in ((rng.normal(size=5), 3 * rng.normal(size=5)) for _ in range(500))
+    ]
+    assert np.mean(within) >= 0.94  # of two normal sides of unequal spread
 
 
 # --- Much ---------------------------------------------------------------------------------------------------------

@@ -82,6 +82,15 @@ def test_the_grid_has_a_row_per_variation(channels: int) -> None:
     assert middles.tolist() == [2.5, 9.5, 16.5, 23.5]
 
 
+@pytest.mark.parametrize("rows", [1, 8])
+def test_the_names_beside_the_grid_are_whole(rows: int) -> None:
+    x = np.ones((10, 28, 28, 1), np.float32)
+    figure = figures.digit_grid(x, {f"{n} adadelta with deep decoder WWWWW": x for n in range(rows)})
+    pixels = imread(io.BytesIO(figures.png(figure)))
+    assert (pixels[:, :3] == 1).all()  # white at the left edge
+    assert (pixels[:, : pixels.shape[1] // 4] < 0.5).any()
+
+
 def test_of_many_variations_the_grid_counts_the_rest() -> None:
     x = np.zeros((2, 3, 3, 1), np.float32)
     figure = figures.digit_grid(x, {str(n): x for n in range(1000)})

@@ -41,7 +41,7 @@ def test_the_conclusion_table_has_what_confounds_beside_the_verdict() -> None:
     table = report.conclusion_table(sample()).set_index("variation")
     assert table["verdict"].tolist() == [
         "baseline",
-        "supported, confounded by decoder_hidden",
+        "supported, confounded by decoder_hidden, learning rate not tuned",
         "inconclusive",
         "supported, last val_loss not comparable, 1 run not finished",
     ]
@@ -72,7 +72,8 @@ def test_a_variation_of_several_claims_and_one_of_none() -> None:
     table = report.conclusion_table(sample(claims=(first, also))).set_index("variation")
     assert (
         table.loc["adam_optimizer", "verdict"]
-        == "supported against Original, confounded by decoder_hidden; inconclusive against 100_epochs"
+        == "supported against Original, confounded by decoder_hidden, learning rate not tuned; "
+        "inconclusive against 100_epochs"
     )
     assert table.loc["100_epochs", "verdict"] == "lower"  # than the baseline
 
@@ -99,7 +100,7 @@ def test_csv_keeps_numbers_whole_and_formulas_dead() -> None:
 def test_the_csv_of_a_conclusion() -> None:
     rows = list(csv.DictReader(io.StringIO(report.conclusion_csv(sample()))))
     assert [row["variation"] for row in rows] == list(NAMES)
-    assert rows[1]["verdict"] == "supported, confounded by decoder_hidden"
+    assert rows[1]["verdict"] == "supported, confounded by decoder_hidden, learning rate not tuned"
     assert float(rows[1][LOSS]) == 0.0922
     assert float(rows[1][f"{LOSS}_low"]) == sample().variations[1].cells[0].low  # not rounded
     assert (rows[3]["planned"], rows[3]["finished"], rows[3]["seeds"], rows[3]["l1"]) == ("5", "4", "0 1 2 4", "0.0001")
@@ -216,6 +217,7 @@ def test_the_report_in_markdown() -> None:
         f"## {heading}"
         for heading in (
             "Verdicts",
+            "What was not a fair comparison",
             "Results",
             "Differences",
             "Evidence",
@@ -344,17 +346,19 @@ def test_the_page_says_the_answer_first(page: Page) -> None:
     texts = [text for _, text in body]
     first = texts.index("Switching from adadelta to adam significantly improves the loss.")
     assert texts[first - 1] == "supported"
-    assert texts[first + 1 : first + 3] == [
+    assert texts[first + 1 : first + 4] == [
         "confounded by decoder_hidden",
+        "learning rate not tuned",
         "last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel (p < 0.001, 5 seeds, paired)",
     ]
     results = texts.index("Results")
     row = texts.index("adam_optimizer", results)
-    assert texts[row : row + 8] == [
+    assert texts[row : row + 9] == [
         "adam_optimizer",
         "\u2713",
         "supported",
         "confounded by decoder_hidden",
+        "learning rate not tuned",
         "against",
         "Original",
         "5",
@@ -370,9 +374,13 @@ def test_the_page_has_the_evidence(page: Page) -> None:
     for heading, lines in sentences.audits(sample()):
         place = texts.index(heading)
         assert texts[place + 1 : place + 1 + len(lines)] == lines
+    place = texts.index(sentences.UNFAIR)
+    assert place < texts.index("Results")
+    unfair = [text for each in sentences.unfair(sample()) for text in each]
+    assert texts[place + 1 : place + 1 + len(unfair)] == unfair
     published = sample().published
     assert published is not None
-    assert sentences.stated_sentence(published.stated[0]) in page.inside("p")
+    assert sentences.chance_sentence(published.differences[0], sample(), 4) in page.inside("li")
     assert page.inside("td").count("not reproduced") == 0  # names and texts of tables are isolated
     assert page.inside("bdi").count("not reproduced") == 1
 
@@ -393,6 +401,7 @@ def test_the_page_is_built_for_every_reader(page: Page) -> None:
     assert len(page.all("h1")) == 1
     assert page.inside("h2") == [
         "Verdicts",
+        "What was not a fair comparison",
         "Results",
         "Differences",
         "Evidence",
@@ -475,6 +484,25 @@ def test_hostile_names_are_text() -> None:
     assert f"python {line} ```" in page.inside("code")
     assert any(text.startswith("<script>alert(1)") for text in page.inside("text"))  # in a picture
     assert not any("\u202e" in text for _, text in page.texts)
+
+
+def test_what_could_not_be_read_and_what_was_left_out_is_said() -> None:
+    stray = sample().runs[0].model_copy(update={"variation": None, "used": False, "reason": "nobody's\n<b>"})
+    conclusion = sample(without_pictures=("Original",), runs=(stray,))
+    page, text = Page(report.html(conclusion, {})), report.markdown_report(conclusion)
+    unread = sentences.pictures_sentence(conclusion)
+    assert unread in page.inside("p")
+    assert f"## The same images, by every variation\n\n{unread}\n" in text
+    left_out = f"Not in the table: run 0, seed 0 ({stray.run_id}): nobody's <b>."
+    assert left_out in page.inside("li")
+    assert f"- {left_out.replace('<b>', '&lt;b>')}" in text.splitlines()
+
+
+def test_the_differences_in_other_metrics_are_folded() -> None:
+    page = Page(report.html(sample(), {}))
+    assert "3 more, in other metrics" in page.inside("summary")
+    texts = [text for _, text in page.texts]
+    assert texts.index("last val_loss", texts.index("finding")) < texts.index("3 more, in other metrics")
 
 
 def test_sections_without_content_are_not_there() -> None:

@@ -27,6 +27,7 @@ from pipeline.conclusion import (
     PlannedRun,
     Provenance,
     Published,
+    PublishedDifference,
     RunRecord,
     Stated,
     Unequal,
@@ -139,6 +140,16 @@ def runs(names: tuple[str, ...]) -> tuple[PlannedRun, ...]:
 
 NAMES = ("Original", "adam_optimizer", "100_epochs", "with_regularizationTerm")
 DEEP = Confounder(name="decoder_hidden", kind="parameter", variation=(0,), against=(784,))
+
+
+SEEN = PublishedDifference(
+    variation="100_epochs",
+    against="adam_optimizer",
+    metric=LOSS,
+    published=-0.0002,
+    difference=difference(-0.0003, 0.0001),
+    chance=0.00038,
+)
 
 
 def sample(**more: Any) -> Conclusion:
@@ -311,7 +322,11 @@ def sample(**more: Any) -> Conclusion:
             Check(kind="selected on the reported data", passed=True, findings=()),
         ),
         "published": Published(
-            source="the published study's own output, one run each", decimals=4, figures=figures, stated=stated
+            source="the published study's own output, one run each",
+            decimals=4,
+            figures=figures,
+            stated=stated,
+            differences=(SEEN,),
         ),
         "runs": tuple(
             RunRecord(
@@ -520,7 +535,7 @@ def test_without_a_judgement_it_says_why() -> None:
 
 def test_what_is_beside_a_verdict() -> None:
     supported, inconclusive, penalised = sample().claims
-    assert sentences.warnings(supported, sample()) == ["confounded by decoder_hidden"]
+    assert sentences.warnings(supported, sample()) == ["confounded by decoder_hidden", "learning rate not tuned"]
     assert sentences.warnings(inconclusive, sample()) == []
     assert sentences.warnings(penalised, sample()) == ["last val_loss not comparable", "1 run not finished"]
     assert sentences.notes(inconclusive, sample()) == []
@@ -639,7 +654,15 @@ def test_what_became_of_the_runs() -> None:
     assert sentences.completeness_sentences(unplanned) == [
         "All 2 repetitions finished.",
         "1 run belongs to no variation.",
+        f"Not in the table: run 0, seed 0 ({stray.run_id}): no reason known.",
     ]
+    many = sentences.left_out(sample(runs=(stray,) * 102))
+    assert (many[0], many[-1], len(many)) == (
+        "102 runs belong to no variation.",
+        "And 2 more, in conclusion.json.",
+        102,
+    )
+    assert sentences.left_out(sample()) == []
     extra = finished[0].model_copy(update={"planned": False})
     assert said((*finished, extra))[1:] == ["1 run that nobody planned was read, too."]
     assert said((*finished, extra, extra))[1:] == ["2 runs that nobody planned were read, too."]
@@ -737,8 +760,8 @@ def test_checks_of_a_good_study() -> None:
         "0.0001): a better one may lie beyond."
     ]
     assert sentences.check_sentences(chosen, sample()) == [
-        "Of 0 and 0.0001, l1 = 0 has the best last val_bce on the data that is reported: chosen for that, it "
-        "looks too good.",
+        "Of 0 and 0.0001, l1 = 0 has the best last val_bce on the data that is reported: whoever "
+        "chooses it for that reports it too good.",
         "\u201ca\u201d was chosen for its last val_bce, on the data that is reported: that figure looks "
         "better than it is.",
     ]
@@ -777,12 +800,19 @@ def test_against_published_figures() -> None:
         "The text states l1 = 1e-05 for \u201cwith_regularizationTerm\u201d; its code ran with 0.0001, 10 times that."
     )
     (stated,) = published.stated
-    assert sentences.stated_sentence(stated) == f"{said} No variation here ran with the value stated."
+    ran = "With the value that ran, the one published figure that can be judged is not reproduced"
+    assert (
+        sentences.stated_sentence(stated, published)
+        == f"{said} No run has the value stated; with the one that ran, the one published figure that can be "
+        "judged is not reproduced."
+    )
     other = stated.model_copy(update={"alternative": "l1 as printed", "figures": (yes, no)})
     assert (
-        sentences.stated_sentence(other)
-        == f"{said} With the value stated, \u201cl1 as printed\u201d: 1 of 2 published figures is reproduced."
+        sentences.stated_sentence(other, published)
+        == f"{said} {ran}; with the value stated, \u201cl1 as printed\u201d, 1 of 2 published figures is reproduced."
     )
+    blind = stated.model_copy(update={"alternative": "x", "figures": (unjudged,)})
+    assert sentences.stated_sentence(blind, published).endswith("no published figure can be judged.")
 
 
 def test_what_the_numbers_are() -> None:
@@ -794,3 +824,120 @@ def test_what_the_numbers_are() -> None:
     once = variation("a", 1, 1, 1).model_copy(update={"cells": (cell(LOSS, 0.1, NAN, 1),)})
     assert sentences.table_notes(sample(variations=(once,))) == ["One seed each: no interval can be given.", same]
     assert sentences.table_notes(empty()) == []
+
+
+def test_a_figure_that_is_taken_for_another() -> None:
+    published = sample().published
+    assert published is not None
+    taken = published.figures[1]
+    both = taken.model_copy(update={"taken_for_reproduced": True})
+    assert sentences.taken_for_summary((taken,), sample()) == (
+        "1 published figure that a reader takes for first loss is first displayed loss: as that, 1 of 1 is reproduced; "
+        "as first loss, 0 of 1 are reproduced."
+    )
+    assert sentences.taken_for_summary((taken, both), sample()) == (
+        "2 published figures that a reader takes for first loss are first displayed loss: as that, 2 of 2 are "
+        "reproduced; as first loss, 1 of 2 is reproduced."
+    )
+    blind = taken.model_copy(update={"reproduced": None, "taken_for_reproduced": None})
+    assert sentences.taken_for_summary((blind,), sample()).endswith("; we have too few seeds to tell.")
+
+
+def test_a_published_difference_beside_what_chance_makes() -> None:
+    ours = (
+        "In last val_loss, \u201c100_epochs\u201d minus \u201cadam_optimizer\u201d is \u22120.00030 [\u22120.00040, "
+        "\u22120.00020] nats per pixel (5 seeds, paired); published from one run of each: \u22120.0002."
+    )
+    moves = "Chance alone moves the difference of two single runs by up to"
+
+    def said(**more: Any) -> str:
+        return sentences.chance_sentence(SEEN.model_copy(update=more), sample(), 4)
+
+    assert said() == f"{ours} {moves} 0.00038, more than that."
+    assert said(chance=0.0001) == f"{ours} {moves} 0.00010, less than that."
+    assert said(chance=NAN) == f"{ours} We have too few seeds to say how far chance moves it."
+
+
+def test_what_was_not_fair_in_few_words() -> None:
+    published = sample().published
+    assert published is not None
+    small, large = SEEN, SEEN.model_copy(update={"published": -0.35})
+    found = sentences.unfair(sample(published=published.model_copy(update={"differences": (small, large)})))
+    assert [what for what, _ in found] == [
+        "confounded",
+        "not tuned",
+        "unequal yardstick",
+        "collapsed",
+        "taken for another",
+        "not as stated",
+        "one run each",  # the other is larger than chance makes it
+    ]
+    said = dict(found)
+    assert said["confounded"] == (
+        "\u201cadam_optimizer\u201d against \u201cOriginal\u201d: The two sides also differ in decoder_hidden (0 "
+        "against 784): the difference may come from there."
+    )
+    assert said["unequal yardstick"].endswith(
+        "in last val_loss the difference reads +0.0066 [+0.0061, +0.0071] nats per pixel."
+    )
+    assert said["one run each"] == sentences.chance_sentence(small, sample(), 4)
+    assert sentences.unfair(empty()) == []
+    unequal = pair("x", "Original", LOSS, difference(1, 0.1), confounded_by=(DEEP,))
+    many = sentences.unfair(sample(claims=(), pairs=(unequal,) * 30, published=None, variations=()))
+    assert (len(many), many[-1]) == (21, ("more", "And 10 more, in conclusion.json."))
+
+
+def rated(optimizer: str, rate: float) -> Variation:
+    named = variation(f"{optimizer} {rate}", 1, 1, 1)
+    return named.model_copy(update={"params": {"optimizer": optimizer, "learning_rate": rate}})
+
+
+def remains(*others: Claim, here: float = -0.5) -> list[str]:
+    first = claim("It is.", Verdict.SUPPORTED, "adam 0.001", "sgd 0.001", BCE, difference(here, 0.1))
+    first = first.model_copy(update={"at_better_rates": tuple(range(1, 1 + len(others)))})
+    sides = tuple(rated(*side) for side in (("adam", 0.001), ("sgd", 0.001), ("sgd", 1.0), ("adam", 0.1)))
+    return sentences.remains(first, sample(claims=(first, *others), variations=sides))
+
+
+def test_what_remains_at_better_learning_rates() -> None:
+    other = claim("So it is.", Verdict.SUPPORTED, "adam 0.001", "sgd 1.0", BCE, difference(-0.01, 0.001))
+    said = (
+        "With sgd at learning rate 1 instead of 0.001, \u201cadam 0.001\u201d minus \u201csgd 1.0\u201d is "
+        "\u22120.0100 [\u22120.0110, \u22120.0090] nats per pixel in last val_bce{}; the claim about that, "
+        "\u201cSo it is\u201d, is {}."
+    )
+    assert remains() == []
+    assert remains(other) == [said.format(", 2 % of the difference here", "supported")]
+    turned = difference(0.01, 0.001)
+    against = other.model_copy(update={"difference": turned, "verdict": Verdict.CONTRADICTED})
+    assert ", the other way round; the claim about that, \u201cSo it is\u201d, is contradicted." in remains(against)[0]
+    swapped = against.model_copy(update={"variation": "sgd 1.0", "against": "adam 0.001"})
+    assert "\u201csgd 1.0\u201d minus \u201cadam 0.001\u201d is +0.0100 " in remains(swapped)[0]
+    assert ", 2 % of the difference here;" in remains(swapped)[0]
+    assert "in last val_loss; the claim" in remains(other.model_copy(update={"metric": LOSS}))[0]  # nothing to divide
+    assert remains(other, here=0.0) == [said.format("", "supported")]
+    both = other.model_copy(update={"variation": "adam 0.1", "says": "Both"})
+    assert [each.split(",")[0] for each in remains(other, both)] == [
+        "With sgd at learning rate 1 instead of 0.001",
+        "With adam at learning rate 0.1 instead of 0.001 and sgd at learning rate 1 instead of 0.001",
+    ]
+    assert sentences.warnings(other, sample()) == []
+    assert sentences.warnings(other.model_copy(update={"at_better_rates": (0,)}), sample()) == [
+        "learning rate not tuned"
+    ]
+
+
+def test_pictures_that_cannot_be_read() -> None:
+    assert sentences.pictures_sentence(sample()) == ""
+    assert sentences.pictures_sentence(sample(without_pictures=("a", "b"))) == (
+        "No picture of \u201ca\u201d and \u201cb\u201d could be read: the runs logged none, or the artifact store does "
+        "not give it."
+    )
+
+
+def test_the_best_of_equals_is_none() -> None:
+    alike = tuple(variation(name, 0.1, 0.1, 20.0) for name in "ab")
+    assert sentences.best_of(sample(variations=alike), METRICS[0]) is None
+    best = sentences.best_of(sample(), METRICS[0])
+    assert best is not None
+    assert best.name == "100_epochs"
