@@ -20,7 +20,9 @@ import mlflow
 import numpy as np
 import psutil
 import pytest
+import sqlalchemy
 from mlflow.entities import Run
+from mlflow.store.tracking.dbmodels.models import SqlDataset
 
 from pipeline import journal, store, tracking
 from pipeline.config import HEARTBEAT, OWNER, PLAN, STUDY, RunConfig, UserError
@@ -517,6 +519,33 @@ def test_eight_processes_at_once_on_a_store_that_does_not_exist(tmp_path: Path) 
         assert [point.step for point in history] == list(range(1, 31))
         assert run.inputs
         assert len(run.inputs.dataset_inputs) == 1
+
+
+def test_a_data_set_that_another_logs_at_the_same_moment(
+    ready: mlflow.MlflowClient, small: Images, tmp_path: Path
+) -> None:
+    """MLflow looks for it and then adds it, and says UNIQUE constraint failed."""
+    others: list[str] = []
+
+    def be_the_first(mapper: object, connection: object, row: SqlDataset) -> None:
+        if not others:
+            others.append(str(row.dataset_uuid)[::-1])
+            values = [row.experiment_id, row.name, row.digest, others[0], "local", "file:///small"]
+            names = "experiment_id, name, digest, dataset_uuid, dataset_source_type, dataset_source"
+            with closing(sqlite3.connect(tmp_path / "store.db")) as other, other:
+                other.execute(f"INSERT INTO datasets ({names}) VALUES (?, ?, ?, ?, ?, ?)", values)  # noqa: S608
+
+    sqlalchemy.event.listen(SqlDataset, "before_insert", be_the_first)
+    try:
+        with tracking.track(CONFIG, small) as run:
+            run.log_epoch(1, {"loss": 0.5})
+    finally:
+        sqlalchemy.event.remove(SqlDataset, "before_insert", be_the_first)
+    assert len(others) == 1
+    made = ready.get_run(str(run.id))
+    assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
+    assert made.inputs
+    assert [given.dataset.digest for given in made.inputs.dataset_inputs] == [small.sha256[:16]]
 
 
 @pytest.mark.parametrize("when", ["at the start", "while it speaks"])
