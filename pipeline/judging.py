@@ -790,10 +790,11 @@ class _Judge:
         return tuple(found) if len({dict(side).get(_OPTIMIZER) for side in here}) == 2 else ()
 
     def _sides_but_for_the_rate(self, pair: Pair) -> dict[frozenset[tuple[str, Any]], str]:
-        """The two variations of a pair, by their configurations without the learning rate."""
-        configs = self.sides.configs
-        names = (pair.variation, pair.against)
-        return {frozenset(item for item in configs[name].items() if item[0] not in _RATES): name for name in names}
+        return {self._but_for_the_rate(name): name for name in (pair.variation, pair.against)}
+
+    def _but_for_the_rate(self, variation: str) -> frozenset[tuple[str, Any]]:
+        """A variation's configuration without its learning rate."""
+        return frozenset(item for item in self.sides.configs[variation].items() if item[0] not in (*_RATES, DATA_HASH))
 
     def _better(self, variation: str, other: str, metric: str) -> bool:
         a, b = (float(evidence.one_per_seed(self.sides.values(name, metric)).mean()) for name in (variation, other))
@@ -914,20 +915,30 @@ class _Judge:
 
     @cached_property
     def _tried(self) -> pd.DataFrame:
-        """Every learning rate that any optimizer ran with, here and in other studies."""
+        """Every learning rate that any optimizer ran with, here and in other studies; of our runs, with what else."""
         frames = [self.sides.used, *([self.elsewhere] if self.elsewhere is not None else [])]
-        columns = [f"params.{_OPTIMIZER}", self._rate]
+        others = [f"params.{name}" for name in _PARAMETERS] if self.sides.kind != "groups" else []
+        columns = list(dict.fromkeys([f"params.{_OPTIMIZER}", self._rate, *others]))
         parts = [frame[columns] for frame in frames if set(columns) <= set(frame.columns)]
         return pd.concat(parts).drop_duplicates() if parts else pd.DataFrame()
 
     def _untuned(self, variation: str, against: str) -> list[str]:
         optimizer = f"params.{_OPTIMIZER}"
-        key = tuple(self.sides.sets(optimizer)[name] for name in (variation, against))
-        if not all(key):
+        sets = [self.sides.sets(optimizer)[name] for name in (variation, against)]
+        if not all(sets) or sets[0] == sets[1]:
             return []
-        if key not in self._not_tuned:  # nothing else of the two sides counts
+        ours = self.sides.kind != "groups"
+        pair = [self._but_for_the_rate(name) for name in (variation, against)]
+        key = tuple(pair) if ours else tuple(sets)  # nothing else of the two sides counts
+        if key not in self._not_tuned:
+            tried = self._tried
+            if ours:  # what suits another model, or another number of epochs, is no tuning of this one
+                alike = [
+                    np.logical_and.reduce([tried[f"params.{name}"] == value for name, value in side]) for side in pair
+                ]
+                tried = tried[np.logical_or(*alike)]
             a, b = (self.sides.by_variation[name] for name in (variation, against))
-            self._not_tuned[key] = evidence.untuned(a, b, self._tried, optimizer, self._rate)
+            self._not_tuned[key] = evidence.untuned(a, b, tried, optimizer, self._rate)
         return self._not_tuned[key]
 
     # --- Chance, and the study itself

@@ -196,7 +196,7 @@ def pairs_table(conclusion: Conclusion) -> pd.DataFrame:
     for pair in conclusion.pairs:
         metric = metric_of(conclusion, pair.metric or pair.asked)
         size = 100 * pair.relative
-        relative = f"{signed(size, 1 if abs(size) >= 1 else 3)} %" if math.isfinite(size) else "-"
+        relative = f"{signed(size, 1 if abs(size) >= 1 else 2)} %" if math.isfinite(size) else "-"
         found = ", ".join([pair.finding, *warnings(pair, conclusion)])
         instead = pair.metric not in (None, pair.asked)
         shown = (

@@ -174,7 +174,8 @@ def cell_text(cell: Cell | None, metric: Metric) -> tuple[str, str]:
     """A mean and its interval, without the unit; the second is empty where there is none."""
     if cell is None:
         return "-", ""
-    return number(cell.mean, metric.digits), interval(cell.low, cell.high, lambda value: number(value, metric.digits))
+    low = max(cell.low, 0.0) if metric.unit == "s" else cell.low  # no time is negative
+    return number(cell.mean, metric.digits), interval(low, cell.high, lambda value: number(value, metric.digits))
 
 
 def seeds_compared(difference: Difference) -> str:
@@ -377,10 +378,8 @@ def summary(conclusion: Conclusion) -> list[str]:
     ran = any(variation.finished for variation in conclusion.variations)
     found = [_about_claims(conclusion.claims) if conclusion.claims and ran else _about_pairs(conclusion)]
     found += [sentence for sentence in (_best(conclusion), _lost(conclusion)) if sentence]
-    flagged = [each.name for each in distinct(conclusion) if each.flags]
-    if flagged:
-        found.append(f"{_capital(listed(map(name, flagged), 4))} {'is' if len(flagged) == 1 else 'are'} flagged.")
-    return found
+    flagged = [f"{name(v.name)} ({listed(flag.flag for flag in v.flags)})" for v in distinct(conclusion) if v.flags]
+    return [*found, *([f"Flagged: {listed(flagged, 4)}."] if flagged else [])]
 
 
 def _about_claims(claims: Sequence[Claim]) -> str:

@@ -275,7 +275,9 @@ def test_every_penalised_loss_has_its_reconstruction(edge: str, part: str) -> No
     assert f"{edge}{part}bce" not in judging.WITHOUT_PENALTY
 
 
-def optimizers(*rates: tuple[str, float, float], claims: Sequence[tuple[int, int]]) -> Conclusion:
+def optimizers(
+    *rates: tuple[str, float, float], claims: Sequence[tuple[int, int]], elsewhere: Sequence[RunConfig] = ()
+) -> Conclusion:
     """Claims about variations of an optimizer and a learning rate, each with a loss that the seeds hardly change."""
     configs = [RunConfig(optimizer=o, learning_rate=rate, epochs=2) for o, rate, _ in rates]
     names = [f"{o} {rate}" for o, rate, _ in rates]
@@ -307,17 +309,17 @@ def optimizers(*rates: tuple[str, float, float], claims: Sequence[tuple[int, int
             },
         }
     )
-    runs: list[Mapping[str, Any]] = [
-        {
-            **{f"p_{key}": value for key, value in config.model_copy(update={"seed": seed}).model_dump().items()},
-            "ours": True,
-            "t_variation": name,
-            "m_last_val_bce": loss + seed / 1000,
-        }
+
+    def run(config: RunConfig, **more: Any) -> Mapping[str, Any]:
+        return {**{f"p_{key}": value for key, value in config.model_dump().items()}, "ours": True, **more}
+
+    runs = [
+        run(config.model_copy(update={"seed": seed}), t_variation=name, m_last_val_bce=loss + seed / 1000)
         for name, config, (_, _, loss) in zip(names, configs, rates, strict=True)
         for seed in range(3)
     ]
-    return conclude(runs, study=study)
+    others = frame([run(config) for config in elsewhere]) if elsewhere else None
+    return judging.conclude(arrange(frame(runs), Question(study)), NO_HISTORIES, others, ORIGIN)
 
 
 def test_what_remains_of_a_claim_is_found_at_better_learning_rates() -> None:
@@ -328,6 +330,19 @@ def test_what_remains_of_a_claim_is_found_at_better_learning_rates() -> None:
     assert [claim.at_better_rates for claim in alone] == [()]
     same = optimizers(*four, claims=[(1, 2), (1, 3)]).claims  # of one optimizer: its learning rate is the question
     assert [claim.at_better_rates for claim in same] == [(), ()]
+
+
+def test_a_learning_rate_that_another_model_ran_with_is_not_tuned() -> None:
+    def untuned(*elsewhere: RunConfig) -> list[tuple[str, ...]]:
+        two = (("adam", 0.001, 0.09), ("sgd", 0.01, 0.6))
+        (claim,) = optimizers(*two, claims=[(0, 1)], elsewhere=elsewhere).claims
+        return [caveat.optimizers for caveat in claim.caveats]
+
+    same = RunConfig(optimizer="sgd", learning_rate=1.0, epochs=2)
+    assert untuned() == [("adam", "sgd")]
+    assert untuned(same) == [("adam",)]
+    assert untuned(same.model_copy(update={"decoder_hidden": 784})) == [("adam", "sgd")]
+    assert untuned(same, same.model_copy(update={"optimizer": "adam"})) == []
 
 
 def test_published_differences_and_the_chance_of_one_run() -> None:

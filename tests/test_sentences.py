@@ -574,7 +574,7 @@ def test_the_answer_comes_first() -> None:
     assert sentences.summary(sample())[1:] == [
         "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel (5 seeds).",
         "1 of 20 planned runs did not finish whole.",
-        "\u201cOriginal\u201d is flagged.",
+        "Flagged: \u201cOriginal\u201d (collapsed and not converged).",
     ]
     assert sentences.summary(sample(metric=PSNR))[1].startswith(
         "Highest PSNR: \u201c100_epochs\u201d, 21.00 [20.90, 21.10] dB"
@@ -933,6 +933,12 @@ def test_pictures_that_cannot_be_read() -> None:
         "No picture of \u201ca\u201d and \u201cb\u201d could be read: the runs logged none, or the artifact store does "
         "not give it."
     )
+
+
+def test_no_time_is_negative() -> None:
+    seconds = METRICS[0].model_copy(update={"unit": "s", "digits": 1})
+    assert sentences.cell_text(cell("training_seconds", 39.3, 26.4), seconds) == ("39.3", "[0.0, 93.7]")
+    assert sentences.cell_text(cell(LOSS, 39.3, 26.4), METRICS[0])[1].startswith("[\u221215.")
 
 
 def test_the_best_of_equals_is_none() -> None:
