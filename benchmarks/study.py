@@ -172,7 +172,7 @@ def _query(epochs: int, argument: str) -> float:
 
     wanted = [(name, config.fingerprint, DATA) for name, config in plan.load("controlled").runs()]
     begin = time.perf_counter()
-    tracking.find("controlled", "0" * 12, wanted, anew=False)
+    tracking.find("0", "controlled", "0" * 12, wanted, look_only=False)
     return time.perf_counter() - begin
 
 
