@@ -1,4 +1,4 @@
-"""Runs as MLflow has them: written through a journal, read back as one frame.
+"""Runs as they are written to MLflow, through a journal, and what a study finds there of its own.
 
 Where the runs lie is MLflow's own decision: `MLFLOW_TRACKING_URI`, or `mlflow.db` in the working directory;
 the experiment is `MLFLOW_EXPERIMENT_NAME`, or the one that `mlflow run` chose.
@@ -23,10 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
-import pandas as pd
 from mlflow.data import numpy_dataset
 from mlflow.entities import Run as MlflowRun
-from mlflow.entities import ViewType
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -446,55 +444,6 @@ def keep_killed(run_id: str, launcher: int) -> None:
     client.set_terminated(run_id, "KILLED", client.get_run(run_id).info.end_time)
 
 
-def read_runs(experiment: str | None = None, filter_string: str = "") -> pd.DataFrame:
-    """The training runs of an experiment, newest first, whatever their status; changes nothing in the store.
-
-    Args:
-        experiment: its name; None = the one that `mlflow run` chose, `MLFLOW_EXPERIMENT_NAME`, or `Default`.
-        filter_string: MLflow's own, such as `params.optimizer = 'adam'`.
-
-    Returns:
-        The frame of `mlflow.search_runs`, one row per run (`run_id`, `status`, `start_time`, `metrics.*`,
-        `params.*`, `tags.*`). Where a run carries the tag `config.FINGERPRINT`, its `params.*` are the typed
-        values of its `RunConfig`, defaults filled in. Runs of the project's other entry points are left out.
-
-    Raises:
-        UserError: there is no such store or experiment, or the filter is not MLflow's.
-    """
-    uri = store.tracking_uri()
-    store.require_reachable(uri, must_exist=True)
-    with store.tracking_store(uri):
-        experiment_id = _experiment_id(experiment)
-        runs = store.patiently(
-            lambda: mlflow.search_runs([experiment_id], filter_string, ViewType.ACTIVE_ONLY, max_results=2**31 - 1)
-        )
-    if _tag(_ENTRY_POINT) in runs:
-        runs = runs[runs[_tag(_ENTRY_POINT)].fillna("main") == "main"]
-    if _tag(PLAN) in runs:
-        runs = runs[runs[_tag(PLAN)].isna()]
-    return _with_typed_params(_each_once(runs).reset_index(drop=True))
-
-
-def _each_once(runs: pd.DataFrame) -> pd.DataFrame:
-    """Without the runs that only stand for one that is in the frame itself."""
-    if _tag(REUSED_FROM) not in runs:
-        return runs
-    origin = runs[_tag(REUSED_FROM)].fillna(runs["run_id"])
-    own = runs[_tag(REUSED_FROM)].isna()
-    return runs[own | (~origin.isin(runs.loc[own, "run_id"]) & ~origin.duplicated())]
-
-
-def log_files(files: list[Path]) -> str:
-    """Log files as artifacts of the run that `mlflow run` opened, else of a new one; returns its ID."""
-    with (
-        store.tracking_store(store.tracking_uri()),
-        mlflow.start_run(run_name="compare", tags={_ENTRY_POINT: "compare"}) as run,
-    ):
-        for file in files:
-            mlflow.log_artifact(str(file))
-    return str(run.info.run_id)
-
-
 def ui_command() -> str:
     """What opens these runs in the MLflow UI."""
     uri = mlflow.get_tracking_uri()
@@ -554,39 +503,3 @@ def _git_dirty() -> str:
 
 def _experiment_name() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
-
-
-def _experiment_id(name: str | None) -> str:
-    client = mlflow.MlflowClient()
-    if name is None:
-        if os.environ.get("MLFLOW_EXPERIMENT_ID"):
-            return os.environ["MLFLOW_EXPERIMENT_ID"]
-        name = _experiment_name()
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        names = ", ".join(repr(e.name) for e in client.search_experiments())
-        raise UserError(f"experiment={name!r} does not exist in {mlflow.get_tracking_uri()}; it has {names}")
-    return str(experiment.experiment_id)
-
-
-def _with_typed_params(runs: pd.DataFrame) -> pd.DataFrame:
-    if _tag(FINGERPRINT) not in runs:
-        return runs
-    raw = [f"params.{name}" for name in RunConfig.model_fields if f"params.{name}" in runs]
-    typed: dict[int, dict[str, Any]] = {}
-    for row, values in runs.loc[runs[_tag(FINGERPRINT)].notna(), raw].iterrows():
-        params = {name.removeprefix("params."): value for name, value in values.items() if isinstance(value, str)}
-        try:
-            typed[row] = RunConfig.from_params(params).model_dump()
-        except ValueError:
-            continue  # written by another version of this project: leave it as MLflow has it
-    columns = list(RunConfig.model_fields)
-    frame = pd.DataFrame.from_dict(typed, orient="index", columns=columns, dtype=object).add_prefix("params.")
-    frame = frame.reindex(runs.index)
-    for column in raw:
-        frame[column] = frame[column].where(frame[column].notna(), runs[column])
-    return pd.concat([runs.drop(columns=raw), frame], axis=1)
-
-
-def _tag(name: str) -> str:
-    return f"tags.{name}"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from mlflow.entities import Run
 
-from pipeline import store, tracking
+from pipeline import reading, store, tracking
 from pipeline.config import Interrupted, RunConfig, UserError
 from pipeline.dataset import Images
 from pipeline.journal import journals
@@ -88,7 +88,7 @@ def test_what_mlflow_run_has_logged_already_stays_as_typed(small: Images, monkey
     assert logged.data.params["l1"] == "0.00001"
     assert logged.data.params["learning_rate"] == "default"
     assert logged.data.params["learning_rate_used"] == "0.001"
-    row = tracking.read_runs().iloc[0]
+    row = reading.runs("0").iloc[0]
     assert row["params.l1"] == 1e-5
     assert row["params.learning_rate"] == 0.001
     assert row["params.dataset"] == "my data"
@@ -141,39 +141,6 @@ def test_a_run_that_nobody_took_up_is_ended_with_the_reason(monkeypatch: pytest.
     tracking.end_launched_run(UserError("epochs='abc' cannot be used"))
     assert latest().info.status == "FAILED"
     assert latest().data.tags["failure"] == "UserError: epochs='abc' cannot be used"
-
-
-@pytest.mark.usefixtures("store")
-def test_reading_returns_every_run_of_every_kind_and_changes_nothing(small: Images, tmp_path: Path) -> None:
-    with tracking.track(CONFIG, small):
-        pass
-    with pytest.raises(ZeroDivisionError), tracking.track(CONFIG, small):
-        raise ZeroDivisionError
-    with mlflow.start_run(run_name="by hand"):
-        mlflow.log_params({"epochs": "some", "depth": "3"})
-    with mlflow.start_run(tags={"mlflow.project.entryPoint": "compare"}):
-        pass
-    before = (tmp_path / "store.db").read_bytes()
-    runs = tracking.read_runs()
-    assert (tmp_path / "store.db").read_bytes() == before
-    assert list(runs["status"]) == ["FINISHED", "FAILED", "FINISHED"]
-    assert list(runs["tags.mlflow.runName"]) == ["by hand", CONFIG.name, CONFIG.name]
-    assert list(runs["params.epochs"]) == ["some", 2, 2]
-    assert list(runs["params.depth"][:1]) == ["3"]
-    assert len(tracking.read_runs(filter_string="params.optimizer = 'adam' and attributes.status = 'FAILED'")) == 1
-
-
-@pytest.mark.usefixtures("store")
-def test_reading_says_what_is_wrong(small: Images, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is no tracking store sqlite.*make a run first"):
-        tracking.read_runs()
-    assert not (tmp_path / "store.db").exists()
-    with tracking.track(CONFIG, small):
-        pass
-    with pytest.raises(UserError, match=r"experiment='other' does not exist in .*; it has 'Default'"):
-        tracking.read_runs("other")
-    with pytest.raises(UserError, match=f"sqlite:///{tmp_path}/store.db cannot be used: "):
-        tracking.read_runs(filter_string="optimizer is adam")
 
 
 def failing(small: Images) -> str:

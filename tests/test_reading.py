@@ -1,0 +1,47 @@
+"""Runs of every kind as they are read back from a real store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from pipeline import reading, tracking
+from pipeline.config import RunConfig, UserError
+from pipeline.dataset import Images
+
+CONFIG = RunConfig(optimizer="adam", epochs=2, l1=1e-5)
+
+
+@pytest.mark.usefixtures("store")
+def test_every_run_of_every_kind_is_read_and_nothing_changed(small: Images, tmp_path: Path) -> None:
+    with tracking.track(CONFIG, small):
+        pass
+    with pytest.raises(ZeroDivisionError), tracking.track(CONFIG, small):
+        raise ZeroDivisionError
+    with mlflow.start_run(run_name="by hand"):
+        mlflow.log_params({"epochs": "some", "depth": "3"})
+    with mlflow.start_run(tags={"mlflow.project.entryPoint": "compare"}):
+        pass
+    before = (tmp_path / "store.db").read_bytes()
+    runs = reading.runs(reading.experiment(None).id)
+    assert (tmp_path / "store.db").read_bytes() == before
+    assert list(runs["status"]) == ["FINISHED", "FAILED", "FINISHED"]
+    assert list(runs["name"]) == ["by hand", CONFIG.name, CONFIG.name]
+    assert list(runs["ours"]) == [False, True, True]
+    assert list(runs["params.epochs"]) == ["some", 2, 2]
+    assert list(runs["params.depth"][:1]) == ["3"]
+    assert len(reading.runs("0", "params.optimizer = 'adam' and attributes.status = 'FAILED'")) == 1
+
+
+def test_it_says_what_is_wrong(store: str, small: Images, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no tracking store sqlite.*make a run first"):
+        reading.experiment(None)
+    assert not (tmp_path / "store.db").exists()
+    with tracking.track(CONFIG, small):
+        pass
+    with pytest.raises(UserError, match=r"experiment='other' does not exist in .*; it has 'Default'"):
+        reading.experiment("other")
+    with pytest.raises(UserError, match=f"{store} cannot be used: "):
+        reading.runs("0", "optimizer is adam")
