@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import subprocess
+from urllib.parse import unquote
 
+import pytest
 import yaml
 from mlflow.utils.environment import _PythonEnv
 
+from pipeline import compare, report
 from tests.conftest import ROOT
 
 
@@ -21,6 +24,31 @@ def test_conda_yaml_is_what_conda_and_mlflow_take() -> None:
     read = _PythonEnv.from_conda_yaml(str(ROOT / "conda.yaml"))
     assert read.python == python.removeprefix("python=")
     assert read.dependencies == ["-r requirements.txt"]
+
+
+def test_the_tables_of_the_readme_are_those_of_the_results() -> None:
+    readme = (ROOT / "README.md").read_text()
+    places = re.findall(r"<!-- (\S+): claims -->\n\n((?:\|.*\n)+)", readme)
+    assert [place for place, _ in places] == ["results/conclusion.json", "results/controlled/conclusion.json"]
+    for place, table in places:
+        conclusion = compare.read_conclusion(str(ROOT / place))
+        assert table == report.markdown(report.claims_table(conclusion)), place
+
+
+@pytest.mark.parametrize("folder", ["results", "results/controlled"])
+def test_the_reports_are_what_their_conclusions_say(folder: str) -> None:
+    conclusion = compare.read_conclusion(str(ROOT / folder / "conclusion.json"))
+    pictures = {path.name for path in (ROOT / folder).glob("*.png")}
+    assert (ROOT / folder / "report.md").read_text() == report.markdown_report(conclusion, pictures)
+    assert (ROOT / folder / "conclusion.csv").read_text() == report.conclusion_csv(conclusion)
+    linked = set(re.findall(r"\]\(([^)]+\.png)\)", (ROOT / folder / "report.md").read_text()))
+    assert {unquote(name) for name in linked} == pictures
+
+
+def test_every_file_that_the_readme_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert len(links) >= 4
+    assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
 def test_the_lock_is_exact() -> None:
