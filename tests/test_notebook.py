@@ -75,7 +75,7 @@ def test_it_is_committed_with_its_output(notebook: NotebookNode) -> None:
             assert output.output_type != "error", cell.source
             assert output.get("name") != "stderr", cell.source
         for text in texts(cell):
-            assert not re.search(r"(?<![\w./<])/\w+[/\w]*/\w", text), f"a path of some machine: {text}"
+            assert not re.search(r"(?<![\w./<])/+\w+[/\w]*/\w", text), f"a path of some machine: {text}"
 
 
 def test_it_runs_and_its_runs_show_the_six_faults(
@@ -116,7 +116,7 @@ def assert_six_faults(runs: pd.DataFrame, conclusion: Conclusion) -> None:
     assert mean.loc[ADAM, "first_loss"] < published - 0.08
 
     penalty = mean["last_val_loss"] - mean["last_val_bce"]
-    assert penalty[ADAM] == 0
+    assert penalty[ADAM] == pytest.approx(0, abs=1e-7)  # as exact as single precision
     assert 0 < penalty[AS_PRINTED] < penalty[L1] / 4
     assert penalty[L1] > 3 * abs(mean.loc[L1, "last_val_bce"] - mean.loc[ADAM, "last_val_bce"])
     assert (penalised.why, penalised.metric) == ("penalty differs", "last_val_bce")
