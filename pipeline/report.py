@@ -551,7 +551,7 @@ def _claim_view(claim: Claim, conclusion: Conclusion) -> dict[str, Any]:
 
 def _row_views(conclusion: Conclusion) -> list[dict[str, Any]]:
     metrics, verdicts = _main_metrics(conclusion), judged(conclusion)
-    winners = {metric.name: best_of(conclusion, metric) for metric in metrics}
+    winners = {metric.name: best_of(conclusion, metric) for metric in metrics if metric.judged}
     best = {metric: cell.mean for metric, winner in winners.items() if winner and (cell := cell_of(winner, metric))}
     candidates = distinct(conclusion)
     views = []
