@@ -288,12 +288,9 @@ def results(folder: Path) -> dict[str, Any]:
     runs = {name: made for name, made in runs_in(folder).items() if name != "small"}
     assert {made.info.status for made in runs.values()} == {"FINISHED"}
     assert all("failure" not in made.data.tags for made in runs.values())
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
         return {name: (weights(made), curves(made), deterministic(made)) for name, made in runs.items()}
-    finally:
-        mlflow.set_tracking_uri(before)
 
 
 def test_killed_at_random_moments_it_ends_as_if_never_interrupted(
