@@ -30,7 +30,18 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline import cli, journal, plan, train
-from pipeline.config import OWNER, PLAN, SEED, STUDY, VARIATION, Interrupted, RunConfig, UserError, first_line
+from pipeline.config import (
+    OWNER,
+    PLAN,
+    REUSED_FROM,
+    SEED,
+    STUDY,
+    VARIATION,
+    Interrupted,
+    RunConfig,
+    UserError,
+    first_line,
+)
 from pipeline.journal import FAILED, FINISHED, HEADER, KILLED, Journal
 from pipeline.plan import Study
 from pipeline.progress import Counts, StudyDisplay, Watched, duration
@@ -132,15 +143,14 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
         delivery = store.Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
-        except UserError as error:
-            store.end_now(parent, FAILED, first_line(error))
+        except BaseException as error:
+            store.end_now(parent, *tracking.ending(error))
             raise
         with delivery:
             try:
                 failures = _train(work, options, make_executor or Workers)
             except BaseException as error:
-                stopped = isinstance(error, KeyboardInterrupt | Interrupted)
-                store.end(parent, KILLED if stopped else FAILED, f"{type(error).__name__}: {first_line(error)}")
+                store.end(parent, *tracking.ending(error))
                 raise
             summary = _summary(study, work, failures)
             run_id = parent.sent.run_id
@@ -278,7 +288,7 @@ def _sorted(runs: Sequence[Planned], found: Found, options: Options) -> Work:
     """What is to be done about each run: its journal knows best, then its study, then the experiment."""
     work = Work()
     for run in runs:
-        here = (run.child.folder / HEADER).exists() and not options.fresh
+        here = _begun(run.child.folder) and not options.fresh
         finished = (Journal(run.child.folder).ending or {}).get("status") == FINISHED if here else None
         if finished or (not here and run.identity in found.finished):
             work.done.append(run)
@@ -287,6 +297,14 @@ def _sorted(runs: Sequence[Planned], found: Found, options: Options) -> Work:
         else:
             work.to_train.append(run)
     return work
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a run has a journal; a link that a kill left unfinished is made again."""
+    if not (folder / HEADER).exists():
+        return False
+    known = Journal(folder)
+    return REUSED_FROM not in known.header.tags or known.ending is not None
 
 
 def _begin(folder: Path, study: Study, options: Options, digest: str, run_id: str | None) -> Journal:

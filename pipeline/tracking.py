@@ -189,7 +189,7 @@ class TrackedRun:
 
     def end(self, error: BaseException) -> None:
         """Say that it ended by `error`: KILLED where somebody wanted it so, else FAILED."""
-        store.end(self.journal, *_ending(error))
+        store.end(self.journal, *ending(error))
 
     def _has_said(self, operation: str, key: str) -> bool:
         return f"{operation} {key}" in self._said
@@ -226,7 +226,7 @@ def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
             delivery.begin()
             _require_room_for_artifacts(uri, run.id)
         except BaseException as error:
-            store.end_now(run.journal, *_ending(error))
+            store.end_now(run.journal, *ending(error))
             run.journal.remove()
             raise
         try:
@@ -404,8 +404,8 @@ def seconds_per_epoch(experiment: str, config: RunConfig, data_hash: str) -> flo
     return float("nan")
 
 
-def _ending(error: BaseException) -> tuple[str, str]:
-    """Status and reason."""
+def ending(error: BaseException) -> tuple[str, str]:
+    """Status and reason of a run that ended by an error: KILLED where somebody wanted it so, else FAILED."""
     signals = {KeyboardInterrupt: "interrupted by Ctrl-C", Interrupted: "interrupted by SIGTERM"}
     if type(error) in signals:
         return KILLED, signals[type(error)]
@@ -427,7 +427,7 @@ def _given_name(uri: str) -> str | None:
 def end_launched_run(error: BaseException) -> None:
     """End the run that `mlflow run` opened for this process and that nobody has taken up: `MLFLOW_RUN_ID`."""
     uri = store.tracking_uri()
-    status, reason = _ending(error)
+    status, reason = ending(error)
     with suppress(UserError), store.tracking_store(uri):
         store.require_reachable(uri)
         client = store.client_of(uri)
