@@ -103,6 +103,8 @@ def compare(options: Options) -> str:
     Raises:
         UserError: the store, the experiment or what was asked for cannot be used, or there is nothing to compare.
     """
+    if not str(options.out).strip() or (options.out.exists() and not options.out.is_dir()):
+        raise UserError(f"out={str(options.out)!r} is no folder; choose one with --out")
     from pipeline import judging, reading  # here, because a mistake in the arguments should not wait for MLflow
 
     found = _find(options)

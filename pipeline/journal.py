@@ -161,6 +161,10 @@ class Journal:
         """Delete the folder: what it says is in the store, and nobody will go on with it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def forget_sent(self) -> None:
+        """Have everything sent once more, to a new run."""
+        (self.folder / SENT).unlink(missing_ok=True)
+
     def remove_files(self) -> None:
         """Delete what the store has now, and keep what was said."""
         for name in (ARTIFACTS, MODEL):
@@ -187,6 +191,8 @@ def locked(folder: Path, patience: float = _LOCK_SECONDS) -> Iterator[None]:
     Raises:
         UserError: another process has it for longer than `patience` seconds.
     """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     give_up = time.monotonic() + patience
     while (file := _open_locked(folder)) is None:
         if time.monotonic() > give_up:
@@ -223,11 +229,18 @@ def journals(root: Path) -> list[Journal]:
 
 
 def state_folder() -> Path:
-    """Where journals lie: `$VARIATIONS_STATE`, else where the user's programs keep their state (XDG)."""
-    if os.environ.get("VARIATIONS_STATE"):
-        return Path(os.environ["VARIATIONS_STATE"]).expanduser().absolute()
-    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return base / "autoencoder-variations"
+    """Where journals lie: `$VARIATIONS_STATE`, else where the user's programs keep their state (XDG).
+
+    Raises:
+        UserError: it is a file.
+    """
+    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "autoencoder-variations"
+    folder = Path(os.environ.get("VARIATIONS_STATE") or base).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(
+            f"{folder} is no folder; set VARIATIONS_STATE to one where runs can keep what is yet to be sent"
+        )
+    return folder
 
 
 def replace_file(path: Path, content: str | bytes) -> None:

@@ -368,8 +368,10 @@ def as_seeds(seeds: Any) -> tuple[int, ...]:
         ValueError: it is none of them, or a seed is none or stands there twice.
     """
     if isinstance(seeds, str):
-        parts = [int(part) if part.strip().isdecimal() else part for part in seeds.split(",")]
-        seeds = parts if "," in seeds else parts[0]
+        several = seeds.strip().startswith("[") or "," in seeds
+        texts = [part for part in seeds.strip(" []").split(",") if part.strip()] or [seeds]
+        parts = [int(part) if part.strip().isdecimal() else part for part in texts]
+        seeds = parts if several else parts[0]
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         if not 1 <= seeds <= _MOST_SEEDS:
             raise ValueError(f"a count of seeds is from 1 to {_MOST_SEEDS}; a single seed is [{seeds}]")

@@ -21,6 +21,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.entities import Run
+from mlflow.entities.lifecycle_stage import LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.utils.rest_utils import http_request
@@ -84,7 +85,7 @@ def experiment(name: str | None) -> Experiment:
             return Experiment(chosen.name, chosen.experiment_id)
         name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
         found = client.get_experiment_by_name(name)
-        if found is None:
+        if found is None or found.lifecycle_stage != LifecycleStage.ACTIVE:
             names = [each.name for each in client.search_experiments()]
             raise UserError(
                 f"experiment={name!r} does not exist in {mlflow.get_tracking_uri()}{did_you_mean(name, names)}; "

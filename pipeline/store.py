@@ -26,6 +26,7 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 import psutil
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric
+from mlflow.entities.lifecycle_stage import LifecycleStage
 from mlflow.entities.logged_model_status import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
@@ -348,7 +349,10 @@ def require_reachable(uri: str = "", must_exist: bool = False) -> None:
         UserError: the store cannot be used.
     """
     uri = uri or tracking_uri()
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise UserError(f"{uri!r} is no address of a tracking store ({error}); set MLFLOW_TRACKING_URI") from None
     if parts.scheme.startswith("sqlite"):
         _require_sqlite(uri, _sqlite_path(uri), must_exist)
     elif parts.hostname:
@@ -435,6 +439,8 @@ def make_experiment(client: mlflow.MlflowClient, name: str) -> str:
     """The ID of the experiment of that name, which is made where there is none."""
     for _ in range(2):
         experiment = client.get_experiment_by_name(name)
+        if experiment and experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+            break
         if experiment:
             return str(experiment.experiment_id)
         try:

@@ -14,7 +14,7 @@ import json
 import math
 import multiprocessing
 import os
-import re
+import shlex
 import signal
 import sys
 import threading
@@ -136,19 +136,26 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
     with journal.locked(folder):
         if options.fresh:
             _forget(folder)
+        if experiment:
+            _forget_deleted(folder)
         found = _find(experiment, study, digest, runs, options)
         work = _sorted(runs, found, options)
-        parent = _begin(folder, study, options, digest, found.parent)
+        parent = _begin(folder, study, options, digest, found.parent, offline=experiment is None)
         _link(work, found)
         delivery = store.Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
+            tracking.nest(parent, [run.child.folder for run in runs])
         except BaseException as error:
             store.end_now(parent, *tracking.ending(error))
+            if not parent.sent.run_id and len(journal.journals(folder)) == 1:
+                parent.remove()  # the store refused it: there is nothing to go on with
             raise
         with delivery:
             try:
                 failures = _train(work, options, make_executor or Workers)
+                with contextlib.suppress(store.StoreAwayError):
+                    delivery.send()  # a run that the store refuses is not done
             except BaseException as error:
                 store.end(parent, *tracking.ending(error))
                 raise
@@ -307,12 +314,25 @@ def _begun(folder: Path) -> bool:
     return REUSED_FROM not in known.header.tags or known.ending is not None
 
 
-def _begin(folder: Path, study: Study, options: Options, digest: str, run_id: str | None) -> Journal:
+def _forget_deleted(folder: Path) -> None:
+    """Have a run that was deleted in the store made anew: from its journal or, where that is not whole, by training."""
+    from pipeline import store, tracking
+
+    with contextlib.suppress(store.StoreAwayError):
+        for known in journal.journals(folder):
+            if known.folder != folder and known.sent.run_id and tracking.is_deleted(known.sent.run_id):
+                if known.header.run_id is None and (known.folder / journal.ARTIFACTS).exists():
+                    known.forget_sent()
+                else:
+                    known.remove()
+
+
+def _begin(folder: Path, study: Study, options: Options, digest: str, run_id: str | None, offline: bool) -> Journal:
     """The parent run: what was declared and what is to be run."""
     from pipeline import store, tracking
 
     run_id = run_id or os.environ.get("MLFLOW_RUN_ID")
-    if not run_id and (folder / HEADER).exists():
+    if not run_id and offline and (folder / HEADER).exists():
         run_id = Journal(folder).sent.run_id
     tags = {STUDY: study.name, PLAN: digest, OWNER: store.owner()}
     parent = tracking.begin(folder, study.name, run_id, tags)
@@ -507,12 +527,8 @@ def _cores() -> int:
 def _command(options: Options) -> str:
     """What the user typed, without what would not be wanted again."""
     given = {name: value for name, value in options.model_dump().items() if name in options.model_fields_set}
-    words = [f"--{name} {_quoted(str(value))}" for name, value in given.items() if name != "fresh"]
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "fresh"]
     return " ".join(["python -m pipeline.study", *words])
-
-
-def _quoted(text: str) -> str:
-    return text if re.fullmatch(r"[\w./,-]+", text) else f"'{text}'"
 
 
 def _dry_run(experiment: str | None, study: Study, work: Work, options: Options) -> str:

@@ -25,6 +25,7 @@ import mlflow
 import numpy as np
 from mlflow.data import numpy_dataset
 from mlflow.entities import Run as MlflowRun
+from mlflow.entities.lifecycle_stage import LifecycleStage
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
 from mlflow.utils.file_utils import local_file_uri_to_path
@@ -371,6 +372,31 @@ def _take_over(client: mlflow.MlflowClient, experiment: str, old: str, new: str)
     for child in _search(client, experiment, {MLFLOW_PARENT_RUN_ID: old}):
         client.set_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID, new)
     client.delete_run(old)
+
+
+def is_deleted(run_id: str) -> bool:
+    """Whether somebody has deleted a run in the store.
+
+    Raises:
+        StoreAwayError: a server does not answer.
+    """
+    try:
+        with store.tracking_store():
+            return bool(store.client_of().get_run(run_id).info.lifecycle_stage != LifecycleStage.ACTIVE)
+    except store.StoreAwayError:
+        raise
+    except UserError:
+        return True  # it is not even in the bin
+
+
+def nest(parent: Journal, folders: Sequence[Path]) -> None:
+    """Have the runs of a study that the store has already lie within its run: the one before may have been deleted."""
+    parent_id = parent.sent.run_id
+    with suppress(store.StoreAwayError), store.tracking_store():
+        for folder in folders:
+            run_id = Journal(folder).sent.run_id if parent_id and (folder / HEADER).exists() else None
+            if run_id and store.client_of().get_run(run_id).data.tags.get(MLFLOW_PARENT_RUN_ID) != parent_id:
+                store.client_of().set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_id)
 
 
 def link(folder: Path, name: str, origin: MlflowRun, tags: Mapping[str, str]) -> None:

@@ -208,6 +208,8 @@ def test_a_value_of_the_grid_goes_before_changes_and_these_before_base() -> None
         ((5, 0), (5, 0)),
         ("5,0", (5, 0)),
         (" 5, 0 ", (5, 0)),
+        ("[7]", (7,)),
+        ("7,", (7,)),
         (10_000, tuple(range(10_000))),
     ],
 )
@@ -218,7 +220,8 @@ def test_seeds_are_a_count_a_list_or_a_text(given: Any, seeds: tuple[int, ...]) 
 
 
 @pytest.mark.parametrize(
-    "given", [0, -1, 10_001, True, 2.0, None, {}, [], [1, 1], [-1], [2**32], [True], [1.0], ["1"], "", "x", "1,", "²"]
+    "given",
+    [0, -1, 10_001, True, 2.0, None, {}, [], [1, 1], [-1], [2**32], [True], [1.0], ["1"], "", "x", "1,x", "[]", "²"],
 )
 def test_anything_else_is_no_seeds(given: Any) -> None:
     with pytest.raises(ValueError, match="seed"):

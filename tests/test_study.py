@@ -201,6 +201,41 @@ def test_a_run_that_fails_does_not_take_the_others_along(small_npz: Path, tmp_pa
 
 
 @pytest.mark.usefixtures("store")
+def test_runs_that_were_deleted_are_made_anew(small_npz: Path, tmp_path: Path) -> None:
+    bad = {"optimizer": "sgd", "learning_rate": 1e38}
+    file = declared(tmp_path / "s.yaml", small_npz, {"bad": bad, "good": {}, "gone": {"epochs": 2}})
+    with pytest.raises(UserError, match="1 of 3 runs failed"):
+        make(file)
+    before = runs_in(tmp_path)
+    for name in ("small", "gone seed 0"):
+        mlflow.MlflowClient().delete_run(before[name].info.run_id)
+    with pytest.raises(UserError, match="1 of 3 runs failed"):
+        make(file)
+    after = runs_in(tmp_path)
+    assert set(after) == set(before)
+    for name in ("bad seed 0", "good seed 0"):
+        assert after[name].info.run_id == before[name].info.run_id
+    for name in ("small", "gone seed 0"):
+        assert after[name].info.run_id != before[name].info.run_id
+    parent = after.pop("small").info.run_id
+    assert {made.data.tags[PARENT] for made in after.values()} == {parent}
+    assert after["gone seed 0"].info.status == "FINISHED"
+    assert deterministic(after["gone seed 0"]) == deterministic(before["gone seed 0"])
+
+
+@pytest.mark.usefixtures("store")
+def test_a_store_that_refuses_a_study_leaves_nothing_behind(small_npz: Path, tmp_path: Path) -> None:
+    client = mlflow.MlflowClient()
+    client.delete_experiment(client.create_experiment("gone"))
+    file = declared(tmp_path / "s.yaml", small_npz, {"plain": {}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_EXPERIMENT_NAME", "gone")
+        with pytest.raises(UserError, match="the experiment 'gone' is deleted; restore it, or choose another"):
+            make(file)
+    assert not list((tmp_path / "state").rglob("header.json"))
+
+
+@pytest.mark.usefixtures("store")
 def test_a_dry_run_tells_and_changes_nothing(small_npz: Path, tmp_path: Path) -> None:
     file = declared(tmp_path / "s.yaml", small_npz, {"plain": {}, "longer": {"epochs": 4}, "sgd": {"optimizer": "sgd"}})
     before = make(file, dry_run=True)
