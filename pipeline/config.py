@@ -49,6 +49,10 @@ QUALITY = ("mse", "psnr", "ssim", "dark_noise", "thin_stroke_error", "collapse",
 # A parameter beside `learning_rate`: `mlflow run` logs that one as typed, which may be `default`.
 USED_LEARNING_RATE = "learning_rate_used"
 
+# Artifacts that are read back: what a study's run was to make, and the key of the pictures that a run logs.
+PLAN_FILE = "plan.json"
+PICTURE = "reconstructions"
+
 # Tags: what made the run.
 FINGERPRINT = "fingerprint"
 DATA_HASH = "data_hash"

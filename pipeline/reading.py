@@ -37,7 +37,9 @@ from pipeline.config import (
     LAST,
     LOCK_HASH,
     LOSSES,
+    PICTURE,
     PLAN,
+    PLAN_FILE,
     REUSED_FROM,
     SEED,
     STUDY,
@@ -50,8 +52,6 @@ from pipeline.plan import Study
 
 NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
 ENTRY_POINT = "mlflow.project.entryPoint"
-PLAN_FILE = "plan.json"
-PICTURE = "reconstructions"  # the key of the pictures that a run logs
 _DIGITS = 10  # on such a picture
 _ENLARGED = 4  # and pixels per pixel
 

@@ -33,6 +33,7 @@ from pipeline import cli, journal, plan, train
 from pipeline.config import (
     OWNER,
     PLAN,
+    PLAN_FILE,
     REUSED_FROM,
     SEED,
     STUDY,
@@ -49,7 +50,7 @@ from pipeline.progress import Counts, StudyDisplay, Watched, duration
 if TYPE_CHECKING:
     from pipeline.tracking import Found
 
-STUDY_FILE, PLAN_FILE = "study.yaml", "plan.json"  # artifacts of the parent run: what was declared, what was to be run
+STUDY_FILE = "study.yaml"  # artifact of the parent run: what was declared; `PLAN_FILE` says what was to be run
 
 _LOOK_SECONDS = 0.5  # between two looks at how far the runs are
 _END_SECONDS = 60.0  # that a worker may take to end its epoch

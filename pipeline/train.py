@@ -25,6 +25,7 @@ from pipeline.config import (
     HARDWARE,
     LAST,
     LOSSES,
+    PICTURE,
     TRAINING_SECONDS,
     RunConfig,
     UserError,
@@ -97,7 +98,7 @@ def train_together(
                 run.log_epoch(epoch, {name: trained.epochs[-1][name] for name in (*LOSSES, EPOCH_SECONDS)})
             if pictured(epoch, run.config.epochs):
                 reconstructed = images.as_pictures(trained.model(images.test[:_SHOWN]).numpy())
-                run.log_image("reconstructions", epoch, figures.strip(originals, reconstructed))
+                run.log_image(PICTURE, epoch, figures.strip(originals, reconstructed))
             if epoch == run.config.epochs and run is not longest:
                 log_results(images, trained, run)
                 run.finish()
