@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -73,12 +74,27 @@ JOURNAL = "journal"
 
 
 class UserError(Exception):
-    """A mistake of the user's or of the surroundings: one line that says what, what is allowed, what to do."""
+    """A mistake of the user's or of the surroundings: one line that says what, what is allowed, what to do.
+
+    It says no password.
+    """
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 def first_line(error: BaseException) -> str:
     """What an error says, for use in such a line: its first line, or its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return redacted((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+_PASSWORD = re.compile(r"(?<=://)([^:/?#\s]*):[^/?#\s]+@")  # of `scheme://user:password@host`
+_SECRET = re.compile(r"([?&](?:\w*pass\w*|pwd|\w*token|\w*secret\w*|\w*key)=)[^&\s'\")]+", re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """A text whose URIs have `***` for their passwords."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def _learning_rate(value: Any, info: ValidationInfo) -> Any:
