@@ -435,4 +435,4 @@ def _counted(conclusion: Conclusion) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main)

@@ -67,6 +67,7 @@ VARIATION = "variation"
 SEED = "seed"
 PLAN = "plan"  # of a study's parent run: a digest of what was to be run
 REUSED_FROM = "reused_from"  # the run that this one stands for
+GOES_ON_IN = "goes_on_in"  # of a run that `mlflow run` opened for a study: the study's own run
 # Tags: whether it is alive, and where what it says is kept until the store has it.
 OWNER = "owner"
 HEARTBEAT = "heartbeat"
@@ -88,8 +89,9 @@ def first_line(error: BaseException) -> str:
     return redacted((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
-_PASSWORD = re.compile(r"(?<=://)([^:/?#\s]*):[^/?#\s]+@")  # of `scheme://user:password@host`
-_SECRET = re.compile(r"([?&](?:\w*pass\w*|pwd|\w*token|\w*secret\w*|\w*key)=)[^&\s'\")]+", re.IGNORECASE)
+# Of `scheme://user:password@host`; not the port of `http://host:5000/a@b`. A password may have an @ and a slash itself.
+_PASSWORD = re.compile(r"(?<=://)([^:/?#\s@]*):(?!\d+[/?#])\S+@")
+_SECRET = re.compile(r"([?&](?:\w*pass\w*|pwd|\w*token|\w*secret\w*)=)[^&\s'\")]+", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:
@@ -110,7 +112,11 @@ def _optimizer(value: Any) -> Any:
 
 
 class Interrupted(BaseException):
-    """SIGTERM, as an exception, so that a run can end as KILLED. Ctrl-C has its own, KeyboardInterrupt."""
+    """SIGTERM or SIGHUP, as an exception, so that a run can end as KILLED. Ctrl-C has its own, KeyboardInterrupt."""
+
+
+class HungUp(Interrupted):
+    """SIGHUP."""
 
 
 class RunConfig(BaseModel):
@@ -177,6 +183,11 @@ class RunConfig(BaseModel):
         """
         known = {k: v for k, v in params.items() if k in cls.model_fields}
         return cls.model_validate({k: shlex.split(v)[0] if v.startswith("'") else v for k, v in known.items()})
+
+
+def pictured(epoch: int, epochs: int) -> bool:
+    """Whether the UI shows reconstructions of this epoch: 0 (where its slider begins), 1, 2, 5, 10, ..., the last."""
+    return epoch in (0, epochs) or str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -29,11 +30,12 @@ from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
+import psutil
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from typing_extensions import NotRequired, TypedDict
 
-from pipeline.config import UserError, first_line
+from pipeline.config import HEARTBEAT, OWNER, UserError, first_line, redacted
 
 HEADER, LINES, SENT, LOCK, CHECKPOINT = "header.json", "journal.jsonl", "sent.json", "lock", "checkpoint.npz"
 ARTIFACTS, MODEL = "artifacts", "model"
@@ -43,6 +45,7 @@ FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 FORMAT = 2  # of a journal; 1 had no number, and fewer fields
 _END_BEGINS = json.dumps({"operation": END}).rstrip("}").encode()
 _LAST_LINE = 2**16  # bytes that hold the line which says how a run ended
+LAUNCHED = "MLFLOW_RUN_ID"  # the run that `mlflow run` opened for this process
 _LOCK_SECONDS = 30.0  # a process that was killed lets go at once; one that was told to end, soon
 
 
@@ -299,6 +302,16 @@ class Journal:
         """Delete the folder: what it says is in the store, and nobody will go on with it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def move(self, tracking_uri: str) -> None:
+        """Note that the store is found at another address from now on.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        self.header = replace(self.header, tracking_uri=tracking_uri)
+        with writing(self.folder):
+            replace_file(self.folder / HEADER, json.dumps(asdict(self.header)))
+
     def forget_sent(self) -> None:
         """Have everything sent once more, to a new run."""
         (self.folder / SENT).unlink(missing_ok=True)
@@ -320,6 +333,60 @@ class Journal:
                 return file.read().rfind(b"\n") + 1
         except FileNotFoundError:
             return 0
+
+
+def begin_launched(run_id: str, name: str) -> None:
+    """Keep on disk, as the first thing of all, that `mlflow run` opened a run for this process: so it will be ended.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    life = signs_of_life()
+    uri, experiment = absolute(os.environ.get("MLFLOW_TRACKING_URI", "")), os.environ.get("MLFLOW_EXPERIMENT_ID")
+    header = Header(uuid.uuid4().hex, redacted(uri), experiment, None, run_id, name, now(), life, FORMAT)
+    journal = Journal.begin(state_folder() / RUNS / run_id, header)
+    journal.append("tags", tags=life)
+    journal.append("rename", name=name)
+
+
+def absolute(uri: str) -> str:
+    """The URI of a tracking store, of a local one with an absolute path: it may be asked from another folder.
+
+    Raises:
+        FileNotFoundError: the working directory is gone.
+    """
+    scheme, colon, rest = uri.partition(":")
+    if scheme.startswith("sqlite"):
+        path = rest.removeprefix("///")
+        relative = path != rest and path and not path.startswith(("/", ":memory:", "?"))
+        return f"{scheme}:///{Path(path).absolute()}" if relative else uri
+    if scheme == "file" and not rest.startswith("/"):
+        return Path(rest).absolute().as_uri()
+    return uri if colon or not uri or uri.startswith(("/", "databricks")) else str(Path(uri).absolute())
+
+
+def owner() -> str:
+    """This process, in a form that can be asked later whether it still runs: where, process ID, start."""
+    return f"{place()} {os.getpid()} {psutil.Process().create_time():.2f}"
+
+
+def place() -> str:
+    """Where process IDs mean the same: a boot of a host, and in it a container; `?` where that cannot be known."""
+    boot, namespace = "?", "?"
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    return f"{socket.gethostname()} {boot} {namespace}"
+
+
+def is_here(tags: dict[str, str]) -> bool:
+    """Whether the process that gave these signs of life is or was one whose ID means something here."""
+    return tags.get(OWNER, "").startswith(f"{place()} ")
+
+
+def signs_of_life() -> dict[str, str]:
+    """The tags by which `is_dead` knows this process."""
+    return {OWNER: owner(), HEARTBEAT: str(int(time.time()))}
 
 
 @contextmanager
@@ -397,6 +464,11 @@ def set_aside(folder: Path) -> Path:
         make_folder(aside.parent)
         folder.rename(aside)
     return aside
+
+
+def now() -> int:
+    """As MLflow counts: milliseconds since 1970."""
+    return int(time.time() * 1000)
 
 
 def _unique(path: Path) -> Path:

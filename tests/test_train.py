@@ -278,7 +278,7 @@ def wait_for_status(folder: Path, status: str) -> None:
 
 
 def test_pictured_epochs() -> None:
-    assert [epoch for epoch in range(1, 121) if train.pictured(epoch, 120)] == [1, 2, 5, 10, 20, 50, 100, 120]
+    assert [epoch for epoch in range(1, 121) if pictured(epoch, 120)] == [1, 2, 5, 10, 20, 50, 100, 120]
 
 
 def test_the_first_and_last_of_a_history() -> None:
