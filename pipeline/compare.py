@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from rich.console import Console
 
 from pipeline import cli, sentences
 from pipeline.conclusion import Cell, Claim, Conclusion, RunRecord
 from pipeline.config import REUSED_FROM, UserError, first_line
+from pipeline.terminal import Console
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,7 @@ import hashlib
 import json
 import reprlib
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,6 +89,18 @@ def first_line(error: BaseException) -> str:
 def quoted(value: object) -> str:
     """What a user gave, for use in such a line: in quotes, without control characters or the middle of a long one."""
     return _SHORT.repr(str(value))
+
+
+def several(problems: Sequence[str], most: int = 3) -> str:
+    """Some problems in one line, and how many more there are."""
+    more = len(problems) - most
+    return "; ".join([*problems[:most], *([f"and {more:,} more"] if more > 0 else [])])
+
+
+def listed(texts: Iterable[str], most: int = 12) -> str:
+    """What is allowed, in such a line: as many as a person reads, and how many more there are."""
+    known = list(texts)
+    return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")
 
 
 def _learning_rate(value: Any, info: ValidationInfo) -> Any:
@@ -175,5 +187,5 @@ class RunConfig(BaseModel):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`, did you mean 'x'?` where a known word is close, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = difflib.get_close_matches(word[: _SHORT.maxstring], list(known), n=1)
     return f", did you mean {close[0]!r}?" if close else ""
