@@ -1,0 +1,146 @@
+"""Bad input at every entry point: one line that says what was received, what is allowed and what to do; in seconds.
+
+Two tables. A row of `ARGUMENTS` is a command line, called in this process. A row of `SURROUNDINGS` is a line for the
+shell, for what only a process of its own can have: its output, its limits, its environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline import compare, conclusion, deliver, study, train
+from tests.conftest import ROOT, environment
+
+MAIN: dict[str, Callable[[list[str]], int]] = {
+    "train": train.main,
+    "study": study.main,
+    "compare": compare.main,
+    "deliver": deliver.main,
+    "conclusion": conclusion.main,
+}
+STUDY = "name: s\ndescription: d\nseeds: 1\nvariations:\n  - name: a\n"
+GIVE_A_STUDY = "; give controlled, published, or the path of a YAML file"
+LONG = "x" * 5000
+
+
+def files(folder: Path) -> None:
+    """What the rows name: in the folder where they are called."""
+    os.mkfifo(folder / "pipe")
+    (folder / "folder").mkdir()
+    (folder / "file").write_text("text")
+    (folder / "picture.yaml").write_bytes(b"\x89PNG\r\n\x1a\n\0\xff")
+    with (folder / "huge").open("wb") as huge:  # without a block on the disk
+        huge.truncate(8 * 2**30)
+    (folder / "mine.yaml").write_text(STUDY)
+    (folder / "big.yaml").write_text(STUDY + "#" * 10_000_000)
+    laughs = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
+    (folder / "laughs.yaml").write_text(f"a0: &a0 [x, x]\n{laughs}{STUDY}")
+    many = "".join(f"  - name: a{n}\n    changes: *wrong\n" for n in range(1000))
+    (folder / "aliases.yaml").write_text(f"base: &wrong {{epochs: 0, l1: -1}}\n{STUDY}{many}")
+    (folder / "escape.yaml").write_text(STUDY.replace("name: a", r'name: "\e[31mred"'))
+    (folder / "leftwards.yaml").write_text(STUDY.replace("name: a", "name: a\u202eb"))
+
+
+# What is called, and what it says after `error: `, as a regular expression. The exit code is 2.
+ARGUMENTS = [
+    # what no entry point knows
+    (
+        "train --optimzer adam",
+        "unknown parameter 'optimzer', did you mean 'optimizer'[?]; the parameters are .*dataset",
+    ),
+    ("study --sedes 3", "unknown parameter 'sedes', did you mean 'seeds'[?]; the parameters are study, seeds, .*"),
+    ("compare --experimnt x", "unknown parameter 'experimnt', did you mean 'experiment'[?]; the parameters are .*"),
+    ("deliver --all", "unknown parameter 'all'; there are no parameters"),
+    ("conclusion --all", "unknown parameter 'all'; there are no parameters"),
+    (f"train --{LONG} 1", r"unknown parameter 'x+\.\.\.x+'; the parameters are .*"),
+    ("train '--\x1b[31mred' 1", r"unknown parameter '\\x1b\[31mred'; the parameters are .*"),
+    (f"train --epochs {LONG}", r"epochs='x+\.\.\.x+' cannot be used: should be a valid integer, .*"),
+    # study files
+    ("study --study publishd", f"study='publishd' does not exist, did you mean 'published'[?]{GIVE_A_STUDY}"),
+    (f"study --study {LONG}", rf"study='x+\.\.\.x+' cannot be opened \(File name too long\){GIVE_A_STUDY}"),
+    ("study --study '~nobody-known/x'", f"study='~nobody-known/x' is in the home of a user .*{GIVE_A_STUDY}"),
+    ("study --study pipe", f"study='pipe' is a pipe or a device{GIVE_A_STUDY}"),
+    ("study --study /dev/zero", f"study='/dev/zero' is a pipe or a device{GIVE_A_STUDY}"),
+    ("study --study folder", f"study='folder' is a directory{GIVE_A_STUDY}"),
+    ("study --study huge", f"study='huge' is larger than 500,000 bytes{GIVE_A_STUDY}"),
+    ("study --study big.yaml", f"study='big.yaml' is larger than 500,000 bytes{GIVE_A_STUDY}"),
+    ("study --study picture.yaml", rf"study='picture.yaml' is no text in UTF-8 \(invalid start byte\){GIVE_A_STUDY}"),
+    ("study --study file", "file: a study is a mapping with the keys name, .*; this is a str"),
+    ("study --study laughs.yaml", "laughs.yaml: with the aliases written out it has more than 100,000 values"),
+    ("study --study aliases.yaml", r"aliases.yaml, line 1: base.epochs = 0: .*; and 998 more"),
+    ("study --study escape.yaml", r'escape.yaml, line 5: variations\[0\].name = "\\e\[31mred": it has control .*'),
+    ("study --study leftwards.yaml", r"leftwards.yaml, .* = a\\u202eb: it has control characters, which a terminal .*"),
+    ("study --study mine.yaml --seeds 1,,2", "seeds='1,,2' cannot be used: a seed is a whole number from 0 to .*"),
+]
+
+
+@contextmanager
+def within(seconds: int) -> Iterator[None]:
+    """Fail when it takes longer, even where it hangs."""
+
+    def fail(*_: object) -> None:
+        pytest.fail(f"it took longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def everything(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(("words", "says"), ARGUMENTS, ids=[words[:60] for words, _ in ARGUMENTS])
+def test_arguments(words: str, says: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    files(tmp_path)
+    before = everything(tmp_path)
+    entry, *arguments = shlex.split(words)
+    with within(10):
+        code = MAIN[entry](arguments)
+    told = capfd.readouterr()
+    assert (told.out, code) == ("", 2)
+    require_line(told.err, says)
+    assert everything(tmp_path) == before
+
+
+def require_line(told: str, says: str) -> None:
+    """One line, without anything that a terminal would obey, of at most 300 characters."""
+    (line,) = told.splitlines()
+    assert re.fullmatch(f"error: {says}", line)
+    assert line.isprintable()
+    assert len(line) <= 300
+
+
+# A line for the shell, the seconds that it may take, the exit code, and standard error as a regular expression.
+# `train`, `study`, ... there are the entry points.
+SURROUNDINGS = [
+    ("train >&-", 20, 2, "error: standard output is closed; give it a place, such as > /dev/null"),
+    ("mkdir d && cd d && rmdir ../d && train", 20, 2, r"error: the working directory is gone \(No such file .*"),
+]
+
+
+@pytest.mark.parametrize(("line", "seconds", "code", "says"), SURROUNDINGS, ids=[row[0][:60] for row in SURROUNDINGS])
+def test_surroundings(line: str, seconds: int, code: int, says: str, tmp_path: Path) -> None:
+    files(tmp_path)
+    commands = "".join(f'{name}() {{ {sys.executable} -m pipeline.{name} "$@"; }}; ' for name in MAIN)
+    env = {**environment(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", commands + line], cwd=tmp_path, env=env, timeout=seconds, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("Traceback")) == (code, 0), done.stderr
+    assert re.fullmatch(says, done.stderr.strip(), re.DOTALL), done.stderr
