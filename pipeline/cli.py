@@ -80,7 +80,8 @@ def _one_line(error: ValidationError, options: type[BaseModel]) -> str:
         name = str(problem["loc"][0])
         rule = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
         default = options.model_fields[name].default
-        parts.append(f"{name}={quoted(problem['input'])} cannot be used: {rule} (default: {default})")
+        usual = f" (default: {default})" if default not in ("", ()) else ""
+        parts.append(f"{name}={quoted(problem['input'])} cannot be used: {rule}{usual}")
     return several(parts)
 
 

@@ -30,6 +30,8 @@ MAIN: dict[str, Callable[[list[str]], int]] = {
 }
 STUDY = "name: s\ndescription: d\nseeds: 1\nvariations:\n  - name: a\n"
 GIVE_A_STUDY = "; give controlled, published, or the path of a YAML file"
+GIVE_A_CONCLUSION = "; give the path of a conclusion.json"
+CHOOSE_A_FOLDER = "; choose another folder with --out"
 LONG = "x" * 5000
 
 
@@ -47,6 +49,8 @@ def files(folder: Path) -> None:
     (folder / "laughs.yaml").write_text(f"a0: &a0 [x, x]\n{laughs}{STUDY}")
     many = "".join(f"  - name: a{n}\n    changes: *wrong\n" for n in range(1000))
     (folder / "aliases.yaml").write_text(f"base: &wrong {{epochs: 0, l1: -1}}\n{STUDY}{many}")
+    (folder / "nested.json").write_text("[" * 10_000)
+    (folder / "empty.json").write_text("{}")
     (folder / "escape.yaml").write_text(STUDY.replace("name: a", r'name: "\e[31mred"'))
     (folder / "leftwards.yaml").write_text(STUDY.replace("name: a", "name: a\u202eb"))
 
@@ -80,6 +84,33 @@ ARGUMENTS = [
     ("study --study aliases.yaml", r"aliases.yaml, line 1: base.epochs = 0: .*; and 998 more"),
     ("study --study escape.yaml", r'escape.yaml, line 5: variations\[0\].name = "\\e\[31mred": it has control .*'),
     ("study --study leftwards.yaml", r"leftwards.yaml, .* = a\\u202eb: it has control characters, which a terminal .*"),
+    # conclusions
+    ("compare --verify none", f"verify='none' does not exist{GIVE_A_CONCLUSION}"),
+    (f"compare --verify {LONG}", rf"verify='x+\.\.\.x+' cannot be opened \(File name too long\){GIVE_A_CONCLUSION}"),
+    ("compare --verify '~nobody-known/x'", f"verify='~nobody-known/x' is in the home of a user .*{GIVE_A_CONCLUSION}"),
+    ("compare --verify pipe", f"verify='pipe' is a pipe or a device{GIVE_A_CONCLUSION}"),
+    ("compare --verify /dev/zero", f"verify='/dev/zero' is a pipe or a device{GIVE_A_CONCLUSION}"),
+    ("compare --verify folder", f"verify='folder' is a directory{GIVE_A_CONCLUSION}"),
+    ("compare --verify huge", f"verify='huge' is larger than 536,870,912 bytes{GIVE_A_CONCLUSION}"),
+    (
+        "compare --verify picture.yaml",
+        r"verify='picture.yaml' is no conclusion.json of this version \(Invalid JSON: .*",
+    ),
+    ("compare --verify nested.json", r"verify='nested.json' is no conclusion.json of this version \(Invalid JSON: .*"),
+    ("compare --verify empty.json", r"verify='empty.json' is no .* \(kind: Field required\); make it again"),
+    ("compare --verify file --study s --log", "verify='file' cannot be used: the file .*; leave out --study, --log"),
+    # what else is asked of a comparison
+    ("compare --study s --group-by a", "group_by='a' cannot be used: .*; leave out --group-by or --study"),
+    ("compare --group-by a,,b", "group_by='a,,b' cannot be used: there is nothing before or behind a comma; give .*"),
+    ("compare --metrics ,", "metrics=',' cannot be used: there is nothing before or behind a comma; give names, .*"),
+    ("compare --out ''", "out='' cannot be used: it is empty; give a folder, `.` for this one .*"),
+    ("compare --out '~nobody-known/x'", "out='~nobody-known/x' cannot be used: it is in the home of a user .*"),
+    ("compare --out file", rf"out='file' cannot be written \(File exists\){CHOOSE_A_FOLDER}"),
+    ("compare --out file/out", rf"out='file/out' cannot be written \(Not a directory\){CHOOSE_A_FOLDER}"),
+    ("compare --out pipe", rf"out='pipe' cannot be written \(File exists\){CHOOSE_A_FOLDER}"),
+    ("compare --out /dev/full", rf"out='/dev/full' cannot be written \(File exists\){CHOOSE_A_FOLDER}"),
+    (f"compare --out new/{LONG}", rf"out='new/x+\.\.\.x+' cannot be written \(File name too long\){CHOOSE_A_FOLDER}"),
+    ("compare --out new/out", "there is no tracking store .*; make a run first, or set MLFLOW_TRACKING_URI"),
     ("study --study mine.yaml --seeds 1,,2", "seeds='1,,2' cannot be used: a seed is a whole number from 0 to .*"),
 ]
 
