@@ -81,6 +81,13 @@ class UserError(Exception):
     """A mistake of the user's or of the surroundings: one line that says what, what is allowed, what to do."""
 
 
+class DivergenceError(UserError):
+    """The loss is no number any more, so there is nothing left to train.
+
+    It is here, and not in `training`, for the process that a study's workers report to: it does without TensorFlow.
+    """
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, for use in such a line: its first line, or its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

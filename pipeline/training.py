@@ -25,7 +25,7 @@ import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.config import DISPLAYED_LOSS, EPOCH_SECONDS, LOSSES, RunConfig, UserError
+from pipeline.config import DISPLAYED_LOSS, EPOCH_SECONDS, LOSSES, DivergenceError, RunConfig, UserError
 from pipeline.dataset import Images
 from pipeline.journal import replace_file
 from pipeline.model import build
@@ -54,10 +54,6 @@ class Trained:
         """The epochs as a frame, with the index `epoch` from 1."""
         index = pd.RangeIndex(1, len(self.epochs) + 1, name="epoch")
         return pd.DataFrame(self.epochs, index=index, columns=[*LOSSES, DISPLAYED_LOSS, EPOCH_SECONDS])
-
-
-class DivergenceError(UserError):
-    """The loss is no number any more, so there is nothing left to train."""
 
 
 def train(
