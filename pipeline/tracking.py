@@ -425,7 +425,7 @@ def seconds_per_epoch(experiment: str, config: RunConfig, data_hash: str) -> flo
         client = store.client_of()
         for run in _search(client, experiment, {DATA_HASH: data_hash}, "attributes.status = 'FINISHED'", *sizes):
             if TRAINING_SECONDS in run.data.metrics:
-                return float(run.data.metrics[TRAINING_SECONDS] / int(run.data.params["epochs"]))
+                return float(run.data.metrics[TRAINING_SECONDS] / RunConfig.from_params(run.data.params).epochs)
     return float("nan")
 
 
