@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import textwrap
 import time
 import uuid
 import warnings
@@ -78,6 +79,7 @@ CONFIG_FILE = "config.json"
 
 _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
+_LONGEST_NAME = 80  # characters, where it is made of a reason
 _LAUNCHED = "MLFLOW_RUN_ID"
 _MADE_BY = (FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, MLFLOW_GIT_COMMIT)
 
@@ -450,14 +452,20 @@ def _given_name(uri: str) -> str | None:
 
 
 def end_launched_run(error: BaseException) -> None:
-    """End the run that `mlflow run` opened for this process and that nobody has taken up: `MLFLOW_RUN_ID`."""
-    uri = store.tracking_uri()
+    """End the run that `mlflow run` opened for this process and that nobody has taken up: `MLFLOW_RUN_ID`.
+
+    The reason is its tag `config.FAILURE`, and in place of a name that MLflow made up, its name.
+    """
+    uri, run_id = store.tracking_uri(), os.environ[_LAUNCHED]
     status, reason = ending(error)
     with suppress(UserError), store.tracking_store(uri):
         store.require_reachable(uri)
         client = store.client_of(uri)
-        client.set_tag(os.environ[_LAUNCHED], FAILURE, reason)
-        client.set_terminated(os.environ[_LAUNCHED], status)
+        client.set_tag(run_id, FAILURE, reason)
+        if store.is_random_name(str(client.get_run(run_id).info.run_name)):
+            name = f"{status.lower()}: {reason.removeprefix('UserError: ')}"
+            client.update_run(run_id, name=textwrap.shorten(name, _LONGEST_NAME))
+        client.set_terminated(run_id, status)
 
 
 def keep_killed(run_id: str, launcher: int) -> None:
