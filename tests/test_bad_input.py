@@ -161,7 +161,21 @@ def require_line(told: str, says: str) -> None:
 # `train`, `study`, ... there are the entry points.
 SURROUNDINGS = [
     ("train >&-", 20, 2, "error: standard output is closed; give it a place, such as > /dev/null"),
+    ("study >&-", 20, 2, "error: standard output is closed; .*"),
+    ("compare >&-", 20, 2, "error: standard output is closed; .*"),
+    ("deliver >&-", 20, 2, "error: standard output is closed; .*"),
+    ("conclusion >&-", 20, 2, "error: standard output is closed; .*"),
+    ("train >&- 2>&-", 20, 2, ""),
     ("mkdir d && cd d && rmdir ../d && train", 20, 2, r"error: the working directory is gone \(No such file .*"),
+    ("mkdir d && cd d && rmdir ../d && compare", 20, 2, r"error: the working directory is gone \(No such file .*"),
+    ("KERAS_BACKEND=torch train", 20, 2, "error: KERAS_BACKEND='torch' cannot be used; unset it, or set it to .*"),
+    ("KERAS_BACKEND=jax study", 20, 2, "error: KERAS_BACKEND='jax' cannot be used; unset it, or set it to .*"),
+    ("PYTHONOPTIMIZE=2 train", 20, 2, r"error: PYTHONOPTIMIZE=2 \(python -OO\) removes docstrings that MLflow .*"),
+    ("PYTHONOPTIMIZE=2 compare", 20, 2, r"error: PYTHONOPTIMIZE=2 \(python -OO\) removes docstrings that MLflow .*"),
+    ("ulimit -v 1500000; train", 20, 2, r"error: this process may use 1\.4 GiB of addresses .*; raise the limit"),
+    ("ulimit -v 1500000; study", 20, 2, r"error: this process may use 1\.4 GiB of addresses .*; raise the limit"),
+    ("conclusion > /dev/full", 20, 2, r"error: not all of the output could be written \(No space left on device\); .*"),
+    ("conclusion | true; exit ${PIPESTATUS[0]}", 20, 2, r"error: not all of the output .* \(Broken pipe\); .*"),
 ]
 
 
