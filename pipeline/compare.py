@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 CONCLUSION, TABLE_CSV, REPORT_HTML, REPORT_MARKDOWN = "conclusion.json", "conclusion.csv", "report.html", "report.md"
 _CLOSE = 1e-9  # relative: two versions of a library may sum in another order
 _MOST_ROWS = 100  # of the table in the terminal
+_LARGEST_DRAWN = 1e100
 _MOST_BYTES = 2**29  # of a conclusion.json: one of 100,000 runs has a tenth of that
 _MOST_NAMED = 20  # runs in the terminal; conclusion.json has them all
 
@@ -253,7 +254,7 @@ def _pictures(
         png = figures.png(figure)
         found[name] = (png, figures.svg(figure, name) if drawing else png)
 
-    differences = report.differences(conclusion)
+    differences = _drawable(report.differences(conclusion), ["mean", "low", "high", "smallest"])
     if len(differences):
         draw(report.FOREST, figures.forest(differences))
     if len(histories) and histories["epoch"].nunique() > 1:
@@ -261,10 +262,17 @@ def _pictures(
         order = {name: place for place, name in enumerate(sides.drawn)}
         lines = histories.merge(sides.used[["run_id", "variation", "seed"]], on="run_id")
         lines = lines[lines["variation"].isin(sides.drawn)]
+        lines = _drawable(lines, [metric.name])
         lines = lines.sort_values("variation", key=lambda names: names.map(order), kind="stable")
         if lines[metric.name].notna().any():
             draw(report.CURVES, figures.curves(lines, metric.name, metric.unit))
     return found, _draw_digits(sides, conclusion, draw)
+
+
+def _drawable(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Without the values for which matplotlib has no axis: its own arithmetic overflows."""
+    values = frame[columns].astype(float)
+    return frame.assign(**values.where(values.abs() < _LARGEST_DRAWN))
 
 
 def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> tuple[str, ...]:
