@@ -90,7 +90,7 @@ def outputs() -> Iterator[Output | None]:
     codecs.register_error("plain", _plain)
     closed = sys.stdout is None
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # or a file that is opened later takes its number
-        pass
+        os.set_inheritable(descriptor, True)  # a process that trains needs them, too
     os.close(descriptor)
     out, err = (
         Output(stream or open(descriptor, "w", closefd=False))  # noqa: SIM115

@@ -6,6 +6,7 @@ shell, for what only a process of its own can have: its output, its limits, its 
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
@@ -16,10 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from pipeline import compare, conclusion, deliver, study, train
 from tests.conftest import ROOT, environment
+from tests.test_compare import make
 
 MAIN: dict[str, Callable[[list[str]], int]] = {
     "train": train.main,
@@ -32,6 +35,7 @@ STUDY = "name: s\ndescription: d\nseeds: 1\nvariations:\n  - name: a\n"
 GIVE_A_STUDY = "; give controlled, published, or the path of a YAML file"
 GIVE_A_CONCLUSION = "; give the path of a conclusion.json"
 CHOOSE_A_FOLDER = "; choose another folder with --out"
+HOSTILE = "\x1b[31mred\u202e\nline"
 LONG = "x" * 5000
 
 
@@ -158,7 +162,6 @@ def require_line(told: str, says: str) -> None:
 
 
 # A line for the shell, the seconds that it may take, the exit code, and standard error as a regular expression.
-# `train`, `study`, ... there are the entry points.
 SURROUNDINGS = [
     ("train >&-", 20, 2, "error: standard output is closed; give it a place, such as > /dev/null"),
     ("study >&-", 20, 2, "error: standard output is closed; .*"),
@@ -179,13 +182,87 @@ SURROUNDINGS = [
 ]
 
 
+def shell(line: str, folder: Path, seconds: int) -> subprocess.CompletedProcess[str]:
+    """A line for the shell in a folder, with its own store; `train`, `study`, ... are the entry points."""
+    commands = "".join(f'{name}() {{ {sys.executable} -m pipeline.{name} "$@"; }}; ' for name in MAIN)
+    env = {**environment(folder), "PYTHONPATH": str(ROOT)}
+    words = ["bash", "-c", commands + line]
+    return subprocess.run(words, cwd=folder, env=env, timeout=seconds, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(("line", "seconds", "code", "says"), SURROUNDINGS, ids=[row[0][:60] for row in SURROUNDINGS])
 def test_surroundings(line: str, seconds: int, code: int, says: str, tmp_path: Path) -> None:
     files(tmp_path)
-    commands = "".join(f'{name}() {{ {sys.executable} -m pipeline.{name} "$@"; }}; ' for name in MAIN)
-    env = {**environment(tmp_path), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "-c", commands + line], cwd=tmp_path, env=env, timeout=seconds, capture_output=True, text=True
-    )
+    done = shell(line, tmp_path, seconds)
     assert (done.returncode, done.stderr.count("Traceback")) == (code, 0), done.stderr
     assert re.fullmatch(says, done.stderr.strip(), re.DOTALL), done.stderr
+
+
+# What is no mistake, but has been the end of an entry point.
+
+
+@pytest.fixture
+def made(store: str, tmp_path: Path) -> Path:
+    """A store with two variations, of names that are commands to a terminal, and of numbers that are hardly any."""
+    for side, value in ((HOSTILE, -1.7e308), ("plain \N{MINUS SIGN}1", 1e308)):
+        for seed in range(3):
+            loss = 1.0 - seed * value / 1e308
+            make({"side": side, "seed": seed}, {"m": [1.0, value], "loss": [3.0, loss]}, name=side)
+    return tmp_path
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_comparison_is_printed_in_every_encoding(
+    encoding: str, made: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without an escape code, a mark that turns the direction of writing, or a warning of overflows."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    assert compare.main(["--group-by", "side", "--metric", "loss"]) == 0
+    assert capfd.readouterr().err == ""
+    out.flush()
+    text = out.buffer.getvalue().decode(encoding)
+    assert "[31mred" in text
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
+    assert re.search("[-\N{MINUS SIGN}][0-9i]", text)
+    assert not re.search("[?][0-9i]", text)  # without its minus a result would be a wrong one
+    report = (made / "results" / "report.md").read_text(encoding="utf-8")
+    assert "\N{MINUS SIGN}" in report
+
+
+def test_an_error_of_anybodys_names_gives_no_commands_to_a_terminal(
+    made: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert compare.main(["--group-by", "side", "--baseline", "\x1b[2J\u202e\nx"]) == 2
+    require_line(capfd.readouterr().err, r"baseline=.* fits no variation; give parameter=value, or one of .*")
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ("LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0", "compare --group-by side --metric loss"),
+        ("PYTHONWARNINGS=error", "compare --group-by side --metric loss"),
+    ],
+)
+def test_a_comparison_in_any_surroundings(setting: str, line: str, made: Path) -> None:
+    done = shell(f"{setting} {line}", made, 60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\N{MINUS SIGN}" in (made / "results" / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("PYTHONWARNINGS=error train {words} > /dev/full", 2, "error: not all of the output .* left on device.*\n"),
+        ("PYTHONWARNINGS=error study --study tiny.yaml 2>&-", 0, ""),
+    ],
+)
+def test_a_run_goes_on_without_anybody_who_reads(
+    line: str, code: int, says: str, tmp_path: Path, small_npz: Path
+) -> None:
+    (tmp_path / "tiny.yaml").write_text(f"{STUDY}base: {{epochs: 1, dataset: {small_npz}}}\n")
+    done = shell(line.format(words=f"--epochs 1 --dataset {small_npz}"), tmp_path, 100)
+    assert done.returncode == code
+    assert re.fullmatch(says, done.stderr)
+    runs = mlflow.MlflowClient(environment(tmp_path)["MLFLOW_TRACKING_URI"]).search_runs(["0"])
+    assert {run.info.status for run in runs} == {"FINISHED"}
