@@ -10,6 +10,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,13 +202,23 @@ def test_surroundings(line: str, seconds: int, code: int, says: str, tmp_path: P
 # What is no mistake, but has been the end of an entry point.
 
 
+@pytest.fixture(scope="module")
+def hostile_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two variations, of a name that is a command to a terminal, and of numbers that are hardly any."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", environment(folder)["MLFLOW_TRACKING_URI"])
+        for side, value in ((HOSTILE, -1.7e308), ("plain", 1e308)):
+            for seed in range(3):
+                loss = 1.0 - seed * value / 1e308
+                make({"side": side, "seed": seed}, {"m": [1.0, value], "loss": [3.0, loss]}, name=side)
+    return folder / "store.db"
+
+
 @pytest.fixture
-def made(store: str, tmp_path: Path) -> Path:
-    """A store with two variations, of names that are commands to a terminal, and of numbers that are hardly any."""
-    for side, value in ((HOSTILE, -1.7e308), ("plain \N{MINUS SIGN}1", 1e308)):
-        for seed in range(3):
-            loss = 1.0 - seed * value / 1e308
-            make({"side": side, "seed": seed}, {"m": [1.0, value], "loss": [3.0, loss]}, name=side)
+def made(hostile_store: Path, store: str, tmp_path: Path) -> Path:
+    """A folder with a copy of it."""
+    shutil.copy(hostile_store, tmp_path / "store.db")
     return tmp_path
 
 
