@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import re
 import signal
@@ -11,16 +13,23 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline import journal
-from pipeline.config import HungUp, Interrupted, UserError, did_you_mean
+from pipeline import journal, terminal
+from pipeline.config import HungUp, Interrupted, UserError, did_you_mean, first_line, quoted, several
 
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _interrupted: list[type[BaseException]] = []
+
+# What libraries say, by whatever class of error, where there is no memory left; and the numbers of the system's errors
+# that say so, of files and disks too.
+_NO_MEMORY = ("failed to map segment", "annot allocate memory", "can't start new thread", "Unable to allocate")
+_EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -38,10 +47,9 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: st
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=about, metavar="VALUE", **how)
     given, unknown = parser.parse_known_args(_joined(sys.argv[1:] if argv is None else argv, options))
     if unknown:
-        word = unknown[0].split("=")[0]
-        fields = options.model_fields
-        hint = did_you_mean(word.lstrip("-"), fields)
-        raise UserError(f"unknown parameter {word.lstrip('-')!r}{hint}; the parameters are {', '.join(fields)}")
+        word, fields = unknown[0].split("=")[0].lstrip("-"), options.model_fields
+        known = f"the parameters are {', '.join(fields)}" if fields else "there are no parameters"
+        raise UserError(f"unknown parameter {quoted(word)}{did_you_mean(word, fields)}; {known}")
     try:
         return options.model_validate(vars(given))
     except ValidationError as error:
@@ -73,18 +81,79 @@ def _one_line(error: ValidationError, options: type[BaseModel]) -> str:
         name = str(problem["loc"][0])
         rule = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
         default = options.model_fields[name].default
-        parts.append(f"{name}={problem['input']!r} cannot be used: {rule} (default: {default})")
-    return "; ".join(parts)
+        usual = f" (default: {default})" if default not in ("", ()) else ""
+        parts.append(f"{name}={quoted(problem['input'])} cannot be used: {rule}{usual}")
+    return several(parts)
+
+
+def user_path(path: str | Path, name: str, wanted: str = "the path of a file") -> Path:
+    """A path that a user gave as the parameter `name`, with `~` expanded: it exists, and may be looked at.
+
+    Raises:
+        UserError: it is not so (missing, too long, of an unknown user, in a closed directory, not a path at all);
+            the line ends with `wanted`, what to give instead.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.stat()
+        return found
+    except (FileNotFoundError, NotADirectoryError):
+        reason = "does not exist"
+    except RuntimeError:  # `~nobody/images.npz`
+        reason = "is in the home of a user that is not known here"
+    except (OSError, ValueError) as error:  # ValueError: of a character that no path has
+        reason = f"cannot be opened ({_reason(error)})"
+    raise UserError(f"{name}={quoted(path)} {reason}; give {wanted}")
+
+
+def read_user_file(path: str | Path, name: str, limit_bytes: int, wanted: str = "the path of a file") -> bytes:
+    """The content of a file that a user gave as the parameter `name`; never waits for a pipe, never reads without end.
+
+    Raises:
+        UserError: as `user_path`; or it is no regular file, is larger than `limit_bytes`, or cannot be read.
+    """
+    found = user_path(path, name, wanted)
+    if not found.is_file():
+        kind = "a directory" if found.is_dir() else "a pipe or a device"
+        raise UserError(f"{name}={quoted(path)} is {kind}; give {wanted}")
+    try:
+        with found.open("rb") as file:
+            content = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise UserError(f"{name}={quoted(path)} cannot be read ({_reason(error)}); give {wanted}") from None
+    if len(content) > limit_bytes:
+        raise UserError(f"{name}={quoted(path)} is larger than {limit_bytes:,} bytes; give {wanted}")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
 def run(call: Callable[[], str], entry_point: str = "") -> int:
     """Call, print what it returns, and return the exit code: 0, 2 for a `UserError`, 130 when interrupted.
 
-    A run that `mlflow run` opened for this process and that `call` did not take up ends with it, and with the reason.
+    Output that nobody takes any more (`| head`, a full disk) does not end what is at work: that is said at the end,
+    and the code is 2. A run that `mlflow run` opened for this process and that `call` did not take up ends with it,
+    and with the reason.
 
     Args:
         entry_point: of MLproject; its runs that nobody took up are named after it.
     """
+    with terminal.outputs() as output:
+        try:
+            code = _run(call, output, entry_point)
+        except (KeyboardInterrupt, Interrupted):  # once more: the user does not want to wait for the ending either
+            code = INTERRUPTED
+        sys.stdout.flush()
+        lost = output and output.error
+        if code or not lost:
+            return code
+        _say(f"not all of the output could be written ({lost.strerror}); what it is about is done")
+        return 0 if os.environ.get(journal.LAUNCHED) else 2  # for which `mlflow run` would mark the run as FAILED
+
+
+def _run(call: Callable[[], str], output: terminal.Output | None, entry_point: str) -> int:
     _interrupted.clear()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
@@ -93,27 +162,63 @@ def run(call: Callable[[], str], entry_point: str = "") -> int:
     if launched_run:
         threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
-        try:
-            if launched_run:
-                journal.begin_launched(launched_run, entry_point)
-            print(call())
-            _end_launched_run(None, entry_point)
-            return 0
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            _end_launched_run(error, entry_point)
-            return 2
-        except (KeyboardInterrupt, Interrupted) as error:
-            print(str(error) or "interrupted", file=sys.stderr, flush=True)
-            _end_launched_run(error, entry_point)
-            if launched_run and os.getppid() == launcher:
-                _keep_killed(launched_run, launcher)
-            return INTERRUPTED
-        except Exception as error:
-            _end_launched_run(error, entry_point)
-            raise
-    except (KeyboardInterrupt, Interrupted):  # once more: the user does not want to wait for the ending either
+        if launched_run:
+            journal.begin_launched(launched_run, entry_point)
+        _require_surroundings(output)
+        print(terminal.printable(call()))
+        _end_launched_run(None, entry_point)
+        return 0
+    except UserError as error:
+        _say(str(error))
+        _end_launched_run(error, entry_point)
+        return 2
+    except (KeyboardInterrupt, Interrupted) as error:
+        print(terminal.printable(str(error) or "interrupted"), file=sys.stderr, flush=True)
+        _end_launched_run(error, entry_point)
+        if launched_run and os.getppid() == launcher:
+            _keep_killed(launched_run, launcher)
         return INTERRUPTED
+    except Exception as error:
+        _end_launched_run(error, entry_point)
+        lack = _lack(error)
+        if not lack:
+            raise  # a mistake of ours, which a traceback helps to find
+        _say(lack)
+        return 2
+
+
+def _say(message: str) -> None:
+    print(terminal.error_line(message), file=sys.stderr, flush=True)
+
+
+def _require_surroundings(output: terminal.Output | None) -> None:
+    """What every entry point needs of the process that it is started in.
+
+    Raises:
+        UserError: it is not so.
+    """
+    if output is None:
+        raise UserError("standard output is closed; give it a place, such as > /dev/null")
+    if sys.flags.optimize > 1:
+        raise UserError("PYTHONOPTIMIZE=2 (python -OO) removes docstrings that MLflow reads; unset it, or set it to 1")
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"the working directory is gone ({error.strerror}); change to one that exists") from None
+    if sys.warnoptions:  # -W or PYTHONWARNINGS: a warning of a library is no error of this program, whatever they say
+        sys.warnoptions[:] = [option for option in sys.warnoptions if not option.startswith("e")]
+        os.environ["PYTHONWARNINGS"] = ",".join(sys.warnoptions)  # of the processes that train
+        warnings.filters[:] = [known for known in warnings.filters if known[0] != "error"]  # type: ignore[index]
+
+
+def _lack(error: Exception) -> str:
+    """What the machine has not enough of, where an error says so; nothing where it is another error."""
+    text = first_line(error)
+    if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
+        return f"there is not enough memory ({text}); free some, or raise the limit (ulimit -v)"
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        return f"{text}; free some, or raise the limit (ulimit -a)"
+    return ""
 
 
 def leave(main: Callable[[], int]) -> None:
@@ -173,9 +278,10 @@ def _end_with(launcher: int) -> None:
 
 def _end_launched_run(error: BaseException | None, name: str) -> None:
     if os.environ.get(journal.LAUNCHED):
-        from pipeline import tracking
+        with contextlib.suppress(MemoryError, ImportError):  # there may be no room for MLflow, either
+            from pipeline import tracking
 
-        tracking.end_launched_run(error, name)
+            tracking.end_launched_run(error, name)
 
 
 def _keep_killed(run_id: str, launcher: int) -> None:

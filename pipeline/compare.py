@@ -18,19 +18,19 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from rich.console import Console
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from pipeline import cli, sentences
 from pipeline.conclusion import Cell, Claim, Conclusion, RunRecord
-from pipeline.config import REUSED_FROM, UserError, first_line
+from pipeline.config import REUSED_FROM, UserError, first_line, listed, quoted
+from pipeline.terminal import Console
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,11 +41,27 @@ if TYPE_CHECKING:
 CONCLUSION, TABLE_CSV, REPORT_HTML, REPORT_MARKDOWN = "conclusion.json", "conclusion.csv", "report.html", "report.md"
 _CLOSE = 1e-9  # relative: two versions of a library may sum in another order
 _MOST_ROWS = 100  # of the table in the terminal
+_LARGEST_DRAWN = 1e100
+_MOST_BYTES = 2**29  # of a conclusion.json: one of 100,000 runs has a tenth of that
 _MOST_NAMED = 20  # runs in the terminal; conclusion.json has them all
 
 
 def _split(value: Any) -> Any:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    if not isinstance(value, str) or not value:
+        return value or ()
+    parts = tuple(part.strip() for part in value.split(","))
+    if "" in parts:
+        raise ValueError("there is nothing before or behind a comma; give names, with a comma between two")
+    return parts
+
+
+def _expanded(value: Any) -> Any:
+    if value == "":
+        raise ValueError("it is empty; give a folder, `.` for this one")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("it is in the home of a user that is not known here") from None
 
 
 _Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
@@ -65,9 +81,26 @@ class Options(BaseModel):
     metric: str = Field("", description="the metric that counts; empty = last_val_bce, else val_loss, loss, ...")
     metrics: _Names = Field((), description="metrics, with commas, to show and compare; empty = all that are known")
     baseline: str = Field("", description="a variation's name, or parameter=value; empty = the study's, or the first")
-    out: Path = Field(Path("results"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others")
+    out: Annotated[Path, BeforeValidator(_expanded)] = Field(
+        Path("results"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
+    )
     log: bool = Field(False, description="true = log the files to the study's run, or to a run of their own")
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
+
+    @field_validator("group_by")
+    @classmethod
+    def _without_a_study(cls, names: tuple[str, ...], given: ValidationInfo) -> tuple[str, ...]:
+        if names and given.data.get("study"):
+            raise ValueError("the variations of a study are its own; leave out --group-by or --study")
+        return names
+
+    @field_validator("verify")
+    @classmethod
+    def _alone(cls, verify: str, given: ValidationInfo) -> str:
+        others = [name for name, value in given.data.items() if value != cls.model_fields[name].default]
+        if verify and others:
+            raise ValueError(f"the file says what to compare; leave out {listed(f'--{name}' for name in others)}")
+        return verify
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -103,8 +136,8 @@ def compare(options: Options) -> str:
     Raises:
         UserError: the store, the experiment or what was asked for cannot be used, or there is nothing to compare.
     """
-    if not str(options.out).strip() or (options.out.exists() and not options.out.is_dir()):
-        raise UserError(f"out={str(options.out)!r} is no folder; choose one with --out")
+    with _folder(options.out):
+        pass  # it can be written, which is better known now than after the reading
     from pipeline import judging, reading  # here, because a mistake in the arguments should not wait for MLflow
 
     found = _find(options)
@@ -113,12 +146,12 @@ def compare(options: Options) -> str:
         raise UserError("no run matches; make one with mlflow run . -P optimizer=adam, or widen --filter")
     histories = _histories(sides)
     conclusion = judging.conclude(sides, histories, found.elsewhere, found.origin)
-    _print(conclusion)
     pictures, missing = _pictures(sides, conclusion, histories)
     conclusion = conclusion.model_copy(update={"without_pictures": missing})
     with _folder(options.out) as folder:
         names = _write(folder, conclusion, pictures)
         files = [options.out / name for name in names]
+    _print(conclusion)
     written = f"written to {options.out}: {', '.join(names)}"
     if not options.log:
         return written
@@ -221,7 +254,7 @@ def _pictures(
         png = figures.png(figure)
         found[name] = (png, figures.svg(figure, name) if drawing else png)
 
-    differences = report.differences(conclusion)
+    differences = _drawable(report.differences(conclusion), ["mean", "low", "high", "smallest"])
     if len(differences):
         draw(report.FOREST, figures.forest(differences))
     if len(histories) and histories["epoch"].nunique() > 1:
@@ -229,10 +262,17 @@ def _pictures(
         order = {name: place for place, name in enumerate(sides.drawn)}
         lines = histories.merge(sides.used[["run_id", "variation", "seed"]], on="run_id")
         lines = lines[lines["variation"].isin(sides.drawn)]
+        lines = _drawable(lines, [metric.name])
         lines = lines.sort_values("variation", key=lambda names: names.map(order), kind="stable")
         if lines[metric.name].notna().any():
             draw(report.CURVES, figures.curves(lines, metric.name, metric.unit))
     return found, _draw_digits(sides, conclusion, draw)
+
+
+def _drawable(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Without the values for which matplotlib has no axis: its own arithmetic overflows."""
+    values = frame[columns].astype(float)
+    return frame.assign(**values.where(values.abs() < _LARGEST_DRAWN))
 
 
 def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> tuple[str, ...]:
@@ -287,9 +327,15 @@ def _write(folder: Path, conclusion: Conclusion, pictures: Mapping[str, tuple[by
 
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
-    """A new folder whose files are moved into `out` when all of them are whole."""
+    """A new folder whose files are moved into `out` when all of them are whole; `out` is there if it has files.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     new: Path | None = None
+    missing: list[Path] = []
     try:
+        missing = [folder for folder in (out, *out.parents) if not folder.exists()]
         out.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=out))
         yield new
@@ -297,10 +343,14 @@ def _folder(out: Path) -> Iterator[Path]:
         for file in sorted(new.iterdir(), key=lambda file: file.name == CONCLUSION):
             os.replace(file, out / file.name)
     except OSError as error:
-        raise UserError(f"out={str(out)!r} cannot be written: {error}; choose another folder with --out") from None
+        reason = error.strerror or first_line(error)
+        raise UserError(f"out={quoted(out)} cannot be written ({reason}); choose another folder with --out") from None
     finally:
         if new is not None:
             shutil.rmtree(new, ignore_errors=True)
+        for folder in missing:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 # --- Verify -------------------------------------------------------------------------------------------------------
@@ -312,13 +362,14 @@ def read_conclusion(path: str) -> Conclusion:
     Raises:
         UserError: there is none.
     """
+    content = cli.read_user_file(path, "verify", _MOST_BYTES, f"the path of a {CONCLUSION}")
     try:
-        return Conclusion.model_validate_json(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"verify={path!r} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        reason = first_line(error)
-        raise UserError(f"verify={path!r} is no {CONCLUSION} of this version ({reason}); make it again") from None
+        return Conclusion.model_validate_json(content)
+    except ValidationError as error:
+        problem = error.errors(include_input=False)[0]
+        place = ".".join(map(str, problem["loc"]))
+        reason = f"{place}: {problem['msg']}" if place else problem["msg"]
+        raise UserError(f"verify={quoted(path)} is no {CONCLUSION} of this version ({reason}); make it again") from None
 
 
 def verify(known: Conclusion) -> list[str]:
@@ -330,9 +381,8 @@ def verify(known: Conclusion) -> list[str]:
     from pipeline import judging
 
     source = known.provenance
-    options = Options(
-        **source.model_dump(include={"experiment", "filter", "study", "group_by", "metric", "metrics", "baseline"})
-    )
+    asked = {"experiment", "filter", "study", "group_by", "metric", "metrics", "baseline"}
+    options = Options(**source.model_dump(include=asked - ({"group_by"} if source.study else set())))
     try:
         found = _find(options, source.study_run_id)
     except UserError as error:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from pipeline import cli
 from pipeline.evidence import Verdict
 
 SCHEMA_VERSION = 1
@@ -397,5 +399,19 @@ class Conclusion(_Part):
     provenance: Provenance = Field(description="where it comes from")
 
 
+class Options(BaseModel):
+    """There is nothing to choose."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the schema of a conclusion; returns the exit code."""
+
+    def call() -> str:
+        cli.parse_arguments(Options, argv, "pipeline.conclusion", "Print the JSON Schema of conclusion.json.")
+        return json.dumps(Conclusion.model_json_schema(), indent=2)
+
+    return cli.run(call)
+
+
 if __name__ == "__main__":
-    print(json.dumps(Conclusion.model_json_schema(), indent=2))
+    sys.exit(main())

@@ -9,8 +9,9 @@ import difflib
 import hashlib
 import json
 import re
+import reprlib
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,6 +75,10 @@ HEARTBEAT = "heartbeat"
 JOURNAL = "journal"
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 120  # characters
+
+
 class UserError(Exception):
     """A mistake of the user's or of the surroundings: one line that says what, what is allowed, what to do.
 
@@ -82,6 +87,13 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return redacted(super().__str__())
+
+
+class DivergenceError(UserError):
+    """The loss is no number any more, so there is nothing left to train.
+
+    It is here, and not in `training`, for the process that a study's workers report to: it does without TensorFlow.
+    """
 
 
 def first_line(error: BaseException) -> str:
@@ -97,6 +109,23 @@ _SECRET = re.compile(r"([?&](?:\w*pass\w*|pwd|\w*token|\w*secret\w*)=)[^&\s'\")]
 def redacted(text: str) -> str:
     """A text whose URIs have `***` for their passwords."""
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def quoted(value: object) -> str:
+    """What a user gave, for use in such a line: in quotes, without control characters or the middle of a long one."""
+    return _SHORT.repr(str(value))
+
+
+def several(problems: Sequence[str], most: int = 3) -> str:
+    """Some problems in one line, and how many more there are."""
+    more = len(problems) - most
+    return "; ".join([*problems[:most], *([f"and {more:,} more"] if more > 0 else [])])
+
+
+def listed(texts: Iterable[str], most: int = 12) -> str:
+    """What is allowed, in such a line: as many as a person reads, and how many more there are."""
+    known = list(texts)
+    return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")
 
 
 def _learning_rate(value: Any, info: ValidationInfo) -> Any:
@@ -192,5 +221,5 @@ def pictured(epoch: int, epochs: int) -> bool:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`, did you mean 'x'?` where a known word is close, else nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = difflib.get_close_matches(word[: _SHORT.maxstring], list(known), n=1)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -252,6 +252,7 @@ class Sides:
         return None
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of metrics near the largest float: what is infinite says so itself
 def arrange(runs: pd.DataFrame, question: Question) -> Sides:
     """Sort runs into variations.
 
@@ -525,6 +526,7 @@ def _distinct(frame: pd.DataFrame, name: str) -> tuple[Any, ...]:
 # --- What they say ------------------------------------------------------------------------------------------------
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def conclude(
     sides: Sides, histories: pd.DataFrame, elsewhere: pd.DataFrame | None, origin: Mapping[str, Any]
 ) -> Conclusion:

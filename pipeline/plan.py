@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,6 +29,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline import cli
 from pipeline.config import (
     DISPLAYED_LOSS,
     EPOCH_SECONDS,
@@ -40,7 +42,11 @@ from pipeline.config import (
     UserError,
     did_you_mean,
     first_line,
+    listed,
+    quoted,
+    several,
 )
+from pipeline.terminal import printable
 
 STUDIES = Path(__file__).parent / "studies"
 SCHEMA = STUDIES / "study.schema.json"
@@ -61,7 +67,8 @@ _VARIED = [name for name in RunConfig.model_fields if name != "seed"]  # the see
 _RUN = RunConfig.model_json_schema()["properties"]
 _MOST_VARIATIONS, _MOST_SEEDS = 1000, 10_000  # a grid grows fast; more are a mistake
 _SEEDS_END = 2**32  # as `RunConfig.seed`
-_SHOWN = 60  # characters of what was given, in an error
+_SHOWN, _SHOWN_SOURCE = 60, 100  # characters of what was given, and of the file's path, in an error
+_MOST_BYTES, _MOST_NODES = 500_000, 100_000  # of a study file: far more than a study needs, read in seconds
 
 _TEXTS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")  # a key's tags: `name`, and `<<`
 
@@ -86,7 +93,7 @@ class _MisplacedError(ValueError):
 
 def _known_metric(name: Any) -> Any:
     if name not in METRICS:
-        raise ValueError(f"allowed: {', '.join(METRICS)}{did_you_mean(str(name), METRICS)}")
+        raise ValueError(f"allowed: {listed(METRICS)}{did_you_mean(str(name), METRICS)}")
     return name
 
 
@@ -94,7 +101,7 @@ def _require_parameter(name: Any, *keys: str | int) -> None:
     if name not in _VARIED:
         hint = "; seeds are given once, by `seeds`" if name == "seed" else did_you_mean(str(name), _VARIED)
         raise _MisplacedError(
-            f"{name!r} is no parameter that a variation may change; allowed: {', '.join(_VARIED)}{hint}", *keys
+            f"{quoted(name)} is no parameter that a variation may change; allowed: {', '.join(_VARIED)}{hint}", *keys
         )
 
 
@@ -156,7 +163,22 @@ _Parameters = Annotated[
     BeforeValidator(_known_parameters),
     WithJsonSchema({"type": "array", "items": {"enum": _VARIED}, "minItems": 1}),
 ]
-_Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _is_printable(text: str) -> str:
+    if printable(text) != text:
+        raise ValueError("it has control characters, which a terminal would obey; leave them out")
+    return text
+
+
+def _is_one_line(text: str) -> str:
+    if len(text.splitlines()) > 1 or "\t" in text:
+        raise ValueError("it should be one line, without tabs")
+    return _is_printable(text)
+
+
+_Text = Annotated[str, Field(min_length=1), AfterValidator(_is_printable)]
+_Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_is_one_line)]
 
 
 class _Declared(BaseModel):
@@ -174,7 +196,7 @@ class _Declared(BaseModel):
 class Variation(_Declared):
     """What one variation changes; with a grid, one variation for each combination of its values."""
 
-    name: Annotated[_Name, Field(pattern=r"^[^,]*$")] = Field(
+    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^,]*$"), AfterValidator(_is_one_line)] = Field(
         description="as it shall stand in tables and in the UI, without commas; a grid adds ` l1=0.0001`"
     )
     changes: _Changes = Field({}, description="parameters in which it differs from `base`")
@@ -184,7 +206,7 @@ class Variation(_Declared):
 class Claim(_Declared):
     """A sentence about two variations that the evidence shall judge."""
 
-    says: _Name = Field(description="the claim, in words")
+    says: _Line = Field(description="the claim, in words")
     variation: str = Field(description="the variation that it is about")
     against: str = Field(description="the variation that it is compared with")
     about: _Parameters = Field(min_length=1, description="the parameters that are claimed to make the difference")
@@ -200,7 +222,7 @@ class Claim(_Declared):
 class Published(_Declared):
     """Figures that somebody else has published, to be set beside ours."""
 
-    source: str = Field(min_length=1, description="where they stand")
+    source: _Text = Field(description="where they stand")
     decimals: int = Field(4, ge=0, le=15, description="with how many decimals they are printed")
     figures: dict[str, dict[_Metric, FiniteFloat]] = Field(
         description="by variation, then by the metric that they really are"
@@ -219,7 +241,7 @@ class Study(_Declared):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
         description="letters, digits, `.`, `_` and `-`"
     )
-    description: str = Field(min_length=1, description="what it is for, in a sentence")
+    description: _Text = Field(description="what it is for, in a sentence")
     base: _Changes = Field({}, description="the configuration that the variations change")
     grid: _Grid = Field({}, description="a grid for every variation that has none of its own")
     variations: tuple[Variation, ...] = Field(min_length=1)
@@ -247,7 +269,7 @@ class Study(_Declared):
         points = sum(math.prod(map(len, (v.grid or self.grid).values())) for v in self.variations)
         if points > _MOST_VARIATIONS:
             raise _MisplacedError(
-                f"with the grids these are {points} variations; at most {_MOST_VARIATIONS}", "variations"
+                f"with the grids these are {points:,} variations; at most {_MOST_VARIATIONS}", "variations"
             )
         names = list(self.configurations())
         if self.baseline is not None:
@@ -358,7 +380,7 @@ def _require_variation(name: str, names: Sequence[str], *keys: str | int) -> Non
 
 
 def _no_variation(name: str, names: Sequence[str]) -> str:
-    return f"there is no such variation{did_you_mean(name, names)}; allowed: {', '.join(map(repr, names))}"
+    return f"there is no such variation{did_you_mean(name, names)}; allowed: {listed(map(quoted, names))}"
 
 
 def as_seeds(seeds: Any) -> tuple[int, ...]:
@@ -368,21 +390,23 @@ def as_seeds(seeds: Any) -> tuple[int, ...]:
         ValueError: it is none of them, or a seed is none or stands there twice.
     """
     if isinstance(seeds, str):
-        several = seeds.strip().startswith("[") or "," in seeds
-        texts = [part for part in seeds.strip(" []").split(",") if part.strip()] or [seeds]
-        parts = [int(part) if part.strip().isdecimal() else part for part in texts]
-        seeds = parts if several else parts[0]
+        text = seeds.strip()
+        inner = text[1:-1] if (text[:1], text[-1:]) == ("[", "]") else text.removesuffix(",")
+        parts = [int(part) if part.strip().isdecimal() else part for part in inner.split(",")]
+        seeds = parts if inner != text or len(parts) > 1 else parts[0]
     if isinstance(seeds, int) and not isinstance(seeds, bool):
         if not 1 <= seeds <= _MOST_SEEDS:
             raise ValueError(f"a count of seeds is from 1 to {_MOST_SEEDS}; a single seed is [{seeds}]")
         return tuple(range(seeds))
-    if not isinstance(seeds, list | tuple) or not seeds:
-        raise ValueError("allowed: a count of seeds such as 5, or a list such as [0, 1, 2]")
+    if not isinstance(seeds, list | tuple) or not 1 <= len(seeds) <= _MOST_SEEDS:
+        raise ValueError(f"allowed: a count of seeds such as 5, or a list of 1 to {_MOST_SEEDS} such as [0, 1, 2]")
+    known: set[int] = set()
     for i, seed in enumerate(seeds):
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < _SEEDS_END:
             raise _MisplacedError(f"a seed is a whole number from 0 to {_SEEDS_END - 1}", i)
-        if seed in seeds[:i]:
+        if seed in known:
             raise _MisplacedError("each seed may stand there once", i)
+        known.add(seed)
     return tuple(seeds)
 
 
@@ -402,16 +426,14 @@ def read(study: str) -> str:
         UserError: there is none, or it is not text.
     """
     shipped = _shipped()
+    wanted = f"{', '.join(shipped)}, or the path of a YAML file"
+    hint = "" if study in shipped else did_you_mean(study, shipped)
+    if hint and not Path(study).exists():
+        raise UserError(f"study={quoted(study)} does not exist{hint}; give {wanted}")
     try:
-        path = shipped.get(study) or Path(study).expanduser()
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            f"study={study!r} does not exist{did_you_mean(study, shipped)}; "
-            f"give {', '.join(shipped)}, or the path of a file"
-        ) from None
-    except (OSError, ValueError, RuntimeError) as error:  # a folder, no text, nobody's home
-        raise UserError(f"study={study!r} cannot be read: {first_line(error)}; give a YAML file") from None
+        return cli.read_user_file(shipped.get(study, study), "study", _MOST_BYTES, wanted).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"study={quoted(study)} is no text in UTF-8 ({error.reason}); give {wanted}") from None
 
 
 def _shipped() -> dict[str, Path]:
@@ -424,6 +446,7 @@ def parse(text: str, source: str) -> Study:
     Raises:
         UserError: as `load`.
     """
+    source = source if len(source) <= _SHOWN_SOURCE else f"...{source[3 - _SHOWN_SOURCE :]}"
     root, content = _read(text, source)
     if root is None or not isinstance(content, dict):
         found = "empty" if root is None else f"a {type(content).__name__}"
@@ -433,13 +456,12 @@ def parse(text: str, source: str) -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        problems = error.errors()
+        problems = error.errors(include_input=False)
         # A list that lost its only item to a problem is reported as too short, too.
         within = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
-        lines = [
-            _line(problem, root, text) for problem in problems if not problem["loc"] or problem["loc"] not in within
-        ]
-        raise UserError("; ".join(f"{source}, {line}" for line in lines)) from None
+        apart = [problem for problem in problems if not problem["loc"] or problem["loc"] not in within]
+        lines = [_line(problem, root, text) for problem in apart]
+        raise UserError(f"{source}, {several(lines)}") from None
 
 
 def _read(text: str, source: str) -> tuple[yaml.Node | None, Any]:
@@ -450,6 +472,8 @@ def _read(text: str, source: str) -> tuple[yaml.Node | None, Any]:
         if root is None:
             return None, None
         _require_plain_keys(root)
+        if _written_out(root, {}) > _MOST_NODES:
+            raise yaml.MarkedYAMLError(problem=f"with the aliases written out it has more than {_MOST_NODES:,} values")
         return root, loader.construct_document(root)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -536,6 +560,21 @@ def _require_plain_keys(root: yaml.Node) -> None:
                     )
                 keys.add(key.value)
                 left.append((value, (*path, key.value)))
+
+
+def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes it is with every alias written out: a few lines of them can be more than a memory holds.
+
+    Args:
+        known: the sizes of those that were counted, by `id`; 0 while one is being counted.
+    """
+    if id(node) not in known:
+        known[id(node)] = 0
+        parts = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts if isinstance(part, yaml.Node))
+    elif not known[id(node)]:
+        raise yaml.MarkedYAMLError(problem="an alias stands within what it stands for", problem_mark=node.start_mark)
+    return known[id(node)]
 
 
 def json_schema() -> str:

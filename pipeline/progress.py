@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.progress_bar import ProgressBar
@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import EPOCH_SECONDS
+from pipeline.terminal import Console, printable
 
 Report = Callable[[int, Mapping[str, float]], None]
 
@@ -89,7 +90,7 @@ def watch(name: str, epochs: int) -> Iterator[Report]:
                 print(run.line, flush=True)
                 printed = time.monotonic()
 
-        print(f"training {name}", flush=True)
+        print(printable(f"training {name}"), flush=True)
         yield plain
         return
 

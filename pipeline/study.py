@@ -125,6 +125,8 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
         UserError: the study, the data or the store cannot be used, or some runs failed.
     """
     study = _declared(options)
+    if not options.dry_run:
+        train.require_tensorflow()
     hashes = _data_hashes(study)
     from pipeline import store, tracking  # a mistake above should not wait for MLflow
 

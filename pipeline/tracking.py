@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 import time
 import uuid
 import warnings
@@ -92,6 +93,7 @@ CONFIG_FILE = "config.json"
 
 _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
+_LONGEST_NAME = 80  # characters, where it is made of a reason
 _MADE_BY = (FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, MLFLOW_GIT_COMMIT)
 
 
@@ -533,7 +535,7 @@ def seconds_per_epoch(experiment: str, config: RunConfig, data_hash: str) -> flo
         client = store.client_of()
         for run in _search(client, experiment, {DATA_HASH: data_hash}, "attributes.status = 'FINISHED'", *sizes):
             if TRAINING_SECONDS in run.data.metrics:
-                return float(run.data.metrics[TRAINING_SECONDS] / int(run.data.params["epochs"]))
+                return float(run.data.metrics[TRAINING_SECONDS] / RunConfig.from_params(run.data.params).epochs)
     return float("nan")
 
 
@@ -575,7 +577,7 @@ def end_launched_run(error: BaseException | None, name: str) -> None:
     """End the run that `mlflow run` opened for this process, where nobody has taken it up.
 
     Args:
-        error: what went wrong, if anything did.
+        error: what went wrong, if anything did; it makes the name, too.
         name: what a run is called that has none but a random one.
     """
     if not (_launched_folder() / HEADER).exists():
@@ -583,8 +585,11 @@ def end_launched_run(error: BaseException | None, name: str) -> None:
     with suppress(UserError):
         journal = Journal(_launched_folder())
         if not journal.ending:
+            status, reason = ending(error) if error else (FINISHED, "")
+            if error:
+                name = textwrap.shorten(f"{status.lower()}: {reason.removeprefix('UserError: ')}", _LONGEST_NAME)
             journal.append("rename", name=name)
-            store.end(journal, *(ending(error) if error else (FINISHED, "")))
+            store.end(journal, status, reason)
         uri = store.tracking_uri()
         store.require_reachable(uri)
         store.Delivery(journal.folder, uri).send()

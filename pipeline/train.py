@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from pipeline.config import (
     RunConfig,
     UserError,
     pictured,
+    quoted,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ RECONSTRUCTIONS = "reconstructions.png"
 LOSS_CURVE = "loss_curve.png"
 
 _SHOWN = 10  # test images in the pictures
+_BACKEND = "tensorflow"
+_TENSORFLOW_BYTES = 4 * 2**30  # of addresses, most of them never touched; with less it may end in a segmentation fault
 
 
 class Options(RunConfig):
@@ -92,6 +96,7 @@ def run(config: RunConfig, folder: Path | None = None) -> str:
     Raises:
         UserError: the data or the stores cannot be used, or the training diverged.
     """
+    require_tensorflow()
     images = load(config.dataset)
     require_full_batch(config, images)
     from pipeline import tracking  # here and below: a mistake above should not wait for MLflow and TensorFlow
@@ -223,8 +228,26 @@ def summarise(history: pd.DataFrame) -> dict[str, float]:
     }
 
 
+def require_tensorflow() -> None:
+    """Refuse surroundings in which TensorFlow would end the process, or not be what Keras trains with.
+
+    Raises:
+        UserError: they are such.
+    """
+    backend = os.environ.get("KERAS_BACKEND") or _BACKEND
+    if backend != _BACKEND:
+        raise UserError(f"KERAS_BACKEND={quoted(backend)} cannot be used; unset it, or set it to {_BACKEND}")
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if 0 <= limit < _TENSORFLOW_BYTES:  # -1 is none
+        raise UserError(
+            f"this process may use {limit / 2**30:.1f} GiB of addresses (ulimit -v), of which TensorFlow needs "
+            f"{_TENSORFLOW_BYTES / 2**30:.0f}; raise the limit"
+        )
+
+
 def import_training(threads: int = 0) -> ModuleType:
     """TensorFlow, without what it prints while it looks for a GPU; with so many threads, 0 = its own choice."""
+    os.environ["KERAS_BACKEND"] = _BACKEND  # `~/.keras/keras.json` may name another
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _silent_stderr():
         import tensorflow as tf

@@ -24,7 +24,7 @@ import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.config import DISPLAYED_LOSS, EPOCH_SECONDS, LOSSES, RunConfig, UserError
+from pipeline.config import DISPLAYED_LOSS, EPOCH_SECONDS, LOSSES, DivergenceError, RunConfig, UserError
 from pipeline.dataset import Images
 from pipeline.journal import replace_file
 from pipeline.model import build
@@ -67,10 +67,6 @@ class Checkpoint:
 
     path: Path
     has_kept: Callable[[int], bool] = lambda epochs: True
-
-
-class DivergenceError(UserError):
-    """The loss is no number any more, so there is nothing left to train."""
 
 
 def train(

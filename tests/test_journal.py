@@ -102,7 +102,17 @@ def test_a_journal_begun_again_is_another_one(known: Journal) -> None:
 
 def test_what_a_power_cut_left_of_sent_is_no_error_and_makes_no_second_run(known: Journal) -> None:
     known.mark_sent(run_id="id", offset=line_end(known), tried=True)
-    for content in (b"", b"{", b'{"unknown": 1}', b"\0\0\0", b"\xff", b"[1]", b'{"offset": -1}', b'{"offset": "x"}', b"null"):
+    for content in (
+        b"",
+        b"{",
+        b'{"unknown": 1}',
+        b"\0\0\0",
+        b"\xff",
+        b"[1]",
+        b'{"offset": -1}',
+        b'{"offset": "x"}',
+        b"null",
+    ):
         (known.folder / SENT).write_bytes(content)
         assert known.sent == journal.Sent(tried=True, ask=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import urllib.request
@@ -17,7 +18,7 @@ import pytest
 from mlflow.entities import Run
 
 from pipeline import quality, train
-from pipeline.config import LOSSES, QUALITY, RunConfig
+from pipeline.config import LOSSES, QUALITY, RunConfig, pictured
 from pipeline.dataset import Images
 from tests.conftest import ROOT, Server, answers, end_group, environment, free_port, run, start, wait_for
 
@@ -235,6 +236,7 @@ def test_a_mistake_under_mlflow_run_fails_the_run_with_the_reason(parameter: str
     (made,) = runs_in(tmp_path)
     assert made.info.status == "FAILED"
     assert says in made.data.tags["failure"]
+    assert re.fullmatch(r"failed: (unknown parameter|optimizer='adam; touch x').*", made.info.run_name)
     assert not (tmp_path / "x").exists()
     assert not (ROOT / "x").exists()
 

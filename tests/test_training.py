@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline import model, training
-from pipeline.config import OPTIMIZERS, RunConfig, UserError
+from pipeline.config import OPTIMIZERS, DivergenceError, RunConfig, UserError
 from pipeline.dataset import Images
 
 ADAM = RunConfig(optimizer="adam", epochs=2, batch_size=128)  # 600 images: four full batches and one of 88
@@ -143,5 +143,5 @@ def test_the_smallest_and_the_largest_batch(batch_size: int, small: Images) -> N
 
 def test_divergence_stops_the_run_and_says_when(small: Images) -> None:
     config = RunConfig(optimizer="sgd", learning_rate=1e38, epochs=100)
-    with pytest.raises(training.DivergenceError, match=r"diverged in epoch \d+ \(loss = .*lower learning_rate"):
+    with pytest.raises(DivergenceError, match=r"diverged in epoch \d+ \(loss = .*lower learning_rate"):
         training.train(config, small)
