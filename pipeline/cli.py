@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import Interrupted, UserError, did_you_mean
+from pipeline.config import Interrupted, UserError, did_you_mean, first_line, quoted
 
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _interrupted: list[type[BaseException]] = []
@@ -73,6 +74,50 @@ def _one_line(error: ValidationError, options: type[BaseModel]) -> str:
         default = options.model_fields[name].default
         parts.append(f"{name}={problem['input']!r} cannot be used: {rule} (default: {default})")
     return "; ".join(parts)
+
+
+def user_path(path: str | Path, name: str, wanted: str = "the path of a file") -> Path:
+    """A path that a user gave as the parameter `name`, with `~` expanded: it exists, and may be looked at.
+
+    Raises:
+        UserError: it is not so (missing, too long, of an unknown user, in a closed directory, not a path at all);
+            the line ends with `wanted`, what to give instead.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.stat()
+        return found
+    except (FileNotFoundError, NotADirectoryError):
+        reason = "does not exist"
+    except RuntimeError:  # `~nobody/images.npz`
+        reason = "is in the home of a user that is not known here"
+    except (OSError, ValueError) as error:  # ValueError: of a character that no path has
+        reason = f"cannot be opened ({_reason(error)})"
+    raise UserError(f"{name}={quoted(path)} {reason}; give {wanted}")
+
+
+def read_user_file(path: str | Path, name: str, limit_bytes: int, wanted: str = "the path of a file") -> bytes:
+    """The content of a file that a user gave as the parameter `name`; never waits for a pipe, never reads without end.
+
+    Raises:
+        UserError: as `user_path`; or it is no regular file, is larger than `limit_bytes`, or cannot be read.
+    """
+    found = user_path(path, name, wanted)
+    if not found.is_file():
+        kind = "a directory" if found.is_dir() else "a pipe or a device"
+        raise UserError(f"{name}={quoted(path)} is {kind}; give {wanted}")
+    try:
+        with found.open("rb") as file:
+            content = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise UserError(f"{name}={quoted(path)} cannot be read ({_reason(error)}); give {wanted}") from None
+    if len(content) > limit_bytes:
+        raise UserError(f"{name}={quoted(path)} is larger than {limit_bytes:,} bytes; give {wanted}")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
 def run(call: Callable[[], str]) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import reprlib
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -72,6 +73,10 @@ HEARTBEAT = "heartbeat"
 JOURNAL = "journal"
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 120  # characters
+
+
 class UserError(Exception):
     """A mistake of the user's or of the surroundings: one line that says what, what is allowed, what to do."""
 
@@ -79,6 +84,11 @@ class UserError(Exception):
 def first_line(error: BaseException) -> str:
     """What an error says, for use in such a line: its first line, or its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def quoted(value: object) -> str:
+    """What a user gave, for use in such a line: in quotes, without control characters or the middle of a long one."""
+    return _SHORT.repr(str(value))
 
 
 def _learning_rate(value: Any, info: ValidationInfo) -> Any:

@@ -1,0 +1,55 @@
+"""Files that a user names: read, or refused in one line at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+from pipeline.config import UserError
+
+
+def test_a_file_is_read_whole_up_to_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_bytes(b"1234")
+    assert cli.read_user_file(path, "study", 4) == b"1234"
+    with pytest.raises(UserError, match="is larger than 3 bytes; give the path of a file"):
+        cli.read_user_file(path, "study", 3)
+
+
+def fifo(folder: Path) -> str:
+    os.mkfifo(folder / "pipe")
+    return str(folder / "pipe")
+
+
+def closed(folder: Path) -> str:
+    (folder / "closed").mkdir(mode=0)
+    return str(folder / "closed" / "file")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda folder: str(folder / "missing"), "missing' does not exist; give a YAML file"),
+        (lambda folder: str(folder), "is a directory; give a YAML file"),
+        (lambda _: "/dev/zero", "study='/dev/zero' is a pipe or a device; give a YAML file"),
+        (fifo, "is a pipe or a device; give a YAML file"),
+        (lambda _: "x" * 5000, r"study='x{50,}\.\.\.x{50,}' cannot be opened \(File name too long\)"),
+        (lambda _: "~nobody-of-this-name/file", "is in the home of a user that is not known here"),
+        (lambda _: "a\0b", r"study='a\\x00b' cannot be opened \(embedded null byte\)"),
+        (lambda _: "a\ud800b\n\x1b[31m", r"study='a\\ud800b\\n\\x1b\[31m' cannot be opened"),
+        pytest.param(
+            closed,
+            r"cannot be opened \(Permission denied\); give a YAML file",
+            marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere"),
+        ),
+    ],
+)
+def test_what_is_no_readable_file_is_one_line(make: Callable[[Path], str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=says) as error:
+        cli.read_user_file(make(tmp_path), "study", 1000, "a YAML file")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) <= 300
