@@ -365,6 +365,8 @@ def _white(dataset: str, arrays: Mapping[str, NDArray], said: float | None) -> f
     )
     if not np.isfinite([*lows, *highs]).all():
         raise UserError(f"dataset={quoted(dataset)} has NaN or infinite values; remove or replace them")
+    if low == high == 0:
+        raise UserError(f"dataset={quoted(dataset)}: every pixel is 0 in x_train and in x_test; give images")
     if low < 0 or (said is not None and high > said):
         raise UserError(f"{found}; allowed: from 0 to {'1, 255, 65535 or what #max= says' if said is None else said}")
     if said is not None:

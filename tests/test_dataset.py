@@ -146,7 +146,7 @@ SCALED = TRAIN.astype(np.float32) / 255
         (TRAIN * 2.0, TEST, "", r"x_train is float64 with values from 0 to 510.*#max=510'"),
         (TRAIN / 255 * 0.4, TEST / 255 * 0.4, "", r"#max=1'"),
         (TRAIN.astype(np.uint32) * 10**6, TEST.astype(np.uint32) * 10**6, "", "#max=255000000'"),
-        (TRAIN * 0, TEST * 0, "", "values from 0 to 0"),
+        (TRAIN * 0, TEST * 0, "", "every pixel is 0 in x_train and in x_test; give images"),
         (TRAIN.astype(int) - 300, TEST, "", "values from -300 .*; allowed: from 0 to 1, 255, 65535 or what #max= says"),
         (SCALED * 2 - 1, SCALED[:1] * 2 - 1, "#max=1", "values from -1 .*; allowed: from 0 to 1$"),
         (TRAIN, TEST, "#max=16", "values from 0 to 255.*; allowed: from 0 to 16$"),

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipeline import quality, train
-from pipeline.config import LOSSES, QUALITY, RunConfig
+from pipeline import dataset, quality, train
+from pipeline.config import LOSSES, QUALITY, RunConfig, UserError
 from pipeline.dataset import Images
 from tests.conftest import ROOT, Server, answers, end_group, environment, free_port, run, start, wait_for
 
@@ -275,6 +275,22 @@ def wait_for_status(folder: Path, status: str) -> None:
     while runs_in(folder)[0].info.status != status:
         assert time.monotonic() < end, f"the run is {runs_in(folder)[0].info.status}"
         time.sleep(0.2)
+
+
+def test_a_model_that_memory_does_not_hold_is_refused_with_its_size(
+    small: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(encoding_dim=10, decoder_hidden=20)
+    parameters = (784 + 1) * 10 + (10 + 1) * 20 + (20 + 1) * 784
+    # Four numbers of four bytes for each parameter, 800 images of 784 pixels, 256 images' activations.
+    needed = 16 * parameters + 4 * 800 * 784 + 4 * 256 * (10 + 20 + 784)
+    monkeypatch.setattr(dataset, "free_memory", lambda: needed)
+    train.require_memory(config, small)
+    with pytest.raises(UserError, match=r"24,534 parameters; to train it 2 at once takes 0\.0 GB .* make it smaller"):
+        train.require_memory(config, small, at_once=2)
+    huge = RunConfig(encoding_dim=65536, decoder_hidden=65536)
+    with pytest.raises(UserError, match=r"4,397,859,600 parameters; to train it takes 70\.5 GB of memory, 0\.0 GB are"):
+        train.require_memory(huge, small)
 
 
 def test_pictured_epochs() -> None:
