@@ -76,7 +76,7 @@ JOURNAL = "journal"
 _SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # positive numbers of 32 bits, with all their digits
 
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = 120  # characters
+_SHORT.maxstring = 90  # characters
 
 
 class UserError(Exception):

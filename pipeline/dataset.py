@@ -42,6 +42,8 @@ _LONGEST_SIDE = 50  # times the shorter one: of longer pictures MLflow makes pre
 _AS_INT64 = 8  # bytes for at least two of a CSV file, held twice while it is read
 _LONGEST_LINE = 1_000_000  # characters of the names of columns
 _NAMED = 3  # names in a message
+# Names of files, but for what macOS leaves in archives.
+_OF_IMAGES = re.compile(r"^[^.].*\.(npz|zip)$|^(?!\.)(.*train-images|.*train.*\.csv$)")
 _DEEPEST = 2  # folders: torchvision's `data/MNIST/raw/train-images-idx3-ubyte` is found in `data`
 
 # IDX: http://yann.lecun.com/exdb/mnist/ ("the IDX file format"), big-endian.
@@ -162,7 +164,7 @@ def _in_memory(array: NDArray) -> _Stored:
 def _stored(path: Path) -> dict[str, _Stored]:
     """The two arrays of a file, or of the two files in a folder."""
     if path.is_dir():
-        return _pair(_find_train_file(path), path)
+        return _pair(*_search(path))
     if not path.is_file():
         raise UserError(f"dataset={quoted(path)} is a pipe or a device; give {_WANTED}")
     with _reading(path, "a readable file"), path.open("rb") as file:
@@ -170,7 +172,7 @@ def _stored(path: Path) -> dict[str, _Stored]:
     if begins.startswith(_ZIP):
         return _npz(path)
     if begins.startswith((_GZIP, _IDX)) or path.suffix.lower() == ".csv":
-        return _pair(path, path.parent)
+        return _pair(path, _test_file(path, path.parent))
     kind = next((kind for kind, magic in _OTHERS.items() if begins.startswith(magic)), "something else")
     raise UserError(f"dataset={quoted(path)} is not a readable .npz, IDX or CSV file but {kind}; {_SAVE}")
 
@@ -187,46 +189,50 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
         ) from None
 
 
-def _pair(train: Path, folder: Path) -> dict[str, _Stored]:
+def _pair(train: Path, test: Path | None) -> dict[str, _Stored]:
+    if test is None:
+        raise UserError(
+            f"dataset={quoted(train)} has no test images beside it: a file of the same name with t10k or test in the "
+            "place of train; add it, or give an .npz file"
+        )
     read = _csv if train.suffix.lower() == ".csv" else _idx
-    return {TRAIN: read(train), TEST: read(_find_test_file(train, folder))}
+    return {TRAIN: read(train), TEST: read(test)}
 
 
-def _find_train_file(folder: Path) -> Path:
-    """The one file of training images that is nearest to the folder: IDX, named as MNIST's, or CSV."""
+def _search(folder: Path) -> tuple[Path, Path | None]:
+    """The files of training and of test images that are nearest to the folder: IDX, named as MNIST's, or CSV."""
     if not os.access(folder, os.R_OK | os.X_OK):
         raise UserError(f"dataset={quoted(folder)} may not be read (Permission denied); allow it, or give {_WANTED}")
+    alone: list[Path] = []
     archives: list[Path] = []
     for depth in range(_DEEPEST + 1):
-        files = sorted(path for path in folder.glob("/".join("*" * (depth + 1))) if os.path.isfile(path))
-        files = [path for path in files if not path.name.startswith(".")]  # what macOS leaves in archives
-        trains = [path for path in files if re.search(r"train-images|train.*\.csv$", path.name)]
-        # The same images unpacked and gzipped, as torchvision leaves them, are one file: the unpacked one.
-        trains = [path for path in trains if path.with_name(path.name.removesuffix(".gz")) not in set(trains) - {path}]
-        if len(trains) == 1:
-            return trains[0]
-        if trains:
-            raise UserError(
-                f"dataset={quoted(folder)} has {len(trains)} files of training images, "
-                f"{_some(path.relative_to(folder) for path in trains)}; give the path of one of them"
-            )
+        named = sorted(path for path in folder.glob("/".join("*" * (depth + 1))) if _OF_IMAGES.search(path.name))
+        files = [path for path in named if os.path.isfile(path)]
         archives += [path for path in files if path.suffix in (".npz", ".zip")]
-    instead = f"give {quoted(archives[0])}" if archives else _SAVE
+        trains = [path for path in files if path not in archives]
+        # The same images unpacked and gzipped, as torchvision leaves them, are one file: the unpacked one.
+        trains = [path for path in trains if path.suffix != ".gz" or path.with_suffix("") not in trains]
+        pairs = [(train, test) for train in trains if (test := _test_file(train, folder))]
+        if len(pairs) == 1:
+            return pairs[0]
+        if pairs:
+            raise UserError(
+                f"dataset={quoted(folder)} has {len(pairs)} files of training images, "
+                f"{_some(train.name for train, _ in pairs)}; give the path of one of them"
+            )
+        alone += trains
+    if alone:
+        return alone[0], None
+    instead = f"give the path of {_some([archives[0].name])}" if archives else _SAVE
     raise UserError(f"dataset={quoted(folder)} has no file train-images* (IDX) or *train*.csv; {instead}")
 
 
-def _find_test_file(train: Path, folder: Path) -> Path:
-    """The file beside it that has the test images: of the same name, with `t10k` or `test` for `train`."""
+def _test_file(train: Path, folder: Path) -> Path | None:
+    """The file in the folder, of the same name with `t10k` or `test` for `train`, gzipped or not."""
     name = str(train.relative_to(folder)).removesuffix(".gz")
-    for word in ("t10k", "test"):
-        for suffix in ("", ".gz"):
-            test = folder / (name.replace("train", word) + suffix)
-            if "train" in name and os.path.isfile(test):
-                return test
-    raise UserError(
-        f"dataset={quoted(train)} has no test images beside it: a file of the same name with t10k or test in the "
-        f"place of train; add it, or give {_WANTED}"
-    )
+    words = ("t10k", "test") if "train" in name else ()
+    tests = [folder / (name.replace("train", word) + suffix) for word in words for suffix in ("", ".gz")]
+    return next((test for test in tests if os.path.isfile(test)), None)
 
 
 def _npz(path: Path) -> dict[str, _Stored]:
@@ -360,7 +366,7 @@ def _white(dataset: str, arrays: Mapping[str, NDArray], said: float | None) -> f
     lows, highs = ([float(of(array)) for array in arrays.values()] for of in (np.min, np.max))
     low, high = min(lows), max(highs)
     found = f"dataset={quoted(dataset)}: " + ", ".join(
-        f"{name} is {array.dtype.name} with values from {least:.6g} to {most:.6g}"
+        f"{name} is {array.dtype.name} with values from {least:.8g} to {most:.8g}"
         for (name, array), least, most in zip(arrays.items(), lows, highs, strict=True)
     )
     if not np.isfinite([*lows, *highs]).all():
@@ -371,16 +377,14 @@ def _white(dataset: str, arrays: Mapping[str, NDArray], said: float | None) -> f
         raise UserError(f"{found}; allowed: from 0 to {'1, 255, 65535 or what #max= says' if said is None else said}")
     if said is not None:
         return said
-    whites = {_likely_white(most) for most in highs}
-    likely = _likely_white(high)
+    likely, whites = _likely_white(high), {_likely_white(most) for most in highs}
     if likely is not None and whites == {likely}:
         return likely
-    path, example = path_and_white(dataset)[0], likely or max(high, 1)
+    example = likely or (int(high) if high.is_integer() else max(high, 1))
     if None not in whites:
         raise UserError(f"{found}; store both in the same range, or say which value is white in both: #max={example}")
     raise UserError(
-        f"{found}, which is not 0 to 1, 255 or 65535; say which value is white: "
-        f"dataset={quoted(f'{path}#max={example:.9g}')}"
+        f"{found}, which is not 0 to 1, 255 or 65535; say which value is white: #max={example} behind the path"
     )
 
 
