@@ -218,7 +218,7 @@ def _search(folder: Path) -> tuple[Path, Path | None]:
         if pairs:
             raise UserError(
                 f"dataset={quoted(folder)} has {len(pairs)} files of training images, "
-                f"{_some(train.name for train, _ in pairs)}; give the path of one of them"
+                f"{_some(train.relative_to(folder) for train, _ in pairs)}; give the path of one of them"
             )
         alone += trains
     if alone:

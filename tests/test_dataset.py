@@ -17,7 +17,7 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import dataset
+from pipeline import dataset, figures
 from pipeline.config import UserError
 
 RNG = np.random.default_rng(0)
@@ -219,6 +219,15 @@ def test_a_folder_of_several_sets_is_refused_with_their_names(tmp_path: Path) ->
     with pytest.raises(UserError, match=f"has 4 files of training images, {listed} give the path of one"):
         dataset.load(str(tmp_path))
     assert len(dataset.load(str(tmp_path / "emnist-digits-train-images.gz")).train) == 7
+
+
+def test_two_sets_of_torchvision_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for name in ("KMNIST", "MNIST"):
+        write_pair(tmp_path / name / "raw", *IDX)
+    with pytest.raises(
+        UserError, match="has 2 files of training images, KMNIST/raw/train-images-idx3-ubyte, MNIST/raw"
+    ):
+        dataset.load(str(tmp_path))
 
 
 SQUARE = RNG.integers(0, 256, (7, 3, 3), dtype=np.uint8)
@@ -459,6 +468,16 @@ def test_what_holds_no_images_is_refused_in_one_line(make: Callable[[Path], str]
     assert time.monotonic() - begin < 3
     assert "\n" not in str(error.value)
     assert len(str(error.value)) <= 300
+
+
+@pytest.mark.parametrize("shape", [(2, 100), (100, 2), (1, 50)])
+def test_of_the_longest_images_mlflow_can_make_its_previews(shape: tuple[int, int], tmp_path: Path) -> None:
+    from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
+
+    raw = RNG.integers(0, 256, (200, *shape), dtype=np.uint8)
+    images = dataset.load(write_npz(tmp_path / "long.npz", x_train=raw, x_test=raw))
+    shown = images.as_pictures(images.test[:10])
+    assert min(compress_image_size(convert_to_pil_image(figures.strip(shown, shown))).size) >= 1
 
 
 def test_a_small_file_that_unpacks_to_more_than_memory_is_refused_before(
