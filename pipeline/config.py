@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
 # Keras's optimizers that fit a plain `fit`, with Keras's own learning rates. They stand here, and a
 # test holds them against Keras, because whoever reads a run back must know them without TensorFlow.
@@ -75,8 +75,10 @@ HEARTBEAT = "heartbeat"
 JOURNAL = "journal"
 
 
+_SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # positive numbers of 32 bits, with all their digits
+
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = 120  # characters
+_SHORT.maxstring = 90  # characters
 
 
 class UserError(Exception):
@@ -128,6 +130,42 @@ def listed(texts: Iterable[str], most: int = 12) -> str:
     return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")
 
 
+def gigabytes(number: float) -> str:
+    """A number of bytes, for use in such a line."""
+    return f"{number / 1e9:,.1f} GB"
+
+
+def path_and_white(dataset: str) -> tuple[str, float | None]:
+    """`digits.npz#max=16` as its path and the pixel value that is white; None where that is not said.
+
+    Raises:
+        ValueError: what is said is no number above 0 that 32 bits can hold.
+    """
+    path, said, value = dataset.rpartition("#max=")
+    if not said:
+        return dataset, None
+    try:
+        white = float(value)
+        if path and _SMALLEST <= white <= _LARGEST:
+            return path, int(white) if white.is_integer() else white
+    except ValueError:
+        pass
+    raise ValueError("what follows a path and #max= is the pixel value that is white, a number above 0, such as 16")
+
+
+def _dataset(value: str) -> str:
+    """`#max=16.0` and `#max=16` are one configuration."""
+    path, white = path_and_white(value)
+    return value if white is None else f"{path}#max={white}"
+
+
+def _in_32_bits(value: float) -> float:
+    """Training computes in 32 bits, where a smaller number is 0 and a larger one is infinite."""
+    if value and not _SMALLEST <= value <= _LARGEST:
+        raise ValueError(f"numbers of 32 bits are 0 or from {_SMALLEST:.1e} to {_LARGEST:.1e}")
+    return value
+
+
 def _learning_rate(value: Any, info: ValidationInfo) -> Any:
     """`default` becomes the number that the optimizer uses, so that both are one configuration."""
     return OPTIMIZERS.get(info.data.get("optimizer", ""), 1.0) if value == DEFAULT else value
@@ -156,20 +194,18 @@ class RunConfig(BaseModel):
     optimizer: Annotated[str, BeforeValidator(_optimizer), WithJsonSchema({"enum": list(OPTIMIZERS)})] = Field(
         "adadelta", description="a Keras optimizer, by its lower-case name"
     )
-    epochs: int = Field(50, ge=1, description="passes over the training images")
-    l1: float = Field(
+    epochs: int = Field(50, ge=1, le=10**9, description="passes over the training images")
+    l1: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_in_32_bits)] = Field(
         0.0,
-        ge=0,
-        allow_inf_nan=False,
         description="L1 penalty on the encoder's output: times the sum over its units, mean over the batch",
     )
-    learning_rate: Annotated[float, BeforeValidator(_learning_rate), WithJsonSchema(_LEARNING_RATE_SCHEMA)] = Field(
-        DEFAULT,
-        gt=0,
-        allow_inf_nan=False,
-        validate_default=True,
-        description="a number, or `default` for the optimizer's own",
-    )
+    learning_rate: Annotated[
+        float,
+        Field(gt=0, allow_inf_nan=False),
+        AfterValidator(_in_32_bits),
+        BeforeValidator(_learning_rate),
+        WithJsonSchema(_LEARNING_RATE_SCHEMA),
+    ] = Field(DEFAULT, validate_default=True, description="a number, or `default` for the optimizer's own")
     batch_size: int = Field(256, ge=1, description="images per training step")
     encoding_dim: int = Field(32, ge=1, le=65536, description="width of the encoder's output")
     decoder_hidden: int = Field(
@@ -179,10 +215,10 @@ class RunConfig(BaseModel):
         description="width of one more sigmoid layer in the decoder; 0 = none, 784 = the published baseline",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="the only source of randomness")
-    dataset: str = Field(
+    dataset: Annotated[str, Field(min_length=1), AfterValidator(_dataset)] = Field(
         "mnist",
-        min_length=1,
-        description="`mnist`, `fashion_mnist`, or a path: an .npz with x_train and x_test, or a folder of IDX files",
+        description="`mnist`, `fashion_mnist`, or a path: an .npz with x_train and x_test, or a folder of IDX or CSV "
+        "files; `#max=16` behind it says which value is white where it is not 1, 255 or 65535",
     )
 
     @property

@@ -32,6 +32,7 @@ from pipeline.config import (
     TRAINING_SECONDS,
     RunConfig,
     UserError,
+    gigabytes,
     pictured,
     quoted,
 )
@@ -99,6 +100,7 @@ def run(config: RunConfig, folder: Path | None = None) -> str:
     require_tensorflow()
     images = load(config.dataset)
     require_full_batch(config, images)
+    require_memory(config, images)
     from pipeline import tracking  # here and below: a mistake above should not wait for MLflow and TensorFlow
 
     with tracking.track(config, images, folder) as tracked, progress.watch(config.name, config.epochs) as report:
@@ -215,6 +217,31 @@ def require_full_batch(config: RunConfig, images: Images) -> None:
         raise UserError(
             f"batch_size={config.batch_size} is larger than the data: {images.name} has {len(images.train)} "
             f"training images; allowed: 1 to {len(images.train)}"
+        )
+
+
+def require_memory(config: RunConfig, images: Images, at_once: int = 1) -> None:
+    """Refuse a model that would not fit into memory while so many of its kind are trained at once.
+
+    Counted are numbers of 32 bits: four for each parameter (its value, its gradient, and the two that most optimizers
+    keep of it), the images once more, as TensorFlow holds them, and what the layers say of the largest batch: all test
+    images, when their reconstructions are measured.
+
+    Raises:
+        UserError: it would not.
+    """
+    pixels = images.train.shape[1]
+    widths = [config.encoding_dim, *([config.decoder_hidden] if config.decoder_hidden else []), pixels]
+    parameters = sum((inputs + 1) * units for inputs, units in zip([pixels, *widths], widths, strict=False))
+    batch = max(config.batch_size, len(images.test))
+    needed = 4 * (4 * parameters + images.train.size + images.test.size + batch * sum(widths)) * at_once
+    free = dataset.free_memory()
+    if needed > free:
+        several = f" {at_once} at once" * (at_once > 1)
+        raise UserError(
+            f"encoding_dim={config.encoding_dim} and decoder_hidden={config.decoder_hidden} on images of {pixels:,} "
+            f"pixels make a model of {parameters:,} parameters; to train it{several} takes {gigabytes(needed)} of "
+            f"memory, {gigabytes(free)} are free; make it smaller"
         )
 
 
