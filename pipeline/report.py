@@ -126,7 +126,8 @@ def differences(conclusion: Conclusion) -> pd.DataFrame:
         row |= {"mean": pair.difference.mean, "low": low, "high": high}
         row["smallest"] = pair.smallest if isinstance(pair, Claim) else math.nan
         row["verdict"] = str(pair.verdict) if isinstance(pair, Claim) else pair.finding
-        rows.append({**row, "note": "\n".join(warnings(pair, conclusion)[:2])})
+        seen = difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
+        rows.append({**row, "note": "\n".join([seen, *warnings(pair, conclusion)[:2]])})
     columns = ["variation", "against", "metric", "unit", "mean", "low", "high", "smallest", "verdict", "note"]
     return pd.DataFrame(rows, columns=columns)
 
