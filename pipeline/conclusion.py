@@ -270,7 +270,9 @@ class Check(_Part):
         "selected on the reported data",
     ] = Field(description="what was checked")
     passed: bool | None = Field(description="null where it does not apply, or the runs do not tell")
-    applies: bool = Field(True, description="false where nothing in the study could fail it; then `passed` is null")
+    applies: bool | None = Field(
+        None, description="false where nothing in the study could fail it: `passed` is null then; null where not kept"
+    )
     findings: tuple[Finding, ...] = Field(description="what was found")
 
 

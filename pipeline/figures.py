@@ -173,7 +173,9 @@ def curves(histories: pd.DataFrame, metric: str, unit: str = "") -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         _name_lines(axis, {name: lines[name] for name in shown}, drawn, _LABEL_INCHES / height)
         closer = f"the {len(shown)} lines that end close together, from epoch {begin} on"
-        axis.set_title(closer if place else _about_the_lines(finite, len(lines)), fontsize=9, loc="left", color=_INK)
+        about = closer if place else _about_the_lines(finite, len(lines))
+        scale = "; logarithmic axis" if axis.get_yscale() == "log" else ""
+        axis.set_title(about + scale, fontsize=9, loc="left", color=_INK)
     return figure
 
 
@@ -226,7 +228,6 @@ def _scale(axis: Axes, values: pd.Series) -> None:
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if values.max() / values.min() < 1000 else (1,)))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
-        axis.set_ylabel(f"{axis.get_ylabel()}, logarithmic")
     axis.autoscale_view()
 
 

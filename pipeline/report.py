@@ -343,8 +343,8 @@ def _claim_blocks(conclusion: Conclusion) -> list[_Block]:
     blocks = []
     for claim in conclusion.claims:
         view = _claim_view(claim, conclusion)
-        certainty = [f"{view['certainty']} (p after Holm's correction)"] if view["difference"] else [view["sentence"]]
-        lines = [*filter(None, [view["difference"]]), *certainty, *view["warnings"]]
+        lines = [view["difference"], view["certainty"]] if view["difference"] else [view["sentence"]]
+        lines += view["warnings"]
         blocks.append(_Block(claim.verdict, f"{_SIGNS[claim.verdict]} {claim.verdict}", view["says"], lines))
     return blocks
 
@@ -589,10 +589,13 @@ def _published_block(conclusion: Conclusion) -> list[str]:
 
 
 def _chances(conclusion: Conclusion) -> list[str]:
-    """What chance does to each published difference."""
+    """What chance does to each published difference, where that is no threat."""
     published = conclusion.published
-    every = published.differences if published else ()
-    return [chance_sentence(each, conclusion, published.decimals) for each in every if published]
+    if published is None:
+        return []
+    told = {threat.why for threat in threats(conclusion)}
+    every = (chance_sentence(each, conclusion, published.decimals) for each in published.differences)
+    return [sentence for sentence in every if sentence not in told]
 
 
 def _provenance_block(conclusion: Conclusion) -> list[str]:
@@ -684,7 +687,7 @@ def html(conclusion: Conclusion, figures: Mapping[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["shown"] = plain
+    environment.filters |= {"shown": plain, "whole": whole}
     pictures = {_stem(file): picture for file, picture in figures.items()}
     drawn = {stem: _element(stem, picture, conclusion) for stem, picture in pictures.items()}
     headline, *rest = summary(conclusion)
@@ -740,6 +743,13 @@ def html(conclusion: Conclusion, figures: Mapping[str, bytes]) -> str:
     return environment.get_template(_TEMPLATE).render(content)
 
 
+def whole(text: str) -> str:
+    """A text in which no line of a page ends within an interval or a number such as `1e-05`."""
+    glued = re.sub(r"\[([^\[\]\s]+), ([^\[\]\s]+)\]", "[\\1,\N{NO-BREAK SPACE}\\2]", text)
+    glued = re.sub(r"\bp ([<=]) (?=\d)", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", glued)
+    return re.sub(r"(?<=\de)-(?=\d)", "\N{NON-BREAKING HYPHEN}", glued)
+
+
 def _claim_view(claim: Claim, conclusion: Conclusion) -> dict[str, Any]:
     metric = metric_of(conclusion, claim.metric)
     judged = claim.metric is not None and not math.isnan(claim.difference.mean)
@@ -747,7 +757,7 @@ def _claim_view(claim: Claim, conclusion: Conclusion) -> dict[str, Any]:
         "verdict": str(claim.verdict),
         "says": plain(claim.says),
         "difference": f"{label_of(metric)}: {difference_text(claim.difference, metric)}" if judged else "",
-        "certainty": f"{p_value(claim.p_holm)}, {seeds_compared(claim.difference)}" if judged else "",
+        "certainty": f"{p_value(claim.p_holm)} (Holm), {seeds_compared(claim.difference)}" if judged else "",
         "warnings": warnings(claim, conclusion),
         "sentence": verdict_sentence(claim, conclusion),
         "notes": notes(claim, conclusion),

@@ -685,6 +685,8 @@ _ELSEWHERE = {
 
 def check_sentences(check: Check, conclusion: Conclusion) -> list[str]:
     """What a check of a good study found: a sentence for each finding, or one that says where they stand, or none."""
+    if check.passed is None and check.applies is None:
+        return ["This conclusion does not say whether it applies."]
     if check.passed is None:
         return [f"{(_UNKNOWN if check.applies else _NOT_APPLICABLE)[check.kind]}."]
     if check.passed and not check.findings:
@@ -863,7 +865,7 @@ def audits(conclusion: Conclusion) -> list[tuple[str, list[str]]]:
 
 def _outcome(check: Check) -> str:
     if check.passed is None:
-        return "unknown" if check.applies else "does not apply"
+        return "does not apply" if check.applies is False else "unknown"
     return "passed" if check.passed else "failed"
 
 
