@@ -75,6 +75,7 @@ _GAP = "\n"  # rich breaks a heading here; Markdown has a space instead
 _METRICS_FIRST, _METRICS_MORE = 4, 7  # columns beside the verdict, and of each further table: as wide as paper
 _MOST_BLOCKS = 20  # in the terminal, without --all
 _MOST_LINES, _MOST_LINES_AT_FIRST = 20, 5  # of a section in the terminal, with and without --all
+_NARROWEST_NAME = 12  # columns of a terminal, with the gap behind it
 _MOST_NOTE = 8000  # characters of a tag, in MLflow
 _MOST_LINKS = 20  # to the runs of one side of a claim
 _TEMPLATE = "report.html.jinja"
@@ -329,7 +330,7 @@ def to_terminal(conclusion: Conclusion, console: Console, everything: bool = Fal
     if len(blocks) > _MOST_BLOCKS and not everything:
         say(f"And {len(blocks) - _MOST_BLOCKS:,} more, in report.html.")
     if not everything:
-        say("Metrics by variation, threats to validity and checks: in report.html, or here with --all.")
+        say("Metrics by variation, threats to validity and checks: report.html, or --all.")
 
 
 class _Block(NamedTuple):
@@ -394,9 +395,10 @@ def fill(text: str, width: int, indent: str = "") -> list[str]:
         if line and cell_len(begin + line) + 1 + cell_len(word) > width:
             lines.append(begin + line)
             line, begin = "", f"{indent}  "
-        room = max(1, width - cell_len(begin))
-        *full, word = chop_cells(word, room) if not line and cell_len(word) > room else [word]
-        lines += [begin + part for part in full]
+        while not line and cell_len(word) > (room := max(2, width - cell_len(begin))):
+            part = chop_cells(word, room)[0]
+            lines.append(begin + part)
+            word, begin = word[len(part) :], f"{indent}  "
         line = f"{line} {word}" if line else word
     return [*lines, begin + line] if line else [*lines, ""]
 
@@ -411,17 +413,19 @@ def terminal(table: pd.DataFrame, keys: Sequence[str], console: Console) -> None
     rest = [column for column in table.columns if column not in keys]
     while rest:
         shown = len(rest)
-        while shown > 1 and _width(_rich(table, [*keys, *rest[:shown]]), console) > console.width:
+        while shown > 1 and _width(_rich(table, [*keys, *rest[:shown]], console), console) > console.width:
             shown -= 1
-        console.print(_rich(table, [*keys, *rest[:shown]]))
+        console.print(_rich(table, [*keys, *rest[:shown]], console))
         rest = rest[shown:]
 
 
-def _rich(table: pd.DataFrame, columns: Sequence[str]) -> Table:
-    """Names and headings break at blanks where they must; numbers and their intervals do not."""
+def _rich(table: pd.DataFrame, columns: Sequence[str], console: Console) -> Table:
+    """Names break where they must; what is shorter, such as a number with its interval, does not."""
     rendered = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        rendered.add_column(Text(column.replace(" ", _GAP)), justify="right", overflow="fold")
+        widest = max(map(cell_len, [*column.split(), *map(str, table[column])]))
+        whole = column != columns[0] and widest <= console.width - _NARROWEST_NAME
+        rendered.add_column(Text(column.replace(" ", _GAP)), justify="right", overflow="fold", no_wrap=whole)
     for row in table[list(columns)].values.tolist():
         rendered.add_row(*(Text(str(cell)) for cell in row))
     return rendered
@@ -610,7 +614,7 @@ def _provenance_block(conclusion: Conclusion) -> list[str]:
 def _run_link(conclusion: Conclusion, run_id: str) -> str:
     """The address of a run in MLflow's UI; empty where that is not known."""
     ui = conclusion.provenance.ui
-    return f"{ui}/runs/{quote(run_id)}" if run_id and re.match(r"https?://[^\s()<>]+$", ui) else ""
+    return f"{ui}/runs/{quote(run_id)}" if run_id and re.fullmatch(r"https?://[^\s()<>\"']+", ui) else ""
 
 
 def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:
