@@ -185,9 +185,10 @@ def _print(conclusion: Conclusion, everything: bool) -> None:
 
 
 def _named(names: Sequence[str]) -> str:
-    texts = [name for name in names if not name.endswith(".png")]
-    pictures = len(names) - len(texts)
-    return ", ".join([*texts, *([sentences.counted(pictures, "picture")] if pictures else [])])
+    """What was written, in half a line."""
+    pictures = sum(name.endswith(".png") for name in names)
+    texts = f"{REPORT_HTML} and .md, {TABLE_CSV} and .json"
+    return f"{texts}, {sentences.counted(pictures, 'picture')}" if pictures else texts
 
 
 def _pictures(
