@@ -8,7 +8,9 @@ import io
 import itertools
 import math
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import pandas as pd
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from selenium.webdriver import Chrome
 
 from pipeline import figures, report, sentences
 from pipeline.conclusion import Conclusion
@@ -34,6 +37,7 @@ from tests.test_sentences import (
     sample,
     variation,
 )
+from tests.test_ui import browser
 
 # --- Tables -------------------------------------------------------------------------------------------------------
 
@@ -715,6 +719,33 @@ def test_wall_times_carry_their_note_and_no_highlight() -> None:
     (said,) = sentences.wall_times((timed,))
     assert said in page.inside("p")
     assert said in report.markdown_report(conclusion).splitlines()
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("conclusion", ["sample", "hostile", "empty"])
+def test_the_page_is_as_wide_as_a_phone(conclusion: str, chrome: Chrome, tmp_path: Path) -> None:
+    """Also with all folds open: what is wider, such as a table, scrolls by itself."""
+    made = {"hostile": hostile(), "empty": empty()}.get(conclusion, sample())
+    file = tmp_path / "report.html"
+    file.write_text(report.html(made, drawn(made) if made.variations else {}), encoding="utf-8")
+    for width in (420, 1400):
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == 420}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        chrome.get(file.as_uri())
+        opened = "document.querySelectorAll('details').forEach(each => each.open = true);"
+        assert chrome.execute_script(f"{opened} return document.documentElement.scrollWidth") <= width
+
+
+def test_a_link_to_a_folded_row_opens_the_fold(chrome: Chrome, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(report.html(sample(), {}), encoding="utf-8")
+    chrome.get(f"{file.as_uri()}#run-3")
+    assert chrome.execute_script("return document.getElementById('run-3').closest('details').open")
 
 
 def palettes() -> list[dict[str, str]]:
