@@ -48,7 +48,7 @@ from pipeline.sentences import (
     listed,
     metric_of,
     name,
-    notes,
+    other_notes,
     ours_text,
     p_value,
     pictures_sentences,
@@ -576,7 +576,7 @@ def _evidence_list(conclusion: Conclusion) -> str:
     for claim in conclusion.claims[:MOST_ROWS]:
         says = markdown_text(_ended(plain(claim.says)))
         lines.append(f"- **{claim.verdict}**: {says} {markdown_text(verdict_sentence(claim, conclusion))}")
-        lines += [f"  - {_paragraph(note)}" for note in notes(claim, conclusion)]
+        lines += [f"  - {_paragraph(note)}" for note in other_notes(claim)]
     return "\n".join(lines)
 
 
@@ -764,7 +764,7 @@ def _claim_view(claim: Claim, conclusion: Conclusion) -> dict[str, Any]:
         "certainty": f"{p_value(claim.p_holm)} (Holm), {seeds_compared(claim.difference)}" if judged else "",
         "warnings": warnings(claim, conclusion),
         "sentence": verdict_sentence(claim, conclusion),
-        "notes": notes(claim, conclusion),
+        "notes": other_notes(claim),
     }
 
 

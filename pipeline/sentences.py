@@ -288,8 +288,17 @@ def _to_settle(more: int | None) -> str:
 
 
 def notes(pair: Pair, conclusion: Conclusion) -> list[str]:
-    """What to know beside a result that is no threat to it, a sentence each: flags, lost seeds, lost runs."""
-    found = [sentence for caveat in pair.caveats if (sentence := _caveat(caveat))]
+    """All that there is to know beside a result, a sentence each: threats to it, flags, lost seeds, lost runs."""
+    return [*(why for _, why in _own_threats(pair, conclusion)), *_beside(pair, pair.caveats)]
+
+
+def other_notes(pair: Pair) -> list[str]:
+    """Those of the notes that are not among the conclusion's threats."""
+    return _beside(pair, [caveat for caveat in pair.caveats if caveat.flag != _COLLAPSED])
+
+
+def _beside(pair: Pair, caveats: Iterable[Caveat]) -> list[str]:
+    found = [sentence for caveat in caveats if (sentence := _caveat(caveat))]
     if pair.unfinished:
         lost = listed((f"{name(run.variation)}, {_fate(run)}" for run in pair.unfinished), 4)
         one = len(pair.unfinished) == 1
@@ -359,9 +368,9 @@ _FLAGGED = {
 
 
 def _caveat(caveat: Caveat) -> str:
-    """A sentence; none for what `notes` says of lost runs, and `threats` of learning rates and of a collapse."""
+    """A sentence; none for what is said elsewhere, of lost runs and of learning rates."""
     seeds = f" ({seeds_text(caveat.seeds)})" if caveat.seeds else ""
-    if caveat.kind == "flag" and caveat.flag != _COLLAPSED:
+    if caveat.kind == "flag":
         side = name(caveat.variation) if caveat.variation else "each side"
         return f"{_capital(side)} {_FLAGGED[caveat.flag or ''][1] if caveat.flag in _FLAGGED else caveat.flag}{seeds}."
     if caveat.kind == "unpaired":
@@ -529,7 +538,11 @@ def threats(conclusion: Conclusion) -> list[Threat]:
     """The threats to validity: of each claim, or else of each difference from the baseline, then of all of them."""
     pairs = conclusion.claims or [pair for pair in conclusion.pairs if pair.asked == conclusion.metric]
     numbered = [((number,) if conclusion.claims else (), pair) for number, pair in enumerate(pairs)]
-    found = [Threat(*each, claims) for claims, pair in numbered for each in _threats_to(pair, conclusion)]
+    found = [
+        Threat(what, f"{name(pair.variation)} against {name(pair.against)}: {why}", claims)
+        for claims, pair in numbered
+        for what, why in _own_threats(pair, conclusion)
+    ]
     for variation in distinct(conclusion):
         concerned = [claims for claims, pair in numbered if variation.name in (pair.variation, pair.against)]
         collapsed = (flag for flag in variation.flags if flag.flag == _COLLAPSED)
@@ -542,14 +555,14 @@ def threats(conclusion: Conclusion) -> list[Threat]:
     return [*found[:MOST_ROWS], *([Threat("more", f"And {more:,} more, in conclusion.json.", ())] if more > 0 else [])]
 
 
-def _threats_to(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
+def _own_threats(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
+    """What a threat is called, and what it is."""
     found = [("confounded", _confounded(pair))] if pair.confounded_by else []
     if pair.why == "penalty differs" and pair.metric is not None:
         found.append(("metric not comparable", _other_metric(pair, conclusion)))
     untuned = [_untuned(caveat) for caveat in pair.caveats if caveat.kind == "untuned learning rate"]
     untuned += remains(pair, conclusion)
-    found += [(_NOT_TUNED, " ".join(untuned))] if untuned else []
-    return [(what, f"{name(pair.variation)} against {name(pair.against)}: {why}") for what, why in found]
+    return [*found, *([(_NOT_TUNED, " ".join(untuned))] if untuned else [])]
 
 
 def _threats_of_published(conclusion: Conclusion) -> list[tuple[str, str]]:

@@ -539,12 +539,25 @@ def test_what_is_beside_a_verdict() -> None:
     assert sentences.warnings(inconclusive, sample()) == []
     assert sentences.warnings(penalised, sample()) == ["last val_loss not comparable", "1 run not finished"]
     assert sentences.notes(inconclusive, sample()) == []
-    assert sentences.notes(supported, sample()) == []  # all of it is among the threats
+    assert sentences.notes(supported, sample()) == [
+        "The two sides also differ in decoder_hidden (0 against 784): the difference may come from there.",
+        "No other learning rate of adam (0.001) and adadelta (0.001) was tried: this compares the choice of "
+        "learning rates, too.",
+        "\u201cOriginal\u201d collapsed (seeds 0 to 4).",
+    ]
+    assert sentences.other_notes(supported) == []  # all of it is among the threats
     rising = Caveat(kind="flag", variation="Original", flag="not converged", seeds=(1, 2))
-    assert sentences.notes(supported.model_copy(update={"caveats": (rising,)}), sample()) == [
+    assert sentences.other_notes(supported.model_copy(update={"caveats": (rising,)})) == [
         "\u201cOriginal\u201d was still improving at its last epoch (seeds 1 and 2).",
     ]
-    assert sentences.notes(penalised, sample()) == [
+    yardstick, *others = sentences.notes(penalised, sample())
+    assert yardstick == (
+        "last val_loss is not comparable: it contains an L1 penalty of different strength (0.0001 against "
+        "0); last val_bce is used "
+        "instead; in last val_loss the difference reads +0.0066 [+0.0061, +0.0071] nats per pixel."
+    )
+    assert others == sentences.other_notes(penalised)
+    assert others == [
         "Seed 3 is left out, because only one side has it.",
         "A run that could have changed this did not finish: \u201cwith_regularizationTerm\u201d, "
         "seed 3: diverged (DivergenceError: loss is nan in epoch 7).",
