@@ -75,7 +75,7 @@ def _send(known: Journal, to: str) -> None:
     uri = store.with_password(known.header.tracking_uri)
     otherwise = "give its new address with python -m pipeline.deliver --to ADDRESS"
     try:
-        store.require_reachable(uri, otherwise=otherwise)
+        store.require_reachable(uri, otherwise=otherwise, seconds=store.SLOW_ANSWER_SECONDS)
     except UserError:
         if not to:
             raise

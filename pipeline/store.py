@@ -84,7 +84,8 @@ from pipeline.journal import (
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 _LATER = (429, 502, 503, 504)  # what servers answer that are overloaded, or that others stand before
 _BEGIN_SECONDS = 10.0  # that the first attempt may keep a training from its beginning
-_ANSWER_SECONDS = 5  # that a server may take to answer at all; one that is down is known at once
+_ANSWER_SECONDS = 5.0  # that a server may take to answer at all; one that is down is known at once
+SLOW_ANSWER_SECONDS = 30.0  # the same where nobody waits for it but `deliver`
 _PAUSES = (2.0, 4.0, 8.0, 15.0)  # between two attempts to send: a commit per epoch would slow short epochs down
 _END_SECONDS = 120.0  # that the end may wait for the store in all
 _SAID_SECONDS = 3.0  # of which so many pass before it is said
@@ -279,6 +280,8 @@ class Delivery:
         sent, give_up, refused = -1, 0.0, 0
         while True:
             try:
+                if give_up:  # it was away: whether it is back is asked sooner than a call would know
+                    require_reachable(self._uri)
                 self.send()
                 return None
             except StoreAwayError as away:
@@ -499,12 +502,18 @@ def _sqlite_path(uri: str) -> Path:
     return Path(unquote(uri.split(":///", 1)[-1].split("?")[0]))
 
 
-def require_reachable(uri: str = "", must_exist: bool = False, otherwise: str = "set MLFLOW_TRACKING_URI") -> None:
+def require_reachable(
+    uri: str = "",
+    must_exist: bool = False,
+    otherwise: str = "set MLFLOW_TRACKING_URI",
+    seconds: float = _ANSWER_SECONDS,
+) -> None:
     """Find out in a moment what MLflow would find out in four minutes of trying again; make a store of SQLite.
 
     Args:
         must_exist: make nothing, and refuse a store that is not there.
         otherwise: what to do where it cannot be used.
+        seconds: that a server may take to answer.
 
     Raises:
         StoreAwayError: a server does not answer.
@@ -528,13 +537,13 @@ def require_reachable(uri: str = "", must_exist: bool = False, otherwise: str = 
 
         def ask() -> None:
             if http:
-                http_request(get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=_ANSWER_SECONDS)
+                http_request(get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=seconds)
             else:
                 address = (parts.hostname, port or _DATABASE_PORTS.get(parts.scheme.split("+")[0], 0))
-                socket.create_connection(address, timeout=_ANSWER_SECONDS).close()
+                socket.create_connection(address, timeout=seconds).close()
 
         try:
-            _within(_ANSWER_SECONDS + 1, ask)
+            _within(seconds + 1, ask)
         except (OSError, MlflowException, StoreAwayError) as error:
             kind = UserError if _is_mistake(error) else StoreAwayError
             raise kind(
