@@ -451,7 +451,7 @@ HOLED[1, 2, 3] = np.nan
         (idx(lambda _: b""), "does not begin as an IDX file does"),
         (idx(gzipped(idx_header(1, 2, 2) + bytes(10**6))), "has more bytes where its header promises 4"),
         (
-            idx(lambda _: idx_header(2**32 - 1, 2**10, 2**10)),
+            idx(lambda _: idx_header(2**32 - 1, 2**9, 2**9)),
             "its images take .* GB of memory, .* are free; take fewer",
         ),
         (idx(lambda _: idx_header(*[2**32 - 1] * 60)), r"of shape \(4294967295, .*; images are"),
