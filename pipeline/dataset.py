@@ -39,6 +39,7 @@ _KEYS = {
 }
 _WHITES = (1, 255, 65535)  # values that white has where nobody says another
 _LONGEST_SIDE = 50  # times the shorter one: of longer pictures MLflow makes previews that are no pixel high
+MOST_PIXELS = 512 * 512  # of an image: of larger ones Pillow does not read back the pictures that a run logs
 _AS_INT64 = 8  # bytes for at least two of a CSV file, held twice while it is read
 _LONGEST_LINE = 1_000_000  # characters of the names of columns
 _NAMED = 3  # names in a message
@@ -344,6 +345,8 @@ def _require_images(dataset: str, arrays: Mapping[str, _Stored]) -> None:
             raise UserError(f"{found}; images are [images, height, width] or [images, height, width, 1 or 3]")
         if max(shape[1:3]) > _LONGEST_SIDE * min(shape[1:3]):
             raise UserError(f"{found}; one side may be {_LONGEST_SIDE} times as long as the other at most: cut or pad")
+        if shape[1] * shape[2] > MOST_PIXELS:
+            raise UserError(f"{found}; an image may have {MOST_PIXELS:,} pixels at most: make them smaller")
     one, other = (arrays[name].shape[1:] for name in (TRAIN, TEST))
     if one != other:
         raise UserError(

@@ -442,6 +442,7 @@ HOLED[1, 2, 3] = np.nan
         (npz(x_train=TRAIN.astype("U3"), x_test=TEST), "pixels are integers"),
         (npz(x_train=np.array([None, 1]), x_test=TEST), r"x_train is object of shape \(2,\); pixels are integers"),
         (npz(x_train=TRAIN.repeat(60, axis=2), x_test=TEST.repeat(60, axis=2)), "one side may be 50 times as long"),
+        (npz(x_train=np.ones((1, 512, 513)), x_test=np.ones((1, 512, 513))), "may have 262,144 pixels at most"),
         (idx(lambda content: content[:-1]), "has 209 bytes where its header promises 210"),
         (idx(lambda content: content + b"1"), "has more bytes where its header promises 210"),
         (idx(lambda content: content[:6]), "is not a readable IDX file: it ends within its header"),
@@ -450,7 +451,7 @@ HOLED[1, 2, 3] = np.nan
         (idx(lambda _: b""), "does not begin as an IDX file does"),
         (idx(gzipped(idx_header(1, 2, 2) + bytes(10**6))), "has more bytes where its header promises 4"),
         (
-            idx(lambda _: idx_header(2**32 - 1, 2**10, 2**10)),
+            idx(lambda _: idx_header(2**32 - 1, 2**9, 2**9)),
             "its images take .* GB of memory, .* are free; take fewer",
         ),
         (idx(lambda _: idx_header(*[2**32 - 1] * 60)), r"of shape \(4294967295, .*; images are"),
@@ -478,6 +479,14 @@ def test_of_the_longest_images_mlflow_can_make_its_previews(shape: tuple[int, in
     images = dataset.load(write_npz(tmp_path / "long.npz", x_train=raw, x_test=raw))
     shown = images.as_pictures(images.test[:10])
     assert min(compress_image_size(convert_to_pil_image(figures.strip(shown, shown))).size) >= 1
+
+
+def test_of_the_largest_images_the_logged_pictures_can_be_read_back() -> None:
+    from PIL import Image
+
+    ten_of_one_pixel = np.zeros((10, 1, 1, 1), np.float32)
+    logged = figures.strip(ten_of_one_pixel, ten_of_one_pixel).size * dataset.MOST_PIXELS
+    assert logged <= (Image.MAX_IMAGE_PIXELS or 0)
 
 
 def test_a_small_file_that_unpacks_to_more_than_memory_is_refused_before(
