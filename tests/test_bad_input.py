@@ -176,8 +176,19 @@ SURROUNDINGS = [
     ("KERAS_BACKEND=jax study", 20, 2, "error: KERAS_BACKEND='jax' cannot be used; unset it, or set it to .*"),
     ("PYTHONOPTIMIZE=2 train", 20, 2, r"error: PYTHONOPTIMIZE=2 \(python -OO\) removes docstrings that MLflow .*"),
     ("PYTHONOPTIMIZE=2 compare", 20, 2, r"error: PYTHONOPTIMIZE=2 \(python -OO\) removes docstrings that MLflow .*"),
-    ("ulimit -v 1500000; train", 20, 2, r"error: this process may use 1\.4 GiB of addresses .*; raise the limit"),
-    ("ulimit -v 1500000; study", 20, 2, r"error: this process may use 1\.4 GiB of addresses .*; raise the limit"),
+    (
+        "ulimit -v 1500000; train",
+        20,
+        2,
+        r"error: this process may use 1\.4 GiB of addresses, .* TensorFlow needs 4; raise the .*",
+    ),
+    (
+        "ulimit -v 1500000; study",
+        20,
+        2,
+        r"error: this process may use 1\.4 GiB of addresses, .* TensorFlow needs 4; raise the .*",
+    ),
+    ("ulimit -v 500000; deliver", 20, 2, r"error: this process may use 0\.5 GiB of .* MLflow needs 1; raise the .*"),
     ("conclusion > /dev/full", 20, 2, r"error: not all of the output could be written \(No space left on device\); .*"),
     ("conclusion | true; exit ${PIPESTATUS[0]}", 20, 2, r"error: not all of the output .* \(Broken pipe\); .*"),
 ]
