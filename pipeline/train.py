@@ -44,6 +44,7 @@ LOSS_CURVE = "loss_curve.png"
 
 _SHOWN = 10  # test images in the pictures
 _BACKEND = "tensorflow"
+_PROC = "/proc/self/exe"
 _TENSORFLOW_BYTES = 4 * 2**30  # of addresses, most of them never touched; with less it may end in a segmentation fault
 
 
@@ -204,6 +205,10 @@ def require_tensorflow() -> None:
     backend = os.environ.get("KERAS_BACKEND") or _BACKEND
     if backend != _BACKEND:
         raise UserError(f"KERAS_BACKEND={quoted(backend)} cannot be used; unset it, or set it to {_BACKEND}")
+    if sys.platform == "linux" and not os.path.lexists(_PROC):
+        raise UserError(
+            f"{_PROC} is not there, without which TensorFlow aborts; mount /proc (mount -t proc proc /proc)"
+        )
     cli.require_addresses(_TENSORFLOW_BYTES, "TensorFlow")
 
 

@@ -37,6 +37,7 @@ GIVE_A_STUDY = "; give controlled, published, or the path of a YAML file"
 GIVE_A_CONCLUSION = "; give the path of a conclusion.json"
 CHOOSE_A_FOLDER = "; choose another folder with --out"
 HOSTILE = "\x1b[31mred\u202e\nline"
+WITHOUT_PROC = "unshare --user --map-root-user --mount bash -c 'mount -t tmpfs none /proc && "
 LONG = "x" * 5000
 
 
@@ -189,6 +190,9 @@ SURROUNDINGS = [
         r"error: this process may use 1\.4 GiB of addresses, .* TensorFlow needs 4; raise the .*",
     ),
     ("ulimit -v 500000; deliver", 20, 2, r"error: this process may use 0\.5 GiB of .* MLflow needs 1; raise the .*"),
+    (f"{WITHOUT_PROC} train'", 20, 2, r"error: /proc/self/exe is not there, without .*; mount /proc \(mount .*"),
+    (f"{WITHOUT_PROC} study'", 20, 2, r"error: /proc/self/exe is not there, without .*; mount /proc \(mount .*"),
+    (f"{WITHOUT_PROC} deliver'", 20, 0, ""),
     ("conclusion > /dev/full", 20, 2, r"error: not all of the output could be written \(No space left on device\); .*"),
     ("conclusion | true; exit ${PIPESTATUS[0]}", 20, 2, r"error: not all of the output .* \(Broken pipe\); .*"),
 ]
@@ -196,7 +200,7 @@ SURROUNDINGS = [
 
 def shell(line: str, folder: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     """A line for the shell in a folder, with its own store; `train`, `study`, ... are the entry points."""
-    commands = "".join(f'{name}() {{ {sys.executable} -m pipeline.{name} "$@"; }}; ' for name in MAIN)
+    commands = "".join(f'{name}() {{ {sys.executable} -m pipeline.{name} "$@"; }}; export -f {name}; ' for name in MAIN)
     env = {**environment(folder), "PYTHONPATH": str(ROOT)}
     words = ["bash", "-c", commands + line]
     return subprocess.run(words, cwd=folder, env=env, timeout=seconds, capture_output=True, text=True)
@@ -204,6 +208,8 @@ def shell(line: str, folder: Path, seconds: int) -> subprocess.CompletedProcess[
 
 @pytest.mark.parametrize(("line", "seconds", "code", "says"), SURROUNDINGS, ids=[row[0][:60] for row in SURROUNDINGS])
 def test_surroundings(line: str, seconds: int, code: int, says: str, tmp_path: Path) -> None:
+    if "unshare" in line and shell(f"{WITHOUT_PROC} true'", tmp_path, 20).returncode:
+        pytest.skip("only root may hide /proc here")
     files(tmp_path)
     done = shell(line, tmp_path, seconds)
     assert (done.returncode, done.stderr.count("Traceback")) == (code, 0), done.stderr
