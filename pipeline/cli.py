@@ -142,6 +142,7 @@ def run(call: Callable[[], str]) -> int:
     with terminal.outputs() as output:
         code = _run(call, output)
         sys.stdout.flush()
+        sys.stderr.flush()
         lost = output and output.error
         if code or not lost:
             return code
@@ -232,9 +233,7 @@ def _lack(error: Exception) -> str:
 def leave(code: int) -> None:
     """Exit; when interrupted at once, for TensorFlow may take a minute to clean up after itself."""
     if code == INTERRUPTED:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        os._exit(code)  # `run` has flushed what was printed
     sys.exit(code)
 
 
