@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -20,8 +21,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline import terminal
-from pipeline.config import Interrupted, UserError, did_you_mean, first_line, quoted, several
+from pipeline import journal, terminal
+from pipeline.config import HungUp, Interrupted, UserError, did_you_mean, first_line, quoted, several
 
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _interrupted: list[type[BaseException]] = []
@@ -132,48 +133,57 @@ def _reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
-def run(call: Callable[[], str]) -> int:
+def run(call: Callable[[], str], entry_point: str = "") -> int:
     """Call, print what it returns, and return the exit code: 0, 2 for a `UserError`, 130 when interrupted.
 
     Output that nobody takes any more (`| head`, a full disk) does not end what is at work: that is said at the end,
-    and the code is 2. A run that `mlflow run` opened for this process and that `call` did not take up ends with the
-    reason, too.
+    and the code is 2. A run that `mlflow run` opened for this process and that `call` did not take up ends with it,
+    and with the reason.
+
+    Args:
+        entry_point: of MLproject; its runs that nobody took up are named after it.
     """
     with terminal.outputs() as output:
-        code = _run(call, output)
+        try:
+            code = _run(call, output, entry_point)
+        except (KeyboardInterrupt, Interrupted):  # once more: the user does not want to wait for the ending either
+            code = INTERRUPTED
         sys.stdout.flush()
         sys.stderr.flush()
         lost = output and output.error
         if code or not lost:
             return code
         _say(f"not all of the output could be written ({lost.strerror}); what it is about is done")
-        return 0 if os.environ.get("MLFLOW_RUN_ID") else 2  # for which `mlflow run` would mark the run as FAILED
+        return 0 if os.environ.get(journal.LAUNCHED) else 2  # for which `mlflow run` would mark the run as FAILED
 
 
-def _run(call: Callable[[], str], output: terminal.Output | None) -> int:
-    launched_run, launcher = os.environ.get("MLFLOW_RUN_ID"), os.getppid()
+def _run(call: Callable[[], str], output: terminal.Output | None, entry_point: str) -> int:
     _interrupted.clear()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
             signal.signal(number, interrupt)
+    launched_run, launcher = os.environ.get(journal.LAUNCHED), _launcher()
     if launched_run:
         threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
+        if launched_run:
+            journal.begin_launched(launched_run, entry_point)
         _require_surroundings(output)
         print(terminal.printable(call()))
+        _end_launched_run(None, entry_point)
         return 0
     except UserError as error:
         _say(str(error))
-        _end_launched_run(error)
+        _end_launched_run(error, entry_point)
         return 2
     except (KeyboardInterrupt, Interrupted) as error:
         print(terminal.printable(str(error) or "interrupted"), file=sys.stderr, flush=True)
-        _end_launched_run(error)
+        _end_launched_run(error, entry_point)
         if launched_run and os.getppid() == launcher:
             _keep_killed(launched_run, launcher)
         return INTERRUPTED
     except Exception as error:
-        _end_launched_run(error)
+        _end_launched_run(error, entry_point)
         lack = _lack(error)
         if not lack:
             raise  # a mistake of ours, which a traceback helps to find
@@ -230,8 +240,14 @@ def _lack(error: Exception) -> str:
     return ""
 
 
-def leave(code: int) -> None:
-    """Exit; when interrupted at once, for TensorFlow may take a minute to clean up after itself."""
+def leave(main: Callable[[], int]) -> None:
+    """Call and exit; when interrupted at once, for TensorFlow may take a minute to clean up after itself."""
+    try:
+        code = main()
+    except (KeyboardInterrupt, Interrupted):
+        code = INTERRUPTED
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # Python's own end shows a traceback
     if code == INTERRUPTED:
         os._exit(code)  # `run` has flushed what was printed
     sys.exit(code)
@@ -239,16 +255,35 @@ def leave(code: int) -> None:
 
 def interrupt(signum: int, frame: Any) -> None:
     """Make an exception of a signal, of which a run can end as KILLED."""
-    # On Ctrl-C `mlflow run` sends SIGTERM after the terminal's SIGINT: it must not disturb the ending of the run.
+    # On Ctrl-C `mlflow run` sends SIGTERM after the terminal's SIGINT: it must not disturb the ending of the run. A
+    # terminal that is closed sends SIGHUP, and then takes what was to be printed.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _interrupted.append(KeyboardInterrupt if signum == signal.SIGINT else Interrupted)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    kinds: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGHUP: HungUp}
+    _interrupted.append(kinds.get(signum, Interrupted))
+    if signum == signal.SIGHUP:
+        _leave_terminal()
     raise _interrupted[-1]
+
+
+def _leave_terminal() -> None:
+    """Print nowhere: writing to a terminal that is closed is an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        if not os.path.sameopenfile(stream, nowhere) and not stat.S_ISREG(os.fstat(stream).st_mode):
+            os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 def end_if_interrupted() -> None:
     """Raise once more what a signal has raised: Keras swallows it where it prepares its logs, Python in a `__del__`."""
     if _interrupted:
         raise _interrupted[-1]
+
+
+def _launcher() -> int:
+    """The process ID of `mlflow run`: the shell of MLproject's commands has seen it before Python began to import."""
+    return int(os.environ.get("VARIATIONS_LAUNCHER") or os.getppid())
 
 
 def _end_with(launcher: int) -> None:
@@ -258,12 +293,12 @@ def _end_with(launcher: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _end_launched_run(error: BaseException) -> None:
-    if os.environ.get("MLFLOW_RUN_ID"):
+def _end_launched_run(error: BaseException | None, name: str) -> None:
+    if os.environ.get(journal.LAUNCHED):
         with contextlib.suppress(MemoryError, ImportError):  # there may be no room for MLflow, either
             from pipeline import tracking
 
-            tracking.end_launched_run(error)
+            tracking.end_launched_run(error, name)
 
 
 def _keep_killed(run_id: str, launcher: int) -> None:

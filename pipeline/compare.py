@@ -33,17 +33,13 @@ from pipeline.config import REUSED_FROM, UserError, first_line, listed, quoted
 from pipeline.terminal import Console
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from pipeline import reading
     from pipeline.judging import Sides
 
 CONCLUSION, TABLE_CSV, REPORT_HTML, REPORT_MARKDOWN = "conclusion.json", "conclusion.csv", "report.html", "report.md"
 _CLOSE = 1e-9  # relative: two versions of a library may sum in another order
-_MOST_ROWS = 100  # of the table in the terminal
 _LARGEST_DRAWN = 1e100
 _MOST_BYTES = 2**29  # of a conclusion.json: one of 100,000 runs has a tenth of that
-_MOST_NAMED = 20  # runs in the terminal; conclusion.json has them all
 
 
 def _split(value: Any) -> Any:
@@ -85,6 +81,7 @@ class Options(BaseModel):
         Path("results"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
     )
     log: bool = Field(False, description="true = log the files to the study's run, or to a run of their own")
+    all: bool = Field(False, description="true = print the tables of metrics, the threats and the checks, too")
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
 
     @field_validator("group_by")
@@ -138,7 +135,7 @@ def compare(options: Options) -> str:
     """
     with _folder(options.out):
         pass  # it can be written, which is better known now than after the reading
-    from pipeline import judging, reading  # here, because a mistake in the arguments should not wait for MLflow
+    from pipeline import judging, reading, report  # here, because a mistake in the arguments should not wait for MLflow
 
     found = _find(options)
     sides = found.sides
@@ -147,15 +144,17 @@ def compare(options: Options) -> str:
     histories = _histories(sides)
     conclusion = judging.conclude(sides, histories, found.elsewhere, found.origin)
     pictures, missing = _pictures(sides, conclusion, histories)
-    conclusion = conclusion.model_copy(update={"without_pictures": missing})
+    unused = {name: why for name, why in missing.items() if why}
+    conclusion = conclusion.model_copy(update={"without_pictures": tuple(missing), "unused_pictures": unused})
     with _folder(options.out) as folder:
         names = _write(folder, conclusion, pictures)
         files = [options.out / name for name in names]
-    _print(conclusion)
-    written = f"written to {options.out}: {', '.join(names)}"
+    _print(conclusion, options.all)
+    written = f"written to {options.out}: {_named(names)}"
     if not options.log:
         return written
-    return f"{written}\nlogged to run {reading.log_files(files, found.origin['study_run_id'])}"
+    note = report.note(conclusion)
+    return f"{written}\nlogged to run {reading.log_files(files, found.origin['study_run_id'], note)}"
 
 
 def _find(options: Options, study_run_id: str | None = None) -> _Found:
@@ -174,6 +173,7 @@ def _find(options: Options, study_run_id: str | None = None) -> _Found:
     origin = {
         "command": _command(options, experiment.name),
         "experiment": experiment.name,
+        "ui": reading.ui(experiment),
         "filter": options.filter,
         "study_run_id": parent,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -209,40 +209,25 @@ def _histories(sides: Sides) -> pd.DataFrame:
 # --- Output -------------------------------------------------------------------------------------------------------
 
 
-def _print(conclusion: Conclusion) -> None:
+def _print(conclusion: Conclusion, everything: bool) -> None:
+    """To a terminal in lines of its width and in colours; to anything else a sentence a line."""
     from pipeline import report
 
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else 10**4, highlight=False, markup=False, soft_wrap=True)
-    for sentence in sentences.summary(conclusion):
-        console.print(sentence)
-    table = report.conclusion_table(conclusion)
-    if len(table):
-        report.terminal(table[:_MOST_ROWS], list(table.columns[:1]), console)
-    if len(table) > _MOST_ROWS:
-        console.print(f"... and {len(table) - _MOST_ROWS:,} more variations, all in {TABLE_CSV}")
-    for sentence in sentences.table_notes(conclusion):
-        console.print(sentence)
-    claims = report.claims_table(conclusion)
-    if len(claims):
-        report.terminal(claims, list(claims.columns[:2]), console)
-    unfair = [f"{what}: {why}" for what, why in sentences.unfair(conclusion)]
-    for heading, lines in [(sentences.UNFAIR, unfair), *sentences.audits(conclusion)]:
-        if lines:
-            console.print(f"\n{heading}")
-            for sentence in _few(lines):
-                console.print(f"  {sentence}")
+    width = None if sys.stdout.isatty() else 10**4
+    report.to_terminal(conclusion, Console(width=width, highlight=False, markup=False), everything)
 
 
-def _few(lines: Sequence[str]) -> list[str]:
-    more = len(lines) - _MOST_NAMED
-    return [*lines[:_MOST_NAMED], *([f"... and {more} more, all in {CONCLUSION}"] if more > 0 else [])]
+def _named(names: Sequence[str]) -> str:
+    """What was written, in half a line."""
+    pictures = sum(name.endswith(".png") for name in names)
+    texts = f"{REPORT_HTML} and .md, {TABLE_CSV} and .json"
+    return f"{texts}, {sentences.counted(pictures, 'picture')}" if pictures else texts
 
 
 def _pictures(
     sides: Sides, conclusion: Conclusion, histories: pd.DataFrame
-) -> tuple[dict[str, tuple[bytes, bytes]], tuple[str, ...]]:
-    """What is drawn, and the variations of which no picture could be read.
+) -> tuple[dict[str, tuple[bytes, bytes]], dict[str, str]]:
+    """What is drawn, and the variations without a picture, each with why the one that there is was not used.
 
     By file name without its ending: a PNG for the folder, and what the page shows (SVG where it is a drawing).
     """
@@ -275,30 +260,36 @@ def _drawable(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return frame.assign(**values.where(values.abs() < _LARGEST_DRAWN))
 
 
-def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> tuple[str, ...]:
-    """Each variation's picture, of its first seed, and all of them on one; returns the variations without any."""
-    from pipeline import figures, report
+def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> dict[str, str]:
+    """Each variation's picture, of its first seed, and all of them on one; returns what `_pictures` does."""
+    from pipeline import figures, reading, report
 
     files = {variation.name: variation.file for variation in conclusion.variations}
-    originals, reconstructed, missing = None, {}, []
+    originals, reconstructed, missing = None, {}, {}
     for name in sides.drawn if sides.kind != "groups" else ():
         rows = sides.by_variation[name].sort_index()
         if rows.empty:
             continue
-        pictures = _pictured(rows.iloc[0])
+        try:
+            pictures = _pictured(rows.iloc[0])
+        except reading.PictureError as why:
+            missing[name] = str(why)
+            continue
         if pictures is None:
-            missing.append(name)
+            missing[name] = ""
             continue
         draw(files[name], figures.reconstructions(*pictures, f"{name}, seed {rows.index[0]}"), drawing=False)
         originals = pictures[0] if originals is None else originals
         if pictures[0].shape == originals.shape:
             reconstructed[name] = pictures[1]
+        else:
+            missing[name] = "its images are of another size than those of the first variation"
     if originals is not None:
         draw(report.DIGITS, figures.digit_grid(originals, reconstructed))
-    return tuple(missing)
+    return missing
 
 
-def _pictured(run: pd.Series) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+def _pictured(run: pd.Series) -> reading.Pictures | None:
     """What `reading.digits` finds, of a run or of the one that it stands for."""
     from pipeline import reading
 
@@ -485,4 +476,4 @@ def _counted(conclusion: Conclusion) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.leave(main)

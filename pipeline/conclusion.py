@@ -59,6 +59,11 @@ class Metric(_Part):
     higher_is_better: bool = Field(description="whether a high value is a good one")
     main: bool = Field(description="whether it stands in the conclusion table; the others are in the CSV")
     judged: bool = Field(description="whether each variation is compared with the baseline in it")
+    least: Number = Field(-math.inf, description="the least value that is possible; an interval ends there")
+    most: Number = Field(math.inf, description="the largest")
+    wall_time: bool = Field(
+        False, description="whether it depends on what else the machine did: shown, and no evidence of anything"
+    )
 
 
 class Cell(_Part):
@@ -164,9 +169,10 @@ class Pair(_Part):
     against: str = Field(description="the one that it is compared with")
     asked: str = Field(description="the metric that was asked for")
     metric: str | None = Field(description="the metric that was used; null where none can be compared")
-    why: Literal["as asked", "penalty differs", "absent"] = Field(
+    why: Literal["as asked", "penalty differs", "absent", "wall time"] = Field(
         description="why that one: `penalty differs` = the metric asked for contains an L1 penalty of other strength "
-        "on the two sides, so that it is not comparable; `absent` = no run of one side has it"
+        "on the two sides, so that it is not comparable; `absent` = no run of one side has it; `wall time` = it "
+        "depends on what else the machine did"
     )
     penalties: tuple[Scalar, Scalar] | None = Field(
         None, description="where the penalty differs: its strengths, of `variation` and of `against`"
@@ -266,6 +272,9 @@ class Check(_Part):
         "selected on the reported data",
     ] = Field(description="what was checked")
     passed: bool | None = Field(description="null where it does not apply, or the runs do not tell")
+    applies: bool | None = Field(
+        None, description="false where nothing in the study could fail it: `passed` is null then; null where not kept"
+    )
     findings: tuple[Finding, ...] = Field(description="what was found")
 
 
@@ -354,6 +363,7 @@ class Provenance(_Part):
     metrics: tuple[str, ...] = Field(description="as asked for; empty = all that the runs have")
     baseline: str = Field(description="as asked for; empty = chosen")
     made: str = Field(description="when: ISO 8601, UTC")
+    ui: str = Field("", description="the experiment in MLflow's UI; empty where the store is no server")
     versions: dict[str, str] = Field(description="of Python and the packages that computed it")
     first_run: str | None = Field(description="when the first of the runs started: ISO 8601, UTC")
     last_run: str | None = Field(description="when the last of them ended")
@@ -394,7 +404,10 @@ class Conclusion(_Part):
         (), description="the variations whose epochs were read: of no other can it be said that it was not converged"
     )
     without_pictures: tuple[str, ...] = Field(
-        (), description="the variations of which a picture was wanted and could not be read"
+        (), description="the variations of which a picture was wanted and not used"
+    )
+    unused_pictures: dict[str, str] = Field(
+        {}, description="of those whose run has logged a picture: by variation, why it was not used"
     )
     provenance: Provenance = Field(description="where it comes from")
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import reprlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
 # Keras's optimizers that fit a plain `fit`, with Keras's own learning rates. They stand here, and a
 # test holds them against Keras, because whoever reads a run back must know them without TensorFlow.
@@ -67,18 +68,27 @@ VARIATION = "variation"
 SEED = "seed"
 PLAN = "plan"  # of a study's parent run: a digest of what was to be run
 REUSED_FROM = "reused_from"  # the run that this one stands for
+GOES_ON_IN = "goes_on_in"  # of a run that `mlflow run` opened for a study: the study's own run
 # Tags: whether it is alive, and where what it says is kept until the store has it.
 OWNER = "owner"
 HEARTBEAT = "heartbeat"
 JOURNAL = "journal"
 
 
+_SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # positive numbers of 32 bits, with all their digits
+
 _SHORT = reprlib.Repr()
-_SHORT.maxstring = 120  # characters
+_SHORT.maxstring = 90  # characters
 
 
 class UserError(Exception):
-    """A mistake of the user's or of the surroundings: one line that says what, what is allowed, what to do."""
+    """A mistake of the user's or of the surroundings: one line that says what, what is allowed, what to do.
+
+    It says no password.
+    """
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class DivergenceError(UserError):
@@ -90,7 +100,17 @@ class DivergenceError(UserError):
 
 def first_line(error: BaseException) -> str:
     """What an error says, for use in such a line: its first line, or its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return redacted((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+# Of `scheme://user:password@host`; not the port of `http://host:5000/a@b`. A password may have an @ and a slash itself.
+_PASSWORD = re.compile(r"(?<=://)([^:/?#\s@]*):(?!\d+[/?#])\S+@")
+_SECRET = re.compile(r"([?&](?:\w*pass\w*|pwd|\w*token|\w*secret\w*)=)[^&\s'\")]+", re.IGNORECASE)
+
+
+def redacted(text: str) -> str:
+    """A text whose URIs have `***` for their passwords."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def quoted(value: object) -> str:
@@ -110,6 +130,42 @@ def listed(texts: Iterable[str], most: int = 12) -> str:
     return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")
 
 
+def gigabytes(number: float) -> str:
+    """A number of bytes, for use in such a line."""
+    return f"{number / 1e9:,.1f} GB"
+
+
+def path_and_white(dataset: str) -> tuple[str, float | None]:
+    """`digits.npz#max=16` as its path and the pixel value that is white; None where that is not said.
+
+    Raises:
+        ValueError: what is said is no number above 0 that 32 bits can hold.
+    """
+    path, said, value = dataset.rpartition("#max=")
+    if not said:
+        return dataset, None
+    try:
+        white = float(value)
+        if path and _SMALLEST <= white <= _LARGEST:
+            return path, int(white) if white.is_integer() else white
+    except ValueError:
+        pass
+    raise ValueError("what follows a path and #max= is the pixel value that is white, a number above 0, such as 16")
+
+
+def _dataset(value: str) -> str:
+    """`#max=16.0` and `#max=16` are one configuration."""
+    path, white = path_and_white(value)
+    return value if white is None else f"{path}#max={white}"
+
+
+def _in_32_bits(value: float) -> float:
+    """Training computes in 32 bits, where a smaller number is 0 and a larger one is infinite."""
+    if value and not _SMALLEST <= value <= _LARGEST:
+        raise ValueError(f"numbers of 32 bits are 0 or from {_SMALLEST:.1e} to {_LARGEST:.1e}")
+    return value
+
+
 def _learning_rate(value: Any, info: ValidationInfo) -> Any:
     """`default` becomes the number that the optimizer uses, so that both are one configuration."""
     return OPTIMIZERS.get(info.data.get("optimizer", ""), 1.0) if value == DEFAULT else value
@@ -123,7 +179,11 @@ def _optimizer(value: Any) -> Any:
 
 
 class Interrupted(BaseException):
-    """SIGTERM, as an exception, so that a run can end as KILLED. Ctrl-C has its own, KeyboardInterrupt."""
+    """SIGTERM or SIGHUP, as an exception, so that a run can end as KILLED. Ctrl-C has its own, KeyboardInterrupt."""
+
+
+class HungUp(Interrupted):
+    """SIGHUP."""
 
 
 class RunConfig(BaseModel):
@@ -134,20 +194,18 @@ class RunConfig(BaseModel):
     optimizer: Annotated[str, BeforeValidator(_optimizer), WithJsonSchema({"enum": list(OPTIMIZERS)})] = Field(
         "adadelta", description="a Keras optimizer, by its lower-case name"
     )
-    epochs: int = Field(50, ge=1, description="passes over the training images")
-    l1: float = Field(
+    epochs: int = Field(50, ge=1, le=10**9, description="passes over the training images")
+    l1: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_in_32_bits)] = Field(
         0.0,
-        ge=0,
-        allow_inf_nan=False,
         description="L1 penalty on the encoder's output: times the sum over its units, mean over the batch",
     )
-    learning_rate: Annotated[float, BeforeValidator(_learning_rate), WithJsonSchema(_LEARNING_RATE_SCHEMA)] = Field(
-        DEFAULT,
-        gt=0,
-        allow_inf_nan=False,
-        validate_default=True,
-        description="a number, or `default` for the optimizer's own",
-    )
+    learning_rate: Annotated[
+        float,
+        Field(gt=0, allow_inf_nan=False),
+        AfterValidator(_in_32_bits),
+        BeforeValidator(_learning_rate),
+        WithJsonSchema(_LEARNING_RATE_SCHEMA),
+    ] = Field(DEFAULT, validate_default=True, description="a number, or `default` for the optimizer's own")
     batch_size: int = Field(256, ge=1, description="images per training step")
     encoding_dim: int = Field(32, ge=1, le=65536, description="width of the encoder's output")
     decoder_hidden: int = Field(
@@ -157,10 +215,10 @@ class RunConfig(BaseModel):
         description="width of one more sigmoid layer in the decoder; 0 = none, 784 = the published baseline",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="the only source of randomness")
-    dataset: str = Field(
+    dataset: Annotated[str, Field(min_length=1), AfterValidator(_dataset)] = Field(
         "mnist",
-        min_length=1,
-        description="`mnist`, `fashion_mnist`, or a path: an .npz with x_train and x_test, or a folder of IDX files",
+        description="`mnist`, `fashion_mnist`, or a path: an .npz with x_train and x_test, or a folder of IDX or CSV "
+        "files; `#max=16` behind it says which value is white where it is not 1, 255 or 65535",
     )
 
     @property
@@ -190,6 +248,11 @@ class RunConfig(BaseModel):
         """
         known = {k: v for k, v in params.items() if k in cls.model_fields}
         return cls.model_validate({k: shlex.split(v)[0] if v.startswith("'") else v for k, v in known.items()})
+
+
+def pictured(epoch: int, epochs: int) -> bool:
+    """Whether the UI shows reconstructions of this epoch: 0 (where its slider begins), 1, 2, 5, 10, ..., the last."""
+    return epoch in (0, epochs) or str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

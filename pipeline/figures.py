@@ -47,10 +47,12 @@ _UNCLAIMED = (_BLUE, "o")
 
 _ENLARGED = 4  # pixels of a strip per pixel of an image
 _GAP = 2  # pixels of an image between the pictures of a grid
-_LONGEST = 34  # characters of a name in a picture
+_LONGEST, _LONGEST_NOTE = 34, 40  # characters of a name in a picture, and of a line beside it
 _DIRECTIONS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
 MOST_LINES, MOST_PAIRS, MOST_ROWS = len(_LINES), 30, 30  # what one picture names; the rest it counts
 _RATIO_FOR_LOG = 4.0  # of the largest value to the smallest: above that a linear axis hides the small ones
+_AXIS_INCHES, _DIGIT_INCHES = 3.0, 0.08  # of a forest: how wide its axis is at least, and a character beside it
+_PRESSED = 0.25  # of an axis: lines that end within less of it, and further than that from the others
 _LABEL_INCHES = 0.19  # between the labels of two lines
 
 
@@ -139,31 +141,74 @@ def curves(histories: pd.DataFrame, metric: str, unit: str = "") -> Figure:
             finite are left out, and a variation without any is not drawn.
         unit: the metric's; empty where it has none.
 
-    The first `MOST_LINES` variations have their name at the end of their line; the others are grey and counted.
+    The first `MOST_LINES` variations have their names beside the plot, in the order in which their lines end; the
+    others are grey and counted. Where a few lines press all others together, a second panel shows those others.
     """
     finite = histories[np.isfinite(histories[metric].astype(float))]
     lines = {
         str(name): rows.groupby("epoch")[metric].agg(["mean", "min", "max"]).sort_index()
         for name, rows in finite.groupby("variation", sort=False)
     }
-    named = dict(list(lines.items())[:MOST_LINES])
-    inches = max(3.8, _LABEL_INCHES * (len(named) + 1) + 1)
-    figure, axis = _plot((7.6, inches))
-    axis.set(xlabel="epoch", ylabel=_with_unit(metric, unit))
+    drawn = dict(zip(lines, _LINES, strict=False))
+    names = [list(drawn)]
+    if pressed := _pressed({name: lines[name] for name in drawn}):
+        names.append(pressed)
+    heights = [max(2.8, _LABEL_INCHES * (len(each) + 1)) for each in names]
+    figure = Figure(figsize=(7.6, sum(heights) + 1), layout="constrained")
+    panels = list(figure.subplots(len(names), 1, squeeze=False, height_ratios=heights)[:, 0])
+    for axis in panels:
+        _plain(axis)
+        axis.set_ylabel(_with_unit(metric, unit))
+    panels[-1].set_xlabel("epoch")
     if not lines:
-        return _nothing(figure, axis, "no epoch was recorded")
+        return _nothing(figure, panels[0], "no epoch was recorded")
     for line in list(lines.values())[MOST_LINES:]:
-        axis.plot(line.index, line["mean"], color=_GREY, linewidth=0.6, alpha=0.5, zorder=1)
-    for (name, line), (colour, style) in zip(named.items(), _LINES, strict=False):
-        axis.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.18, linewidth=0)
-        axis.plot(line.index, line["mean"], color=colour, linestyle=style, label=name, linewidth=1.8)
-    _scale(axis, finite[metric].astype(float))
+        panels[0].plot(line.index, line["mean"], color=_GREY, linewidth=0.6, alpha=0.5, zorder=1)
+    first = min(int(line.index.min()) for line in lines.values())
     last = max(int(line.index.max()) for line in lines.values())
-    axis.set_xlim(min(int(line.index.min()) for line in lines.values()) - 0.01 * last, last)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    _label_ends(axis, named, _LABEL_INCHES / (inches - 1))
-    axis.set_title(_about_the_lines(finite, len(lines)), fontsize=9, loc="left", color=_INK)
+    for place, (axis, shown, height) in enumerate(zip(panels, names, heights, strict=True)):
+        begin = -(-min(int(lines[name].index.max()) for name in shown) // 5) if place else first
+        _draw_lines(axis, {name: lines[name].loc[begin:] for name in shown}, drawn)
+        axis.set_xlim(begin - 0.01 * last, last)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        _name_lines(axis, {name: lines[name] for name in shown}, drawn, _LABEL_INCHES / height)
+        closer = f"the {len(shown)} lines that end close together, from epoch {begin} on"
+        about = closer if place else _about_the_lines(finite, len(lines))
+        scale = "; logarithmic axis" if axis.get_yscale() == "log" else ""
+        axis.set_title(about + scale, fontsize=9, loc="left", color=_INK)
     return figure
+
+
+_Style = Mapping[str, tuple[str, Any]]  # by variation: colour and dashes
+
+
+def _draw_lines(axis: Axes, lines: Mapping[str, pd.DataFrame], style: _Style) -> None:
+    for name, line in lines.items():
+        colour, dashes = style[name]
+        axis.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.18, linewidth=0)
+        axis.plot(line.index, line["mean"], color=colour, linestyle=dashes, label=name, linewidth=1.8)
+    every = pd.concat([line[["min", "max"]].stack() for line in lines.values()])
+    _scale(axis, every.astype(float))
+
+
+def _pressed(lines: Mapping[str, pd.DataFrame]) -> list[str]:
+    """The lines that end so near to one another, and so far from the rest, that an axis for all hides what they do."""
+    if len(lines) < 3:
+        return []
+    ends = pd.Series({name: float(line["mean"].iloc[-1]) for name, line in lines.items()}).sort_values()
+    lowest = min(float(line["min"].min()) for line in lines.values())
+    highest = max(float(line["max"].max()) for line in lines.values())
+    if _is_wide(lowest, highest):  # as `_scale` draws them
+        ends, lowest, highest = np.log(ends), np.log(lowest), np.log(highest)
+    heights = (ends - lowest) / (highest - lowest or 1)
+    gaps = heights.diff().to_numpy()
+    cut = int(np.nanargmax(gaps))
+    groups = [group for group in (heights.iloc[:cut], heights.iloc[cut:]) if len(group) > 1]
+    pressed = [group for group in groups if group.max() - group.min() < _PRESSED]
+    if gaps[cut] < _PRESSED or not pressed:
+        return []
+    found = max(pressed, key=len)
+    return [name for name in lines if name in found.index]
 
 
 def _about_the_lines(finite: pd.DataFrame, lines: int) -> str:
@@ -172,9 +217,13 @@ def _about_the_lines(finite: pd.DataFrame, lines: int) -> str:
     return about + (f"; grey: {lines - MOST_LINES:,} more" if lines > MOST_LINES else "")
 
 
+def _is_wide(lowest: float, highest: float) -> bool:
+    return lowest > 0 and highest / lowest >= _RATIO_FOR_LOG
+
+
 def _scale(axis: Axes, values: pd.Series) -> None:
     """Logarithmic where the values span too much for a linear axis, with ticks that read as plain numbers."""
-    if values.min() > 0 and values.max() / values.min() >= _RATIO_FOR_LOG:
+    if _is_wide(values.min(), values.max()):
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if values.max() / values.min() < 1000 else (1,)))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -182,18 +231,21 @@ def _scale(axis: Axes, values: pd.Series) -> None:
     axis.autoscale_view()
 
 
-def _label_ends(axis: Axes, lines: Mapping[str, pd.DataFrame], gap: float) -> None:
-    """A name to the right of the plot for every line, joined to its end by a dotted one; `gap` as share of the axis."""
+def _name_lines(axis: Axes, lines: Mapping[str, pd.DataFrame], style: _Style, gap: float) -> None:
+    """Names to the right of the plot, each behind a piece of its line, as high as its line ends or nearly so.
+
+    Args:
+        gap: between two names, as a share of the axis.
+    """
     to_axes = axis.transData + axis.transAxes.inverted()
     axis.autoscale(False)
-    ends = np.array([to_axes.transform((line.index[-1], line["mean"].iloc[-1])) for line in lines.values()])
-    heights = spread(ends[:, 1], gap)
-    for name, (colour, _), (x, y), height in zip(lines, _LINES, ends, heights, strict=False):
-        leader: dict[str, Any] = {"color": colour, "transform": axis.transAxes, "clip_on": False}
-        axis.plot([x, 1, 1.035], [y, y, height], linestyle=":", linewidth=1.2, **leader)
-        axis.plot([x], [y], marker="o", markersize=3.5, **leader)
+    ends = np.array([to_axes.transform((line.index[-1], line["mean"].iloc[-1]))[1] for line in lines.values()])
+    for name, height in zip(lines, spread(ends, gap), strict=True):
+        colour, dashes = style[name]
+        piece: dict[str, Any] = {"transform": axis.transAxes, "clip_on": False}
+        axis.plot([1.02, 1.065], [height, height], color=colour, linestyle=dashes, linewidth=1.8, **piece)
         axis.text(
-            1.045, height, short(name), transform=axis.transAxes, va="center", fontsize=9, color=_INK, parse_math=False
+            1.08, height, short(name), transform=axis.transAxes, va="center", fontsize=9, color=_INK, parse_math=False
         )
 
 
@@ -216,7 +268,7 @@ def forest(differences: pd.DataFrame) -> Figure:
     Args:
         differences: one row per pair: `variation, against, metric, unit, mean, low, high, smallest, verdict, note`. Of
             these `unit`, `smallest` (0 or NaN: no band), `verdict` (a `Verdict`'s text, or another) and `note` (lines
-            about what makes the comparison unfair) may be empty. A mean without an interval (NaN) is a hollow mark;
+            beside it) may be empty. A mean without an interval (NaN) is a hollow mark;
             without a finite mean there is none.
 
     Where an interval reaches far beyond the band, the axis is linear inside it and logarithmic outside. Of more than
@@ -225,7 +277,12 @@ def forest(differences: pd.DataFrame) -> Figure:
     shown = differences.iloc[:MOST_PAIRS]
     panels = [(str(metric), rows) for metric, rows in shown.groupby("metric", sort=False)]
     heights = [len(rows) + 1.2 for _, rows in panels] or [1.0]
-    figure = Figure(figsize=(7.6, 0.44 * sum(heights) + 0.5), layout="constrained")
+    notes = [str(note).splitlines() for note in shown["note"]]
+    row = max(0.44, 0.17 * (1 + max(map(len, notes), default=0)))  # inches
+    names = [short(name) for side in ("variation", "against") for name in shown[side]]
+    texts = [short(line, _LONGEST_NOTE) for note in notes for line in note]
+    beside = _DIGIT_INCHES * (max(map(len, names), default=0) + 6 + max(map(len, texts), default=0))
+    figure = Figure(figsize=(max(7.6, beside + _AXIS_INCHES), row * sum(heights) + 0.5), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis in axes:
         _plain(axis)
@@ -252,8 +309,11 @@ def _panel(axis: Axes, metric: str, rows: pd.DataFrame) -> None:
     axis.axvline(0, color=_INK, linewidth=0.8, zorder=1)
     for place, row in zip(places, rows.to_dict("records"), strict=True):
         _whisker(axis, int(place), row)
-    shaded = "; shaded: too small to matter" if smallest.any() else ""
-    axis.set_xlabel(f"difference in {_with_unit(metric, str(rows['unit'].iloc[0]))}{shaded}", fontsize=9)
+    about = f"difference in {_with_unit(metric, str(rows['unit'].iloc[0]))}"
+    about += "; shaded: too small to matter" if smallest.any() else ""
+    if axis.get_xscale() == "symlog":
+        about += f"\naxis: linear as far as \N{PLUS-MINUS SIGN}{smallest.max():g}, logarithmic beyond"
+    axis.set_xlabel(about, fontsize=9)
 
 
 def _whisker(axis: Axes, place: int, row: Mapping[Any, Any]) -> None:
@@ -262,11 +322,13 @@ def _whisker(axis: Axes, place: int, row: Mapping[Any, Any]) -> None:
     mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
     known = bool(np.isfinite([low, high]).all())
     if known:
-        axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt")
+        # The ends are taller than the mark, so that they show where the interval is narrower than it.
+        ends: dict[str, Any] = {"marker": "|", "markersize": 15, "markeredgewidth": 1.2}
+        axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt", **ends)
     if np.isfinite(mean):
-        axis.plot([mean], [place], color=colour, marker=marker, markersize=7, markerfacecolor=None if known else "none")
+        axis.plot([mean], [place], color=colour, marker=marker, markersize=5, markerfacecolor=None if known else "none")
     lines = [(verdict, "bold")] if verdict else []
-    lines += [(short(line, 40), "normal") for line in str(row["note"] or "").splitlines()]
+    lines += [(short(line, _LONGEST_NOTE), "normal") for line in str(row["note"] or "").splitlines()]
     where: dict[str, Any] = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
     for number, (text, weight) in enumerate(lines):
         down = 11 * ((len(lines) - 1) / 2 - number)
@@ -285,13 +347,29 @@ def _difference_scale(axis: Axes, rows: pd.DataFrame, smallest: Array) -> None:
     if linear > 0 and reach > 15 * linear:
         axis.set_xscale("symlog", linthresh=linear, linscale=1)
         axis.set_xlim(min(1.6 * left, -1.6 * linear), max(1.6 * right, 1.6 * linear))
-        axis.xaxis.set_major_locator(FixedLocator(_decades(linear, left, right)))
+        axis.xaxis.set_major_locator(FixedLocator(_apart(axis, _decades(linear, left, right), linear)))
         axis.xaxis.set_minor_locator(NullLocator())
     else:
         pad = 0.08 * (right - left) or 1.0
         axis.set_xlim(left - pad, right + pad)
         axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}")))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+
+
+def _tick(value: float) -> str:
+    return f"{value:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _apart(axis: Axes, ticks: list[float], linear: float) -> list[float]:
+    """Those of the ticks whose labels do not touch: 0 and the band's borders first, then from the outermost inwards."""
+    to_axes = axis.transData + axis.transAxes.inverted()
+    kept: list[tuple[float, float, float]] = []
+    for tick in sorted(ticks, key=lambda tick: (abs(tick) > linear, -abs(tick))):
+        middle = _AXIS_INCHES * float(to_axes.transform((tick, 0))[0])
+        half = _DIGIT_INCHES * (len(_tick(tick)) + 1) / 2
+        if all(abs(middle - other) >= half + other_half for _, other, other_half in kept):
+            kept.append((tick, middle, half))
+    return sorted(tick for tick, _, _ in kept)
 
 
 def _decades(linear: float, left: float, right: float) -> list[float]:

@@ -49,6 +49,7 @@ from pipeline.config import (
     DATA_HASH,
     EPOCH_SECONDS,
     FAILURE,
+    FINGERPRINT,
     FIRST,
     FIRST_DISPLAYED_LOSS,
     GIT_DIRTY,
@@ -84,26 +85,27 @@ WITHOUT_PENALTY: dict[str, str | None] = {
 _NO_BETTER = {_PENALTY: 0.0, "decoder_hidden": 0.0}  # beyond which there is no value
 
 _NATS, _SECONDS = "nats per pixel", "s"
-_KNOWN = {  # label, unit, decimals; in the order of the table
-    FIRST + "loss": ("first loss", _NATS, 4),
-    LAST + "loss": ("last loss", _NATS, 4),
-    FIRST + "val_loss": ("first val_loss", _NATS, 4),
-    LAST + "val_loss": ("last val_loss", _NATS, 4),
-    FIRST + "bce": ("first bce", _NATS, 4),
-    LAST + "bce": ("last bce", _NATS, 4),
-    FIRST + "val_bce": ("first val_bce", _NATS, 4),
-    LAST + "val_bce": ("last val_bce", _NATS, 4),
-    FIRST_DISPLAYED_LOSS: ("first displayed loss", _NATS, 4),
-    "mse": ("MSE", "", 4),
-    "psnr": ("PSNR", "dB", 2),
-    "ssim": ("SSIM", "", 4),
-    "dark_noise": ("dark noise", "", 4),
-    "thin_stroke_error": ("thin-stroke error", "", 4),
-    "collapse": ("collapse (0=blob)", "", 3),
-    "dead_units": ("dead units", "", 1),
-    TRAINING_SECONDS: ("training", _SECONDS, 1),
-    **{loss: (loss, _NATS, 4) for loss in LOSSES},
-    EPOCH_SECONDS: ("epoch", _SECONDS, 3),
+_ANY, _POSITIVE, _SHARE = (-math.inf, math.inf), (0.0, math.inf), (0.0, 1.0)  # between what values a metric can lie
+_KNOWN = {  # label, unit, decimals, what is possible (of images in [0, 1]); in the order of the table
+    FIRST + "loss": ("first loss", _NATS, 4, _POSITIVE),
+    LAST + "loss": ("last loss", _NATS, 4, _POSITIVE),
+    FIRST + "val_loss": ("first val_loss", _NATS, 4, _POSITIVE),
+    LAST + "val_loss": ("last val_loss", _NATS, 4, _POSITIVE),
+    FIRST + "bce": ("first bce", _NATS, 4, _POSITIVE),
+    LAST + "bce": ("last bce", _NATS, 4, _POSITIVE),
+    FIRST + "val_bce": ("first val_bce", _NATS, 4, _POSITIVE),
+    LAST + "val_bce": ("last val_bce", _NATS, 4, _POSITIVE),
+    FIRST_DISPLAYED_LOSS: ("first displayed loss", _NATS, 4, _POSITIVE),
+    "mse": ("MSE", "", 4, _SHARE),
+    "psnr": ("PSNR", "dB", 2, _POSITIVE),
+    "ssim": ("SSIM", "", 4, (-1.0, 1.0)),
+    "dark_noise": ("dark noise", "", 4, _SHARE),
+    "thin_stroke_error": ("thin-stroke error", "", 4, _SHARE),
+    "collapse": ("collapse (0=blob)", "", 3, _POSITIVE),
+    "dead_units": ("dead units", "", 1, _POSITIVE),
+    TRAINING_SECONDS: ("training", _SECONDS, 1, _POSITIVE),
+    **{loss: (loss, _NATS, 4, _POSITIVE) for loss in LOSSES},
+    EPOCH_SECONDS: ("epoch", _SECONDS, 3, _POSITIVE),
 }
 _LOGGED_AT_THE_END = [name for name in _KNOWN if name not in (*LOSSES, EPOCH_SECONDS)]
 _SHOWN = {
@@ -114,7 +116,14 @@ _JUDGED = (MAIN_METRIC, LAST + "val_loss", "mse", "psnr", "ssim", "dark_noise", 
 _MOST_SHOWN = 12  # metrics of other people's runs
 _MOST_JUDGED = 200  # variations: with more, the pairs of one metric are all that anybody could read
 _BETTER_HIGH = {"accuracy", "acc", "auc", "f1", "precision", "recall", "r2", "score", "psnr", "ssim", "dice", "iou"}
-_TIMES = ("seconds", "time", "duration")
+_TIMES = ("seconds", "time", "duration")  # at the end of a word of the name
+# Of other people's metrics, by a word of the name: what is possible, the first that no value contradicts.
+_POSSIBLE = {
+    **dict.fromkeys(("accuracy", "acc", "auc", "f1", "precision", "recall", "dice", "iou"), (_SHARE, (0.0, 100.0))),
+    **dict.fromkeys(("mse", "rmse", "mae"), (_POSITIVE,)),
+    "ssim": ((-1.0, 1.0),),
+    "r2": ((-math.inf, 1.0),),
+}
 # Where a run comes from: name, column, kind.
 _ORIGINS = (
     (DATA_HASH, f"tags.{DATA_HASH}", "data"),
@@ -302,7 +311,12 @@ def _by_configuration(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """What a run was asked to do, apart from its seed, on the same images."""
     ours = runs["ours"].astype(bool)
     runs.loc[ours, "seed"] = _column(runs, "params.seed")[ours]
-    runs.loc[~ours, "why"] = "this project did not make it"
+    failure = _column(runs, f"tags.{FAILURE}")
+    runs.loc[~ours, "why"] = "it has no configuration of this project"
+    runs.loc[~ours & failure.notna(), "why"] = "it failed before its configuration was recorded: " + failure
+    runs.loc[~ours & _column(runs, f"tags.{FINGERPRINT}").notna(), "why"] = (
+        "its configuration is of another version of this project"
+    )
     columns = {name: f"params.{name}" for name in _PARAMETERS}
     hashes = _column(runs, f"tags.{DATA_HASH}")[ours]
     if hashes.nunique(dropna=False) > 1:
@@ -395,7 +409,8 @@ def _metrics(
             raise UserError(f"{option}={asked!r} has no value in any finished run{hint}; there are {_listed(there)}")
     ours = kind != "groups"
     claimed = [claim.metric for claim in question.study.claims] if question.study else []
-    preferred = [question.metric, *([MAIN_METRIC] if ours else [MAIN_METRIC, "val_bce", *_MINIMISED]), *sorted(there)]
+    preferred = [question.metric, *([MAIN_METRIC] if ours else [MAIN_METRIC, "val_bce", *_MINIMISED])]
+    preferred += sorted(there, key=lambda name: (is_wall_time(name), name))
     main = next((name for name in preferred if name and name in there), None)
     if question.metrics:
         kept = [name for name in question.metrics if name in there]
@@ -411,7 +426,7 @@ def _metrics(
     else:
         judged = [*([main] if main else []), *(name for name in _JUDGED if name in metrics)]
     judged += [name for name in claimed if name in there]
-    return metrics, main, list(dict.fromkeys(judged))
+    return metrics, main, [name for name in dict.fromkeys(judged) if not is_wall_time(name)]
 
 
 def _order(name: str, main: str | None, ours: bool) -> tuple[bool, int, str]:
@@ -460,12 +475,32 @@ def _baseline(
     return best, len(fits) > 1
 
 
+def is_wall_time(metric: str) -> bool:
+    """Whether it measures how long something took, which depends on what else the machine did."""
+    return any(word.endswith(_TIMES) for word in _words(metric))
+
+
+def possible(metric: str, values: NDArray[np.float64], ours: bool) -> tuple[float, float]:
+    """Between what values a metric can lie: known of this project's, of others by its name and the values seen."""
+    if ours and metric in _KNOWN:
+        return _KNOWN[metric][3]
+    ranges = [each for word in _words(metric) for each in _POSSIBLE.get(word, ())]
+    ranges += [_POSITIVE] if is_wall_time(metric) else []
+    finite = values[np.isfinite(values)]
+    fit = (each for each in ranges if ((each[0] <= finite) & (finite <= each[1])).all())
+    return next(fit, _ANY)
+
+
+def _words(metric: str) -> list[str]:
+    return re.split(r"[^a-z0-9]+", metric.lower())
+
+
 # --- Values -------------------------------------------------------------------------------------------------------
 
 
 def higher_is_better(metric: str) -> bool:
     """Known for this project's metrics; of others the words of the name are all there is to go by."""
-    return metric in HIGHER_IS_BETTER or bool(_BETTER_HIGH & set(re.split(r"[^a-z0-9]+", metric.lower())))
+    return metric in HIGHER_IS_BETTER or bool(_BETTER_HIGH & set(_words(metric)))
 
 
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -578,8 +613,10 @@ class _Judge:
         )
 
     def _metric(self, name: str) -> Metric:
-        label, unit, digits = _KNOWN.get(name, (name, "", 4)) if self.sides.kind != "groups" else (name, "", 4)
-        main = name in _SHOWN if self.sides.kind != "groups" else self.sides.metrics.index(name) < _MOST_SHOWN
+        ours = self.sides.kind != "groups"
+        label, unit, digits, _ = _KNOWN.get(name, (name, "", 4, _ANY)) if ours else (name, "", 4, _ANY)
+        main = name in _SHOWN if ours else self.sides.metrics.index(name) < _MOST_SHOWN
+        least, most = possible(name, self.sides.used[f"metrics.{name}"].to_numpy(dtype=float), ours)
         return Metric(
             name=name,
             label=label,
@@ -588,6 +625,9 @@ class _Judge:
             higher_is_better=higher_is_better(name),
             main=main or name == self.sides.main,
             judged=name in self.sides.judged,
+            least=least,
+            most=most,
+            wall_time=is_wall_time(name),
         )
 
     # --- Variations
@@ -832,6 +872,8 @@ class _Judge:
     def _metric_to_use(self, variation: str, against: str, asked: str) -> tuple[str | None, str, Any]:
         sides = self.sides
         both = (variation, against)
+        if is_wall_time(asked):
+            return None, "wall time", None
         if asked in WITHOUT_PENALTY and self._all_ours:
             a, b = (sides.sets(f"params.{_PENALTY}")[name] for name in both)
             if a and b and set(a) != set(b):
@@ -978,7 +1020,7 @@ class _Judge:
         first, second = (side.iloc[0] if len(side) else None for side in runs)
         if first is not None and second is not None and _same_run(first, second):
             second = None  # one run beside itself proves nothing
-        names = [c for c in sides.used if c.startswith("metrics.") and not any(word in c for word in _TIMES)]
+        names = [c for c in sides.used if c.startswith("metrics.") and not is_wall_time(c)]
         unequal, compared = [], 0
         if first is not None and second is not None:
             both = [(name, float(first[name]), float(second[name])) for name in names]
@@ -1044,15 +1086,19 @@ class _Judge:
                 if column == "value"
             ]
         return Check(
-            kind="best at the edge of the grid", passed=not findings if wide else None, findings=tuple(findings)
+            kind="best at the edge of the grid",
+            passed=not findings if wide else None,
+            applies=bool(wide) or main is None,
+            findings=tuple(findings),
         )
 
     def _tuning(self, pairs: Sequence[Pair]) -> Check:
         findings: list[Finding] = []
         optimizer = f"params.{_OPTIMIZER}"
-        different = 0
+        different = unread = 0
         for pair in pairs:
-            a, b = (set(self.sides.sets(optimizer)[name]) for name in (pair.variation, pair.against))
+            a, b = (set(self.sides.sets(optimizer)[name]) - {None} for name in (pair.variation, pair.against))
+            unread += not a or not b
             if not a or not b or a == b:
                 continue
             different += 1
@@ -1072,7 +1118,8 @@ class _Judge:
                         if claimed or name not in named  # of a thousand pairs, each optimizer once
                     ]
         passed = None if not different else not findings
-        return Check(kind="untuned learning rate", passed=passed, findings=tuple(findings))
+        applies = bool(different or unread)
+        return Check(kind="untuned learning rate", passed=passed, applies=applies, findings=tuple(findings))
 
     def _converged(self) -> Check:
         findings = [
@@ -1084,7 +1131,8 @@ class _Judge:
         metric = self.sides.falling
         several = len(self.histories) and metric in self.histories and self.histories["epoch"].nunique() > 1
         passed = not findings if several else None
-        return Check(kind="still improving at the last epoch", passed=passed, findings=tuple(findings))
+        applies = bool(several) or metric is None or self.histories.empty  # else each has one epoch
+        return Check(kind="still improving at the last epoch", passed=passed, applies=applies, findings=tuple(findings))
 
     def _selection(self) -> Check:
         """Whoever takes the best of several tried values and reports the metric that chose it reports it too good."""
@@ -1104,6 +1152,7 @@ class _Judge:
         return Check(
             kind="selected on the reported data",
             passed=False if findings and told else None,
+            applies=bool(findings) or main is None,
             findings=tuple(findings) if told else (),
         )
 

@@ -10,12 +10,15 @@ import io
 import math
 import os
 import re
+import struct
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -47,13 +50,15 @@ from pipeline.config import (
     RunConfig,
     UserError,
     did_you_mean,
+    first_line,
 )
 from pipeline.plan import Study
 
 NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
-ENTRY_POINT = "mlflow.project.entryPoint"
+ENTRY_POINT, NOTE = "mlflow.project.entryPoint", "mlflow.note.content"
 _DIGITS = 10  # on such a picture
 _ENLARGED = 4  # and pixels per pixel
+_MOST_PIXELS, _MOST_BYTES = 25_000_000, 50 * 2**20  # of such a picture: images of 279 x 279 pixels, and room to spare
 
 _TAGS = (
     *(FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, FAILURE, STUDY, VARIATION, SEED, PLAN, REUSED_FROM),
@@ -92,6 +97,15 @@ def experiment(name: str | None) -> Experiment:
                 f"it has {', '.join(map(repr, names))}"
             )
     return Experiment(name, str(found.experiment_id))
+
+
+def ui(experiment: Experiment) -> str:
+    """The address of an experiment in MLflow's UI, without a name and password; empty where the store is no server."""
+    address = urlsplit(mlflow.get_tracking_uri())
+    if address.scheme not in ("http", "https"):
+        return ""
+    place = address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return f"{place.rstrip('/')}/#/experiments/{experiment.id}"
 
 
 def runs(experiment_id: str, filter_string: str = "") -> pd.DataFrame:
@@ -281,12 +295,22 @@ def _one_by_one(run_ids: Sequence[str], metric: str) -> _Points:
     return points
 
 
-def digits(run_id: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+class PictureError(Exception):
+    """A picture that a run has logged and that is not used; the text says why."""
+
+
+Pictures = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def digits(run_id: str) -> Pictures | None:
     """The first test images and what the run made of them, from the last picture that it logged.
 
     Returns:
         Originals and reconstructions, each [images, height, width, channels] in [0, 1]; None where there is no picture
         of that kind.
+
+    Raises:
+        PictureError: it is too large, or no such picture.
     """
     try:
         files = mlflow.MlflowClient().list_artifacts(run_id, "images")
@@ -296,32 +320,43 @@ def digits(run_id: str) -> tuple[NDArray[np.float32], NDArray[np.float32]] | Non
     for file in files:
         found = re.search(rf"/{PICTURE}\W*step\W(\d+)\W.*(?<!compressed)\.png$", file.path)
         if found:
-            steps[int(found[1])] = file.path
-    content = _artifact(run_id, steps[max(steps)]) if steps else None
+            steps[int(found[1])] = file
+    if not steps:
+        return None
+    last = steps[max(steps)]
+    size = last.file_size or 0  # some artifact stores do not say it
+    if size > _MOST_BYTES:
+        raise PictureError(f"it has {size / 2**20:,.0f} MB, more than {_MOST_BYTES / 2**20:.0f}")
+    content = _artifact(run_id, last.path)
     return None if content is None else _two_rows(content)
 
 
-def _two_rows(png: bytes) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Undo `figures.strip`."""
+def _two_rows(png: bytes) -> Pictures:
+    """Undo `figures.strip`. The size is in the first bytes: a small file may unpack to more than any memory."""
     from PIL import Image
 
+    if not png.startswith(b"\x89PNG\r\n\x1a\n") or png[12:16] != b"IHDR" or len(png) < 24:
+        raise PictureError("it is not a PNG file")
+    width, height = struct.unpack(">II", png[16:24])
+    if width * height > _MOST_PIXELS:
+        raise PictureError(f"it has {width:,} x {height:,} pixels, more than {_MOST_PIXELS // 10**6} million")
     try:
         with Image.open(io.BytesIO(png)) as image:
-            pixels = np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB")).astype(
-                np.float32
-            ) / np.float32(255)
-    except OSError:
-        return None
-    pixels = pixels[::_ENLARGED, ::_ENLARGED]
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+            pixels = np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB"))[::_ENLARGED, ::_ENLARGED]
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:  # as Pillow raises them
+        raise PictureError(f"it is damaged ({first_line(error)})") from None
     if len(pixels) % 2 or pixels.shape[1] % _DIGITS:
-        return None
+        raise PictureError(f"it is not two rows of {_DIGITS} images")
+    pixels = (pixels[..., None] if pixels.ndim == 2 else pixels).astype(np.float32) / np.float32(255)
     rows = [np.stack(np.split(row, _DIGITS, axis=1)) for row in np.split(pixels, 2)]
     return rows[0], rows[1]
 
 
-def log_files(files: Iterable[Path], run_id: str | None) -> str:
+def log_files(files: Iterable[Path], run_id: str | None, note: str) -> str:
     """Log files as artifacts of a run, else of the run that `mlflow run` opened, else of a new one; returns its ID.
+
+    Args:
+        note: Markdown that MLflow's page of the run is to show.
 
     Raises:
         UserError: the store does not take them.
@@ -331,10 +366,12 @@ def log_files(files: Iterable[Path], run_id: str | None) -> str:
         if run_id is not None:
             for file in files:
                 client.log_artifact(run_id, str(file), "results")
+            client.set_tag(run_id, NOTE, note)
             return run_id
         with mlflow.start_run(run_name="compare", tags={ENTRY_POINT: "compare"}) as run:
             for file in files:
                 client.log_artifact(run.info.run_id, str(file))
+            client.set_tag(run.info.run_id, NOTE, note)
         return str(run.info.run_id)
 
 

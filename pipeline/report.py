@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -18,6 +19,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich import box
+from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -26,10 +28,11 @@ from rich.text import Text
 from pipeline.conclusion import Claim, Conclusion, Metric, Pair, Variation
 from pipeline.evidence import Verdict
 from pipeline.sentences import (
+    COMPLETENESS,
     LONGEST_NAME,
     MOST_LISTED,
     MOST_ROWS,
-    UNFAIR,
+    THREATS,
     about_means,
     audits,
     best_of,
@@ -38,16 +41,17 @@ from pipeline.sentences import (
     chance_sentence,
     constants,
     counted,
+    difference_interval,
     difference_text,
     distinct,
     label_of,
     listed,
     metric_of,
     name,
-    notes,
+    other_notes,
     ours_text,
     p_value,
-    pictures_sentence,
+    pictures_sentences,
     plain,
     published_sentence,
     reproduced_text,
@@ -55,10 +59,13 @@ from pipeline.sentences import (
     seeds_compared,
     signed,
     summary,
+    table_notes,
     taken_for_sentence,
-    unfair,
+    threats,
     verdict_sentence,
+    wall_times,
     warnings,
+    with_unit,
 )
 
 # The pictures of a report, by the names of their files; others are called after `Variation.file`.
@@ -66,6 +73,11 @@ FOREST, CURVES, DIGITS = "forest", "loss_curves", "digits"
 
 _GAP = "\n"  # rich breaks a heading here; Markdown has a space instead
 _METRICS_FIRST, _METRICS_MORE = 4, 7  # columns beside the verdict, and of each further table: as wide as paper
+_MOST_BLOCKS = 20  # in the terminal, without --all
+_MOST_LINES, _MOST_LINES_AT_FIRST = 20, 5  # of a section in the terminal, with and without --all
+_NARROWEST_NAME = 12  # columns of a terminal, with the gap behind it
+_MOST_NOTE = 8000  # characters of a tag, in MLflow
+_MOST_LINKS = 20  # to the runs of one side of a claim
 _TEMPLATE = "report.html.jinja"
 _SIGNS = {
     Verdict.SUPPORTED: "\N{CHECK MARK}",
@@ -74,18 +86,34 @@ _SIGNS = {
     Verdict.INCONCLUSIVE: "?",
     Verdict.NOT_JUDGED: "\N{EN DASH}",
 }
+_STYLES: dict[str, str] = {
+    Verdict.SUPPORTED: "bold green",
+    Verdict.CONTRADICTED: "bold red",
+    Verdict.NEGLIGIBLE: "bold cyan",
+    Verdict.INCONCLUSIVE: "bold yellow",
+}
+# The sections of the page and of the Markdown: the anchor in the page, and the heading.
+_SECTIONS = {
+    "verdicts": "Verdicts",
+    "threats": THREATS,
+    "results": "Results",
+    "differences": "Differences",
+    "evidence": "Evidence",
+    "pictures": "Pictures",
+    "checks": "Checks",
+    "published": "Published figures",
+    "provenance": "Provenance",
+}
 
 
 # --- Tables ---------------------------------------------------------------------------------------------------------
 
 
 def differences(conclusion: Conclusion) -> pd.DataFrame:
-    """What `figures.forest` draws: the claims, then the main metric's other differences from the baseline."""
-    shown: list[Pair] = list(conclusion.claims)
-    claimed = {(claim.variation, claim.against, claim.metric) for claim in conclusion.claims}
-    for pair in conclusion.pairs:
-        if pair.asked == conclusion.metric and (pair.variation, pair.against, pair.metric) not in claimed:
-            shown.append(pair)
+    """What `figures.forest` draws: the claims, then the main metric's difference of each variation in none of them."""
+    shown: list[Pair] = [claim for claim in conclusion.claims if claim.why != "wall time"]
+    claimed = {name for claim in shown for name in (claim.variation, claim.against)}
+    shown += [pair for pair in conclusion.pairs if pair.asked == conclusion.metric and pair.variation not in claimed]
     rows = []
     for pair in shown:
         metric = metric_of(conclusion, pair.metric or pair.asked)
@@ -95,10 +123,12 @@ def differences(conclusion: Conclusion) -> pd.DataFrame:
             "metric": metric.label,
             "unit": metric.unit,
         }
-        row |= {"mean": pair.difference.mean, "low": pair.difference.low, "high": pair.difference.high}
+        low, high = difference_interval(pair.difference, metric)
+        row |= {"mean": pair.difference.mean, "low": low, "high": high}
         row["smallest"] = pair.smallest if isinstance(pair, Claim) else math.nan
         row["verdict"] = str(pair.verdict) if isinstance(pair, Claim) else pair.finding
-        rows.append({**row, "note": "\n".join(warnings(pair, conclusion)[:2])})
+        seen = difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
+        rows.append({**row, "note": "\n".join([seen, *warnings(pair, conclusion)[:2]])})
     columns = ["variation", "against", "metric", "unit", "mean", "low", "high", "smallest", "verdict", "note"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -110,13 +140,14 @@ class Judged(NamedTuple):
     against: str
     difference: str
     beside: tuple[str, ...]
+    claim: int | None  # its number, counted from 0
 
 
 def judged(conclusion: Conclusion) -> dict[str, list[Judged]]:
     """By variation: the verdicts on its claims, else what was found against the baseline in the main metric."""
     found: dict[str, list[Judged]] = {}
-    for claim in conclusion.claims:
-        found.setdefault(claim.variation, []).append(_judged(claim, str(claim.verdict), conclusion))
+    for number, claim in enumerate(conclusion.claims):
+        found.setdefault(claim.variation, []).append(_judged(claim, str(claim.verdict), conclusion, number))
     claimed = set(found)
     for pair in conclusion.pairs:
         if pair.asked == conclusion.metric and pair.variation not in claimed:
@@ -124,9 +155,9 @@ def judged(conclusion: Conclusion) -> dict[str, list[Judged]]:
     return found
 
 
-def _judged(pair: Pair, verdict: str, conclusion: Conclusion) -> Judged:
+def _judged(pair: Pair, verdict: str, conclusion: Conclusion, claim: int | None = None) -> Judged:
     difference = difference_text(pair.difference, metric_of(conclusion, pair.metric))
-    return Judged(verdict, pair.against, difference, tuple(warnings(pair, conclusion)))
+    return Judged(verdict, pair.against, difference, tuple(warnings(pair, conclusion)), claim)
 
 
 def _main_metrics(conclusion: Conclusion) -> list[Metric]:
@@ -247,30 +278,6 @@ def conclusion_csv(conclusion: Conclusion) -> str:
     return to_csv(pd.DataFrame(rows, columns=columns, dtype=object))
 
 
-def terminal(table: pd.DataFrame, keys: Sequence[str], console: Console) -> None:
-    """Print a table of texts; where the terminal is too narrow, in parts that each begin with the columns `keys`."""
-    rest = [column for column in table.columns if column not in keys]
-    while rest:
-        shown = len(rest)
-        while shown > 1 and _width(_rich(table, [*keys, *rest[:shown]]), console) > console.width:
-            shown -= 1
-        console.print(_rich(table, [*keys, *rest[:shown]]))
-        rest = rest[shown:]
-
-
-def _rich(table: pd.DataFrame, columns: Sequence[str]) -> Table:
-    rendered = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        rendered.add_column(Text(column.replace(" ", _GAP)), justify="right", no_wrap=True)
-    for row in table[list(columns)].values.tolist():
-        rendered.add_row(*(Text(str(cell)) for cell in row))
-    return rendered
-
-
-def _width(table: Table, console: Console) -> int:
-    return Measurement.get(console, console.options.update(max_width=10**6), table).maximum
-
-
 def to_csv(table: pd.DataFrame) -> str:
     """A table as CSV (RFC 4180), numbers in full precision; a text that a spreadsheet would compute gets a quote."""
     lines = io.StringIO()
@@ -286,6 +293,146 @@ def _csv_cell(cell: object) -> object:
         return cell
     dangerous = cell.startswith(("\t", "\r", "\n")) or cell.lstrip().startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20"))
     return "'" + cell if dangerous else cell
+
+
+# --- Terminal -----------------------------------------------------------------------------------------------------
+
+
+def to_terminal(conclusion: Conclusion, console: Console, everything: bool = False) -> None:
+    """Print the answer, then a block for each claim, or without claims for each variation, then what was lost.
+
+    Args:
+        console: no line is wider than it is; words and intervals are broken only where one alone is wider.
+        everything: the tables, the threats and the checks, too.
+    """
+    say = partial(_say, console)
+    for sentence in summary(conclusion):
+        say(sentence)
+    blocks = _claim_blocks(conclusion) if conclusion.claims else _variation_blocks(conclusion)
+    for block in blocks[: MOST_ROWS if everything else _MOST_BLOCKS]:
+        say("")
+        say(f"{block.label}: {block.title}", style=_STYLES.get(block.verdict, "bold"), styled=len(block.label))
+        for line in block.lines:
+            say(line, indent="  ")
+    sections = audits(conclusion)
+    if everything:
+        _print_tables(conclusion, console)
+        sections = [(THREATS, [f"{what}: {why}" for what, why, _ in threats(conclusion)]), *sections]
+    else:
+        sections = [(heading, lines[1:]) for heading, lines in sections if heading == COMPLETENESS]
+    for heading, lines in sections:
+        if lines:
+            say("")
+            say(heading, style="bold", styled=len(heading))
+            for sentence in _few(lines, _MOST_LINES if everything else _MOST_LINES_AT_FIRST):
+                say(sentence, indent="  ")
+    say("")
+    if len(blocks) > _MOST_BLOCKS and not everything:
+        say(f"And {len(blocks) - _MOST_BLOCKS:,} more, in report.html.")
+    if not everything:
+        say("Metrics by variation, threats to validity and checks: report.html, or --all.")
+
+
+class _Block(NamedTuple):
+    verdict: str
+    label: str  # the verdict with its sign
+    title: str
+    lines: list[str]
+
+
+def _claim_blocks(conclusion: Conclusion) -> list[_Block]:
+    blocks = []
+    for claim in conclusion.claims:
+        view = _claim_view(claim, conclusion)
+        lines = [view["difference"], view["certainty"]] if view["difference"] else [view["sentence"]]
+        lines += view["warnings"]
+        blocks.append(_Block(claim.verdict, f"{_SIGNS[claim.verdict]} {claim.verdict}", view["says"], lines))
+    return blocks
+
+
+def _variation_blocks(conclusion: Conclusion) -> list[_Block]:
+    metric, found = metric_of(conclusion, conclusion.metric), judged(conclusion)
+    blocks = []
+    for variation in conclusion.variations:
+        mean = " ".join(cell_text(cell_of(variation, metric.name), metric)).strip()
+        seen = f"{label_of(metric)}: {with_unit(mean, metric)}, " if mean != "-" else ""
+        lines = [f"{seen}runs finished: {runs_text(variation)}"]
+        verdicts = found.get(variation.name, [])
+        for each in verdicts:
+            lines += [f"minus {name(each.against)}: {each.difference}", *each.beside]
+        verdict = verdicts[0].verdict if verdicts else variation.role
+        blocks.append(_Block(verdict, verdict, plain(variation.name), lines))
+    return blocks
+
+
+def _print_tables(conclusion: Conclusion, console: Console) -> None:
+    table = conclusion_table(conclusion).drop(columns="verdict")  # the blocks have it
+    if len(table):
+        terminal(table[:MOST_ROWS], list(table.columns[:1]), console)
+    if len(table) > MOST_ROWS:
+        _say(console, f"And {len(table) - MOST_ROWS:,} more variations, in conclusion.csv.")
+    for sentence in table_notes(conclusion):
+        _say(console, sentence)
+
+
+def _say(console: Console, text: str, indent: str = "", style: str = "", styled: int = 0) -> None:
+    """Print a text, its first characters in a style; what follows its first line is indented."""
+    for number, line in enumerate(fill(text, console.width, indent)):
+        shown = Text(line)
+        if number == 0:
+            shown.stylize(style, 0, styled)
+        console.print(shown, soft_wrap=True)
+
+
+def fill(text: str, width: int, indent: str = "") -> list[str]:
+    """A text as lines of at most `width` cells, broken between words, but not within an interval such as `[0, 1]`.
+
+    A word that is wider than a line is cut. All lines begin with `indent`, those after the first with two blanks more.
+    """
+    words = re.findall(r"\S*\[[^\[\]\s]+, [^\[\]\s]+\]\S*|\S+", text)
+    lines, line, begin = [], "", indent
+    for word in words:
+        if line and cell_len(begin + line) + 1 + cell_len(word) > width:
+            lines.append(begin + line)
+            line, begin = "", f"{indent}  "
+        while not line and cell_len(word) > (room := max(2, width - cell_len(begin))):
+            part = chop_cells(word, room)[0]
+            lines.append(begin + part)
+            word, begin = word[len(part) :], f"{indent}  "
+        line = f"{line} {word}" if line else word
+    return [*lines, begin + line] if line else [*lines, ""]
+
+
+def _few(lines: Sequence[str], most: int) -> list[str]:
+    more = len(lines) - most
+    return [*lines[:most], *([f"And {more:,} more, in conclusion.json."] if more > 0 else [])]
+
+
+def terminal(table: pd.DataFrame, keys: Sequence[str], console: Console) -> None:
+    """Print a table of texts; where the terminal is too narrow, in parts that each begin with the columns `keys`."""
+    rest = [column for column in table.columns if column not in keys]
+    while rest:
+        shown = len(rest)
+        while shown > 1 and _width(_rich(table, [*keys, *rest[:shown]], console), console) > console.width:
+            shown -= 1
+        console.print(_rich(table, [*keys, *rest[:shown]], console))
+        rest = rest[shown:]
+
+
+def _rich(table: pd.DataFrame, columns: Sequence[str], console: Console) -> Table:
+    """Names break where they must; what is shorter, such as a number with its interval, does not."""
+    rendered = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        widest = max(map(cell_len, [*column.split(), *map(str, table[column])]))
+        whole = column != columns[0] and widest <= console.width - _NARROWEST_NAME
+        rendered.add_column(Text(column.replace(" ", _GAP)), justify="right", overflow="fold", no_wrap=whole)
+    for row in table[list(columns)].values.tolist():
+        rendered.add_row(*(Text(str(cell)) for cell in row))
+    return rendered
+
+
+def _width(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update(max_width=10**6), table).maximum
 
 
 # --- Markdown -----------------------------------------------------------------------------------------------------
@@ -314,44 +461,79 @@ def markdown_report(conclusion: Conclusion, pictures: Collection[str] = ()) -> s
     Args:
         pictures: names of the files beside it, such as `forest.png` and `Original.png`; no other is shown.
     """
-    headline, *rest = summary(conclusion)
-    blocks = [f"# {markdown_text(plain(conclusion.title))}"]
-    if conclusion.description:
-        blocks.append(_paragraph(conclusion.description))
-    blocks += [f"**{markdown_text(headline)}**", *([markdown_text(" ".join(rest))] if rest else [])]
-    for heading, body in _markdown_sections(conclusion, pictures):
-        blocks += [f"## {heading}", *body] if body else []
+    sections = [(_SECTIONS[key], body) for key, body in _markdown_sections(conclusion, pictures).items() if body]
+    contents = " · ".join(f"[{heading}](#{heading.lower().replace(' ', '-')})" for heading, _ in sections)
+    blocks = [f"# {markdown_text(plain(conclusion.title))}", *_markdown_answer(conclusion), contents]
+    for heading, body in sections:
+        blocks += [f"## {heading}", *body]
     return "\n\n".join(block.rstrip() for block in blocks) + "\n"
 
 
-def _markdown_sections(conclusion: Conclusion, pictures: Collection[str]) -> list[tuple[str, list[str]]]:
-    """Heading and paragraphs; a section without any is left out."""
+def note(conclusion: Conclusion) -> str:
+    """What MLflow's page of the study's run says: its description, the answer and the verdicts, as Markdown.
+
+    No longer than a tag of MLflow's can be; claims that do not fit are counted.
+    """
+    table = claims_table(conclusion)
+    for shown in range(len(table), -1, -1):
+        rest = len(table) - shown
+        blocks = [*_markdown_answer(conclusion), *([markdown(table[:shown])] if shown else [])]
+        blocks += [f"{counted(rest, 'more claim')} in results/report.html."] if rest else []
+        text = "\n\n".join(block.rstrip() for block in blocks)
+        if len(text) <= _MOST_NOTE:
+            break
+    return text[:_MOST_NOTE]
+
+
+def _markdown_answer(conclusion: Conclusion) -> list[str]:
+    headline, *rest = summary(conclusion)
+    first = [_paragraph(conclusion.description)] if conclusion.description else []
+    return [*first, f"**{markdown_text(headline)}**", *([markdown_text(" ".join(rest))] if rest else [])]
+
+
+def _markdown_sections(conclusion: Conclusion, pictures: Collection[str]) -> dict[str, list[str]]:
+    """Paragraphs by section."""
 
     def images(*stems: str) -> list[str]:
         named = {_stem(picture): picture for picture in pictures}
         return [f"![{_alternative(stem, conclusion)}]({quote(named[stem])})" for stem in stems if stem in named]
 
-    own, unseen = [variation.file for variation in conclusion.variations], pictures_sentence(conclusion)
+    own = images(*(variation.file for variation in conclusion.variations))
     table = conclusion_table(conclusion)
     first = [column for column in table.columns[:4] if column in ("variation", "verdict", "runs", "flags")]
     metrics = list(table.columns[len(first) : len(table.columns) - len(conclusion.differing)])
     params = list(table.columns[len(first) + len(metrics) :])
-    return [
-        ("Verdicts", _table_block(claims_table(conclusion))),
-        (UNFAIR, _some_bullets([f"{what}: {why}" for what, why in unfair(conclusion)])),
-        ("Results", [*_table_block(table[[*first, *metrics[:_METRICS_FIRST]]]), *_lines(about_means(conclusion))]),
-        ("Differences", images(FOREST)),
-        ("Evidence", [_evidence_list(conclusion)] if conclusion.claims else []),
-        ("Every difference from the baseline", _table_block(pairs_table(conclusion))),
-        ("More metrics", _table_blocks(table, metrics[_METRICS_FIRST:])),
-        ("What the variations change", [*_table_blocks(table, params), *_lines(constants(conclusion))]),
-        ("Curves", images(CURVES)),
-        ("The same images, by every variation", [*images(DIGITS), *_lines(filter(None, [unseen]))]),
-        ("Each variation's reconstructions", images(*own)),
-        *((heading, [_bullets(sentences)]) for heading, sentences in audits(conclusion)),
-        ("Against the published figures", _published_block(conclusion)),
-        ("Where this comes from", _provenance_block(conclusion)),
-    ]
+    verdicts = _table_block(claims_table(conclusion))
+    every = _table_block(pairs_table(conclusion))
+    return {
+        "verdicts": [*verdicts, "What each verdict rests on: [Evidence](#evidence)."] if verdicts else [],
+        "threats": _some_bullets([f"{what}: {why}" for what, why, _ in threats(conclusion)]),
+        "results": [
+            *_table_block(table[[*first, *metrics[:_METRICS_FIRST]]]),
+            *_lines(about_means(conclusion)),
+            *_fold("More metrics", _table_blocks(table, metrics[_METRICS_FIRST:])),
+            *_lines(wall_times(_main_metrics(conclusion))),
+            *_fold("What the variations change", _table_blocks(table, params)),
+            *_lines(constants(conclusion)),
+        ],
+        "differences": [*images(FOREST), *_fold("Every difference from the baseline", every)],
+        "evidence": [_evidence_list(conclusion)] if conclusion.claims else [],
+        "pictures": [
+            *images(CURVES),
+            *images(DIGITS),
+            *_lines(pictures_sentences(conclusion)),
+            *_fold("Each variation's own picture", own),
+        ],
+        "checks": [
+            block for heading, sentences in audits(conclusion) for block in (f"### {heading}", _bullets(sentences))
+        ],
+        "published": _published_block(conclusion),
+        "provenance": _provenance_block(conclusion),
+    }
+
+
+def _fold(heading: str, blocks: Sequence[str]) -> list[str]:
+    return [f"<details><summary>{heading}</summary>", *blocks, "</details>"] if blocks else []
 
 
 def _alternative(stem: str, conclusion: Conclusion) -> str:
@@ -394,7 +576,7 @@ def _evidence_list(conclusion: Conclusion) -> str:
     for claim in conclusion.claims[:MOST_ROWS]:
         says = markdown_text(_ended(plain(claim.says)))
         lines.append(f"- **{claim.verdict}**: {says} {markdown_text(verdict_sentence(claim, conclusion))}")
-        lines += [f"  - {_paragraph(note)}" for note in notes(claim, conclusion)]
+        lines += [f"  - {_paragraph(note)}" for note in other_notes(claim)]
     return "\n".join(lines)
 
 
@@ -411,17 +593,28 @@ def _published_block(conclusion: Conclusion) -> list[str]:
 
 
 def _chances(conclusion: Conclusion) -> list[str]:
-    """What chance does to each published difference."""
+    """What chance does to each published difference, where that is no threat."""
     published = conclusion.published
-    every = published.differences if published else ()
-    return [chance_sentence(each, conclusion, published.decimals) for each in every if published]
+    if published is None:
+        return []
+    told = {threat.why for threat in threats(conclusion)}
+    every = (chance_sentence(each, conclusion, published.decimals) for each in published.differences)
+    return [sentence for sentence in every if sentence not in told]
 
 
 def _provenance_block(conclusion: Conclusion) -> list[str]:
     rows = pd.DataFrame(provenance(conclusion), columns=["what", "value"])
     command = conclusion.provenance.command
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
-    return [markdown(rows), "Made again by", f"{fence}sh\n{command}\n{fence}"]
+    link = _run_link(conclusion, conclusion.provenance.study_run_id or "")
+    linked = [f"[The study's run in MLflow]({link})"] if link else []
+    return [markdown(rows), *linked, "Reproduce with", f"{fence}sh\n{command}\n{fence}"]
+
+
+def _run_link(conclusion: Conclusion, run_id: str) -> str:
+    """The address of a run in MLflow's UI; empty where that is not known."""
+    ui = conclusion.provenance.ui
+    return f"{ui}/runs/{quote(run_id)}" if run_id and re.fullmatch(r"https?://[^\s()<>\"']+", ui) else ""
 
 
 def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:
@@ -498,26 +691,31 @@ def html(conclusion: Conclusion, figures: Mapping[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["shown"] = plain
+    environment.filters |= {"shown": plain, "whole": whole}
     pictures = {_stem(file): picture for file, picture in figures.items()}
     drawn = {stem: _element(stem, picture, conclusion) for stem, picture in pictures.items()}
     headline, *rest = summary(conclusion)
+    risks = threats(conclusion)
+    listed_runs = conclusion.runs[: MOST_ROWS * 5]
+    claims = [_claim_view(claim, conclusion) for claim in conclusion.claims]
+    for number, view in enumerate(claims):
+        view["threats"] = [(place, risk.what) for place, risk in enumerate(risks) if number in risk.claims]
+        view["runs"] = _runs_of(conclusion.claims[number], conclusion, [run.run_id for run in listed_runs])
     content: dict[str, Any] = {
         "conclusion": conclusion,
         "headline": headline,
         "rest": rest,
-        "claims": [_claim_view(claim, conclusion) for claim in conclusion.claims],
+        "claims": claims,
         "signs": {str(verdict): sign for verdict, sign in _SIGNS.items()},
         "columns": _main_metrics(conclusion),
         "differing": conclusion.differing,
-        "unfair_heading": UNFAIR,
-        "unfair": unfair(conclusion),
+        "threats": risks,
         "rows": _row_views(conclusion),
         "about_means": about_means(conclusion),
         "constants": constants(conclusion),
         "forest": drawn.pop(FOREST, None),
         "digits": drawn.pop(DIGITS, None),
-        "without_pictures": pictures_sentence(conclusion),
+        "without_pictures": pictures_sentences(conclusion),
         "curves": [drawn.pop(stem) for stem in list(drawn) if stem.startswith(CURVES)],
         "reconstructions": [(_called(stem, conclusion), element) for stem, element in drawn.items()],
         "pairs": pairs_table(conclusion),
@@ -527,12 +725,33 @@ def html(conclusion: Conclusion, figures: Mapping[str, bytes]) -> str:
         "published_first": published_sentence(conclusion.published.figures) if conclusion.published else "",
         "chances": _chances(conclusion),
         "provenance": provenance(conclusion),
-        "made": _time(conclusion.provenance.made),
+        "wall_times": wall_times(_main_metrics(conclusion)),
+        "runs": [(run, _run_link(conclusion, run.run_id)) for run in listed_runs],
+        "study_link": _run_link(conclusion, conclusion.provenance.study_run_id or ""),
         "most": MOST_ROWS,
         "metrics_first": _METRICS_FIRST,
         "metrics_more": _METRICS_MORE,
     }
+    there = {
+        "verdicts": claims,
+        "threats": risks,
+        "results": content["rows"],
+        "differences": content["forest"] or len(content["pairs"]),
+        "evidence": claims,
+        "pictures": any(content[key] for key in ("curves", "digits", "without_pictures", "reconstructions")),
+        "checks": content["audits"],
+        "published": conclusion.published,
+        "provenance": True,
+    }
+    content["sections"] = {key: heading for key, heading in _SECTIONS.items() if there[key]}
     return environment.get_template(_TEMPLATE).render(content)
+
+
+def whole(text: str) -> str:
+    """A text in which no line of a page ends within an interval or a number such as `1e-05`."""
+    glued = re.sub(r"\[([^\[\]\s]+), ([^\[\]\s]+)\]", "[\\1,\N{NO-BREAK SPACE}\\2]", text)
+    glued = re.sub(r"\bp ([<=]) (?=\d)", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", glued)
+    return re.sub(r"(?<=\de)-(?=\d)", "\N{NON-BREAKING HYPHEN}", glued)
 
 
 def _claim_view(claim: Claim, conclusion: Conclusion) -> dict[str, Any]:
@@ -542,16 +761,31 @@ def _claim_view(claim: Claim, conclusion: Conclusion) -> dict[str, Any]:
         "verdict": str(claim.verdict),
         "says": plain(claim.says),
         "difference": f"{label_of(metric)}: {difference_text(claim.difference, metric)}" if judged else "",
-        "certainty": f"{p_value(claim.p_holm)}, {seeds_compared(claim.difference)}" if judged else "",
+        "certainty": f"{p_value(claim.p_holm)} (Holm), {seeds_compared(claim.difference)}" if judged else "",
         "warnings": warnings(claim, conclusion),
         "sentence": verdict_sentence(claim, conclusion),
-        "notes": notes(claim, conclusion),
+        "notes": other_notes(claim),
     }
+
+
+def _runs_of(
+    claim: Claim, conclusion: Conclusion, shown: Sequence[str]
+) -> list[tuple[str, list[tuple[str, str]], int]]:
+    """Of both sides the name, the first runs that the difference was computed from with their links, and the rest."""
+    places = {run_id: f"#run-{place}" for place, run_id in enumerate(shown)}
+    found = []
+    for variation in conclusion.variations:
+        cell = cell_of(variation, claim.metric or "") if variation.name in (claim.variation, claim.against) else None
+        if cell and cell.run_ids:
+            ids = cell.run_ids[:_MOST_LINKS]
+            links = [(run_id, _run_link(conclusion, run_id) or places.get(run_id, "")) for run_id in ids]
+            found.append((plain(variation.name, LONGEST_NAME), links, len(cell.run_ids) - len(ids)))
+    return found
 
 
 def _row_views(conclusion: Conclusion) -> list[dict[str, Any]]:
     metrics, verdicts = _main_metrics(conclusion), judged(conclusion)
-    winners = {metric.name: best_of(conclusion, metric) for metric in metrics if metric.judged}
+    winners = {metric.name: best_of(conclusion, metric) for metric in metrics if metric.judged and not metric.wall_time}
     best = {metric: cell.mean for metric, winner in winners.items() if winner and (cell := cell_of(winner, metric))}
     candidates = distinct(conclusion)
     views = []

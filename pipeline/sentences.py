@@ -9,6 +9,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from pipeline.conclusion import (
     Caveat,
@@ -39,8 +40,8 @@ from pipeline.figures import short
 MOST_ROWS = 100  # of a table or a list in a report; conclusion.csv has them all
 MOST_LISTED = 8  # things in a sentence
 LONGEST_NAME = 60  # characters of a name in a sentence
-UNFAIR = "What was not a fair comparison"  # a heading
-_MOST_UNFAIR = 20  # things that were not fair
+THREATS, COMPLETENESS = "Threats to validity", "Completeness"  # headings
+_NOT_TUNED = "learning rate not tuned"
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -150,7 +151,8 @@ def label_of(metric: Metric) -> str:
     return plain(metric.label)
 
 
-def _with_unit(text: str, metric: Metric) -> str:
+def with_unit(text: str, metric: Metric) -> str:
+    """`0.09 nats per pixel`."""
     return f"{text} {plain(metric.unit)}" if metric.unit else text
 
 
@@ -159,8 +161,15 @@ def difference_text(difference: Difference, metric: Metric) -> str:
     if math.isnan(difference.mean):
         return "none"
     digits = _digits(difference.high - difference.low, metric.digits)
-    span = interval(difference.low, difference.high, lambda value: signed(value, digits))
-    return _with_unit(f"{signed(difference.mean, digits)} {span}".strip(), metric)
+    low, high = difference_interval(difference, metric)
+    span = interval(low, high, lambda value: signed(value, digits))
+    return with_unit(f"{signed(difference.mean, digits)} {span}".strip(), metric)
+
+
+def difference_interval(difference: Difference, metric: Metric) -> tuple[float, float]:
+    """Its ends, no further out than two values of the metric can differ."""
+    widest = metric.most - metric.least
+    return max(difference.low, -widest), min(difference.high, widest)  # of NaN, NaN
 
 
 def _digits(width: float, digits: int) -> int:
@@ -174,8 +183,13 @@ def cell_text(cell: Cell | None, metric: Metric) -> tuple[str, str]:
     """A mean and its interval, without the unit; the second is empty where there is none."""
     if cell is None:
         return "-", ""
-    low = max(cell.low, 0.0) if metric.unit == "s" else cell.low  # no time is negative
-    return number(cell.mean, metric.digits), interval(low, cell.high, lambda value: number(value, metric.digits))
+    return number(cell.mean, metric.digits), _possible_interval(cell.low, cell.high, metric)
+
+
+def _possible_interval(low: float, high: float, metric: Metric) -> str:
+    """No further out than the metric's values can lie."""
+    ends = max(low, metric.least), min(high, metric.most)  # of NaN, NaN
+    return interval(*ends, lambda value: number(value, metric.digits))
 
 
 def seeds_compared(difference: Difference) -> str:
@@ -197,10 +211,12 @@ def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
         found.append(f"confounded by {listed(plain(other.name) for other in pair.confounded_by)}")
     if pair.why == "penalty differs":
         found.append(f"{label_of(metric_of(conclusion, pair.asked))} not comparable")
+    if pair.why == "wall time":
+        found.append("wall time is no evidence")
     if pair.why == "absent":
         found.append(f"{label_of(metric_of(conclusion, pair.asked))} absent")
     if any(caveat.kind == "untuned learning rate" for caveat in pair.caveats) or _at_better_rates(pair):
-        found.append("learning rate not tuned")
+        found.append(_NOT_TUNED)
     if pair.unfinished:
         found.append(f"{counted(len(pair.unfinished), 'run')} not finished")
     return found
@@ -215,7 +231,7 @@ def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
     metric = metric_of(conclusion, claim.metric)
     if claim.metric is None or claim.verdict == Verdict.NOT_JUDGED:
         return _not_judged(claim, metric)
-    smallest = _with_unit(scalar(claim.smallest), metric)
+    smallest = with_unit(scalar(claim.smallest), metric)
     band = f"the whole interval lies within \N{PLUS-MINUS SIGN}{smallest}, the smallest difference that matters"
     size = f"{_times(claim.effect)} times the smallest difference that matters ({smallest})"
     way = "lower" if claim.difference.mean < 0 else "higher"
@@ -251,6 +267,8 @@ def _not_judged(pair: Pair, metric: Metric) -> str:
     difference, asked = pair.difference, plain(pair.asked)
     if pair.metric is None and pair.why == "penalty differs":
         return f"{asked} is not comparable, and no other metric stands for it."
+    if pair.why == "wall time":
+        return f"{asked} depends on what else the machine did."
     if pair.metric is None:
         return f"No finished run of one side has a value of {asked}."
     for side, n in ((pair.variation, difference.n_a), (pair.against, difference.n_b)):
@@ -270,12 +288,17 @@ def _to_settle(more: int | None) -> str:
 
 
 def notes(pair: Pair, conclusion: Conclusion) -> list[str]:
-    """What to know beside a result, a sentence each: confounders, another metric than asked, caveats, lost runs."""
-    found = [_confounded(pair)] if pair.confounded_by else []
-    if pair.why != "as asked" and pair.metric is not None:
-        found.append(_other_metric(pair, conclusion))
-    found += [sentence for caveat in pair.caveats if (sentence := _caveat(caveat))]
-    found += remains(pair, conclusion)
+    """All that there is to know beside a result, a sentence each: threats to it, flags, lost seeds, lost runs."""
+    return [*(why for _, why in _own_threats(pair, conclusion)), *_beside(pair, pair.caveats)]
+
+
+def other_notes(pair: Pair) -> list[str]:
+    """Those of the notes that are not among the conclusion's threats."""
+    return _beside(pair, [caveat for caveat in pair.caveats if caveat.flag != _COLLAPSED])
+
+
+def _beside(pair: Pair, caveats: Iterable[Caveat]) -> list[str]:
+    found = [sentence for caveat in caveats if (sentence := _caveat(caveat))]
     if pair.unfinished:
         lost = listed((f"{name(run.variation)}, {_fate(run)}" for run in pair.unfinished), 4)
         one = len(pair.unfinished) == 1
@@ -335,6 +358,7 @@ def _other_metric(pair: Pair, conclusion: Conclusion) -> str:
     return f"{why}{instead}."
 
 
+_COLLAPSED = "collapsed"
 _FLAGGED = {
     "collapsed": ("collapsed: nearly the same picture for every input", "collapsed"),
     "dead units": ("has units that are never active", "has dead units"),
@@ -344,14 +368,10 @@ _FLAGGED = {
 
 
 def _caveat(caveat: Caveat) -> str:
-    """A sentence; none for lost runs, which are named by `notes`."""
-    side = name(caveat.variation) if caveat.variation else "each side"
+    """A sentence; none for what is said elsewhere, of lost runs and of learning rates."""
     seeds = f" ({seeds_text(caveat.seeds)})" if caveat.seeds else ""
-    if caveat.kind == "untuned learning rate":
-        rates = [*map(scalar, caveat.learning_rates), *[""] * len(caveat.optimizers)]
-        whose = listed(f"{plain(o)} ({r})" if r else plain(o) for o, r in zip(caveat.optimizers, rates, strict=False))
-        return f"No other learning rate of {whose} was tried: this compares the choice of learning rates, too."
     if caveat.kind == "flag":
+        side = name(caveat.variation) if caveat.variation else "each side"
         return f"{_capital(side)} {_FLAGGED[caveat.flag or ''][1] if caveat.flag in _FLAGGED else caveat.flag}{seeds}."
     if caveat.kind == "unpaired":
         return "The two sides have too few seeds in common to be compared seed by seed."
@@ -362,6 +382,12 @@ def _caveat(caveat: Caveat) -> str:
             f"because only one side has {'it' if one else 'them'}."
         )
     return ""
+
+
+def _untuned(caveat: Caveat) -> str:
+    rates = [*map(scalar, caveat.learning_rates), *[""] * len(caveat.optimizers)]
+    whose = listed(f"{plain(o)} ({r})" if r else plain(o) for o, r in zip(caveat.optimizers, rates, strict=False))
+    return f"No other learning rate of {whose} was tried: this compares the choice of learning rates, too."
 
 
 def _fate(run: PlannedRun) -> str:
@@ -444,11 +470,11 @@ def _shares(findings: Sequence[str]) -> str:
 
 def _best(conclusion: Conclusion) -> str:
     metric = metric_of(conclusion, conclusion.metric)
-    best = best_of(conclusion, metric)
+    best = None if metric.wall_time else best_of(conclusion, metric)
     cell = cell_of(best, metric.name) if best else None
     if best is None or cell is None:
         return ""
-    value = _with_unit(" ".join(cell_text(cell, metric)).strip(), metric)
+    value = with_unit(" ".join(cell_text(cell, metric)).strip(), metric)
     word = "Highest" if metric.higher_is_better else "Lowest"
     return f"{word} {label_of(metric)}: {name(best.name)}, {value} ({counted(cell.n, 'seed')})."
 
@@ -490,7 +516,7 @@ def flag_sentence(variation: Variation, flag: Flag, conclusion: Conclusion) -> s
     metrics = [metric_of(conclusion, metric.strip()) for metric in flag.metric.split(",")]
     seen = listed(map(label_of, metrics), 4)
     if not math.isnan(flag.worst):
-        seen += f": {_with_unit(number(flag.worst, metrics[0].digits), metrics[0])} at worst"
+        seen += f": {with_unit(number(flag.worst, metrics[0].digits), metrics[0])} at worst"
     if not flag.seeds:
         where = "in seeds that are not known"
     elif len(flag.seeds) == flag.of:
@@ -500,36 +526,60 @@ def flag_sentence(variation: Variation, flag: Flag, conclusion: Conclusion) -> s
     return f"{name(variation.name)} {_FLAGGED[flag.flag][0]}, {where} ({seen})."
 
 
-def unfair(conclusion: Conclusion) -> list[tuple[str, str]]:
-    """What was not a fair comparison: what it is called, and the sentence that the evidence fills."""
+class Threat(NamedTuple):
+    """Something for which a difference may be another than it seems."""
+
+    what: str
+    why: str
+    claims: tuple[int, ...]  # that it concerns, counted from 0
+
+
+def threats(conclusion: Conclusion) -> list[Threat]:
+    """The threats to validity: of each claim, or else of each difference from the baseline, then of all of them."""
     pairs = conclusion.claims or [pair for pair in conclusion.pairs if pair.asked == conclusion.metric]
-    found = [each for pair in pairs for each in _unfair_pair(pair, conclusion)]
+    numbered = [((number,) if conclusion.claims else (), pair) for number, pair in enumerate(pairs)]
+    found = [
+        Threat(what, f"{name(pair.variation)} against {name(pair.against)}: {why}", claims)
+        for claims, pair in numbered
+        for what, why in _own_threats(pair, conclusion)
+    ]
     for variation in distinct(conclusion):
-        collapsed = (flag for flag in variation.flags if flag.flag == "collapsed")
-        found += [("collapsed", flag_sentence(variation, flag, conclusion)) for flag in collapsed]
-    published = conclusion.published
-    if published:
-        for kind in dict.fromkeys((each.metric, each.taken_for) for each in published.figures if each.taken_for):
-            alike = [each for each in published.figures if (each.metric, each.taken_for) == kind]
-            found.append(("taken for another", taken_for_summary(alike, conclusion)))
-        found += [("not as stated", stated_sentence(each, published)) for each in published.stated if not each.same]
+        concerned = [claims for claims, pair in numbered if variation.name in (pair.variation, pair.against)]
+        collapsed = (flag for flag in variation.flags if flag.flag == _COLLAPSED)
         found += [
-            ("one run each", chance_sentence(each, conclusion, published.decimals))
-            for each in published.differences
-            if not each.chance < abs(each.published)
+            Threat(_COLLAPSED, flag_sentence(variation, flag, conclusion), tuple(n for each in concerned for n in each))
+            for flag in collapsed
         ]
-    more = len(found) - _MOST_UNFAIR
-    return [*found[:_MOST_UNFAIR], *([("more", f"And {more:,} more, in conclusion.json.")] if more > 0 else [])]
+    found += [Threat(*each, ()) for each in _threats_of_published(conclusion)]
+    more = len(found) - MOST_ROWS
+    return [*found[:MOST_ROWS], *([Threat("more", f"And {more:,} more, in conclusion.json.", ())] if more > 0 else [])]
 
 
-def _unfair_pair(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
+def _own_threats(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
+    """What a threat is called, and what it is."""
     found = [("confounded", _confounded(pair))] if pair.confounded_by else []
     if pair.why == "penalty differs" and pair.metric is not None:
-        found.append(("unequal yardstick", _other_metric(pair, conclusion)))
-    untuned = [_caveat(caveat) for caveat in pair.caveats if caveat.kind == "untuned learning rate"]
+        found.append(("metric not comparable", _other_metric(pair, conclusion)))
+    untuned = [_untuned(caveat) for caveat in pair.caveats if caveat.kind == "untuned learning rate"]
     untuned += remains(pair, conclusion)
-    found += [("not tuned", " ".join(untuned))] if untuned else []
-    return [(what, f"{name(pair.variation)} against {name(pair.against)}: {why}") for what, why in found]
+    return [*found, *([(_NOT_TUNED, " ".join(untuned))] if untuned else [])]
+
+
+def _threats_of_published(conclusion: Conclusion) -> list[tuple[str, str]]:
+    published = conclusion.published
+    if published is None:
+        return []
+    kinds = dict.fromkeys((each.metric, each.taken_for) for each in published.figures if each.taken_for)
+    alike = [[each for each in published.figures if (each.metric, each.taken_for) == kind] for kind in kinds]
+    found = [("figure is another metric than it seems", taken_for_summary(each, conclusion)) for each in alike]
+    found += [
+        ("paper and code disagree", stated_sentence(each, published)) for each in published.stated if not each.same
+    ]
+    return found + [
+        ("one run each", chance_sentence(each, conclusion, published.decimals))
+        for each in published.differences
+        if not each.chance < abs(each.published)
+    ]
 
 
 def completeness_sentences(conclusion: Conclusion) -> list[str]:
@@ -590,7 +640,7 @@ def noise_sentence(noise: Noise, conclusion: Conclusion) -> str:
     if noise.limit == 0:
         return f"In {label}, the seeds of {name(noise.against)} do not differ, so that chance makes no difference."
     digits = _digits(2 * noise.limit, metric.digits)
-    limit = _with_unit(number(noise.limit, digits), metric)
+    limit = with_unit(number(noise.limit, digits), metric)
     sides = f"{counted(noise.n_a, 'seed')} and {noise.n_b} others of {name(noise.against)}"
     sentence = f"In {label}, chance alone makes {sides} differ by less than {limit} 19 times in 20"
     more = ", which is more" if abs(noise.observed) > noise.limit else ""
@@ -599,7 +649,7 @@ def noise_sentence(noise: Noise, conclusion: Conclusion) -> str:
         return sentence
     below = noise.limit < noise.smallest
     comparison = "less than" if below else "not less than"
-    matters = f"the smallest difference that matters, {_with_unit(scalar(noise.smallest), metric)}"
+    matters = f"the smallest difference that matters, {with_unit(scalar(noise.smallest), metric)}"
     bound = number(noise.limit, digits)
     return f"{sentence} {bound} is {comparison} {matters}{'' if below else ': more seeds would show it better'}."
 
@@ -625,12 +675,37 @@ _PASSED = {
 }
 
 
+_NOT_APPLICABLE = {
+    "best at the edge of the grid": "No numeric parameter has more than two values tried with all else equal",
+    "untuned learning rate": "No two variations that are compared differ in their optimizer",
+    "still improving at the last epoch": "Each run has one epoch",
+    "selected on the reported data": "Of no parameter were several values tried with all else equal",
+}
+_UNKNOWN = {
+    "best at the edge of the grid": "No finished run has a metric to compare",
+    "untuned learning rate": "Finished runs of a side of each comparison do not say their optimizer, or there are none",
+    "still improving at the last epoch": "No losses by epoch were read",
+    "selected on the reported data": "The runs do not say on which data the metric was measured",
+}
+
+
+_ELSEWHERE = {
+    "untuned learning rate": f"See \N{LEFT DOUBLE QUOTATION MARK}{_NOT_TUNED}\N{RIGHT DOUBLE QUOTATION MARK} "
+    f"under {THREATS}",
+    "still improving at the last epoch": "See Flags",
+}
+
+
 def check_sentences(check: Check, conclusion: Conclusion) -> list[str]:
-    """What a check of a good study found: a sentence for each finding, or one that says there is none."""
+    """What a check of a good study found: a sentence for each finding, or one that says where they stand, or none."""
+    if check.passed is None and check.applies is None:
+        return ["This conclusion does not say whether it applies."]
     if check.passed is None:
-        return ["This does not apply, or the runs do not tell."]
+        return [f"{(_UNKNOWN if check.applies else _NOT_APPLICABLE)[check.kind]}."]
     if check.passed and not check.findings:
         return [f"{_PASSED[check.kind]}."]
+    if check.kind in _ELSEWHERE:
+        return [f"{_ELSEWHERE[check.kind]}."]
     found = [_finding(check.kind, finding, conclusion) for finding in check.findings[:MOST_LISTED]]
     if len(check.findings) > MOST_LISTED:
         found.append(f"And {len(check.findings) - MOST_LISTED:,} more, in conclusion.json.")
@@ -645,23 +720,13 @@ def _finding(kind: str, finding: Finding, conclusion: Conclusion) -> str:
         what = f"{plain(finding.parameter or 'parameter')} = {scalar(finding.value)}"
         values = f" of the values tried ({tried})" if tried else ""
         return f"The best {label} is that of {what}, at the edge{values}: a better one may lie beyond."
-    if kind == "untuned learning rate":
-        against = f" in the comparison of {who} with {name(finding.against)}" if finding.against else ""
-        whose = plain(finding.parameter or "learning rate")
-        if finding.value is not None:
-            whose += f" of {scalar(finding.value)}"
-        only = f" (only {tried})" if tried else ""
-        return f"The {whose}{only} was not tuned{against}."
-    if kind == "still improving at the last epoch":
-        seeds = f" ({seeds_text(finding.seeds)})" if finding.seeds else ""
-        return f"{who} was still improving at its last epoch{seeds}: {label} would have gone on."
     if finding.parameter:
         best = f"{plain(finding.parameter)} = {scalar(finding.value)}"
         return (
-            f"Of {tried}, {best} has the best {label} on the data that is reported: whoever chooses it for that "
-            "reports it too good."
+            f"Of {tried}, {best} has the best {label} on the data that is reported: choosing and reporting on the same "
+            "data makes this figure optimistic."
         )
-    return f"{who} was chosen for its {label}, on the data that is reported: that figure looks better than it is."
+    return f"{who} was chosen for its {label}, on the data that is reported: that makes this figure optimistic."
 
 
 def taken_for_sentence(figure: Figure, conclusion: Conclusion) -> str:
@@ -675,8 +740,7 @@ def taken_for_sentence(figure: Figure, conclusion: Conclusion) -> str:
 
 def ours_text(mean: float, low: float, high: float, metric: Metric) -> str:
     """Our mean with its prediction interval, without the unit."""
-    span = interval(low, high, lambda value: number(value, metric.digits))
-    return f"{number(mean, metric.digits)} {span}".strip()
+    return f"{number(mean, metric.digits)} {_possible_interval(low, high, metric)}".strip()
 
 
 def reproduced_text(reproduced: bool | None) -> str:
@@ -758,7 +822,8 @@ def _factor(ran: object, stated: object) -> str:
 
 def table_notes(conclusion: Conclusion) -> list[str]:
     """What the numbers of the conclusion table are, and what is the same in all of its rows."""
-    return [*about_means(conclusion), *constants(conclusion)]
+    shown = [metric for metric in conclusion.metrics if metric.main]
+    return [*about_means(conclusion), *wall_times(shown), *constants(conclusion)]
 
 
 def about_means(conclusion: Conclusion) -> list[str]:
@@ -768,45 +833,65 @@ def about_means(conclusion: Conclusion) -> list[str]:
     return ["One seed each: no interval can be given."] if seeds else []
 
 
+def wall_times(metrics: Iterable[Metric]) -> list[str]:
+    """That those of the metrics that are wall times are no finding."""
+    times = listed(label_of(metric) for metric in metrics if metric.wall_time)
+    return [f"Wall time ({times}) depends on what else the machine did: it is no finding."] if times else []
+
+
 def constants(conclusion: Conclusion) -> list[str]:
     same = listed((f"{plain(key)} {scalar(value)}" for key, value in conclusion.constant.items()), 30)
     return [f"The same in every variation: {same}."] if same else []
 
 
 def audits(conclusion: Conclusion) -> list[tuple[str, list[str]]]:
-    """Heading and sentences of what was checked; a check that was not made is not there, or says so."""
-    flags = [
+    """Heading and sentences of what was checked; a check that was not made is not there, or says so.
+
+    What is among the threats is not said once more.
+    """
+    every = [
         flag_sentence(variation, flag, conclusion) for variation in conclusion.variations for flag in variation.flags
     ]
+    told = {threat.why for threat in threats(conclusion)}
+    flags = [sentence for sentence in every if sentence not in told]
     if len(flags) > MOST_ROWS:
         flags = [*flags[:MOST_ROWS], f"And {len(flags) - MOST_ROWS:,} more, in conclusion.csv."]
     ran = any(variation.finished for variation in conclusion.variations)
-    if not flags and ran:
+    if not every and ran:
         flags = ["None was raised: nothing that was read shows a collapse, dead units or a loss that is no number."]
     if ran:
         flags += _unread(conclusion)
-    sections = [("Flags", flags), ("Completeness", completeness_sentences(conclusion))]
+    sections = [("Flags", flags), (COMPLETENESS, completeness_sentences(conclusion))]
     noise = [noise_sentence(noise, conclusion) for noise in conclusion.noise]
     again = [determinism_sentence(check, conclusion) for check in conclusion.determinism]
     if conclusion.kind == "study" and ran:
         noise = noise or ["The baseline was not run against itself (a_a), so that this is not known."]
         again = again or ["No run was repeated with the same seed (a_a), so that this is not known."]
-    sections += [("How large a difference chance makes", noise), ("The same seed, the same numbers?", again)]
-    outcome = {True: "passed", False: "failed", None: "not known"}
+    sections += [("Noise floor (A/A test)", noise), ("Determinism check", again)]
     checks = [
-        f"{_capital(check.kind)}: {outcome[check.passed]}. {' '.join(check_sentences(check, conclusion))}"
+        f"{_capital(check.kind)}: {_outcome(check)}. {' '.join(check_sentences(check, conclusion))}"
         for check in conclusion.checks
     ]
-    sections.append(("Checks of a good study", checks))
+    sections.append(("Design checks", checks))
     return [(heading, sentences) for heading, sentences in sections if sentences]
 
 
-def pictures_sentence(conclusion: Conclusion) -> str:
-    """Of which variations no picture could be read; empty where all could."""
-    if not conclusion.without_pictures:
-        return ""
-    whose = listed(map(name, conclusion.without_pictures))
-    return f"No picture of {whose} could be read: the runs logged none, or the artifact store does not give it."
+def _outcome(check: Check) -> str:
+    if check.passed is None:
+        return "does not apply" if check.applies is False else "unknown"
+    return "passed" if check.passed else "failed"
+
+
+def pictures_sentences(conclusion: Conclusion) -> list[str]:
+    """Of which variations no picture was read, and which picture was not used and why."""
+    unused = conclusion.unused_pictures
+    found = [f"The picture of {name(whose)} was not used in the grid: {plain(why)}." for whose, why in unused.items()]
+    if unread := [whose for whose in conclusion.without_pictures if whose not in unused]:
+        whose = listed(map(name, unread))
+        found.append(
+            f"No picture of {whose} could be read: the runs logged none, or the artifact store does not give it."
+        )
+    return found
 
 
 def _unread(conclusion: Conclusion) -> list[str]:

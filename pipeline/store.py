@@ -11,6 +11,7 @@ import fcntl
 import functools
 import logging
 import os
+import re
 import socket
 import sqlite3
 import ssl
@@ -18,36 +19,79 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import mlflow
 import psutil
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Run
 from mlflow.entities.lifecycle_stage import LifecycleStage
 from mlflow.entities.logged_model_status import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.store.db import utils as db_utils
 from mlflow.utils import name_utils
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.credentials import get_default_host_creds, read_mlflow_creds
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_PROJECT_ENTRY_POINT,
+    MLFLOW_SOURCE_NAME,
+)
 from mlflow.utils.rest_utils import http_request
-from requests.exceptions import HTTPError
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from requests.exceptions import HTTPError, InvalidURL, TooManyRedirects
+from sqlalchemy import create_engine, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from pipeline.config import FAILURE, HEARTBEAT, JOURNAL, OWNER, PLAN, STUDY, Interrupted, UserError, first_line
-from pipeline.journal import ARTIFACTS, END, FINISHED, HEADER, KILLED, MODEL, Journal, Sent, journals, replace_file
+from pipeline.config import (
+    FAILURE,
+    HEARTBEAT,
+    JOURNAL,
+    OWNER,
+    PLAN,
+    STUDY,
+    Interrupted,
+    UserError,
+    first_line,
+    redacted,
+)
+from pipeline.journal import (
+    ARTIFACTS,
+    CHECKPOINT,
+    END,
+    FAILED,
+    FINISHED,
+    HEADER,
+    KILLED,
+    MODEL,
+    DamagedJournalError,
+    Journal,
+    Sent,
+    absolute,
+    journals,
+    now,
+    place,
+    replace_file,
+)
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 _LATER = (429, 502, 503, 504)  # what servers answer that are overloaded, or that others stand before
 _BEGIN_SECONDS = 10.0  # that the first attempt may keep a training from its beginning
-_ANSWER_SECONDS = 5  # that a server may take to answer at all; one that is down is known at once
+_ANSWER_SECONDS = 5.0  # that a server may take to answer at all; one that is down is known at once
+SLOW_ANSWER_SECONDS = 30.0  # the same where nobody waits for it but `deliver`
 _PAUSES = (2.0, 4.0, 8.0, 15.0)  # between two attempts to send: a commit per epoch would slow short epochs down
+_END_SECONDS = 120.0  # that the end may wait for the store in all
+_SAID_SECONDS = 3.0  # of which so many pass before it is said
 _PATIENCE_SECONDS = 20.0  # at the end, without any progress
 _AGAIN_SECONDS = 1.0  # between two attempts at the end
+_REFUSED = 3  # times that something is tried at the end which a store refuses: some refuse by chance
 _LOCKED_SECONDS = 120.0  # that SQLite's other writers may take
 _HEARTBEAT_SECONDS = 30.0
 _STALE_SECONDS = 600.0  # without a heartbeat from another machine
@@ -60,6 +104,29 @@ Result = TypeVar("Result")
 
 class StoreAwayError(UserError):
     """A tracking server that does not answer, and may again."""
+
+
+def _within(seconds: float, call: Callable[[], Result]) -> Result:
+    """What `call` returns or raises, in a thread that is left to itself where it takes longer.
+
+    Raises:
+        StoreAwayError: it does.
+    """
+    outcome: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except FutureTimeoutError:
+        if outcome.done():  # it is the call's own
+            raise
+        raise StoreAwayError(f"it took longer than {seconds:.0f} s") from None
 
 
 class Delivery:
@@ -84,24 +151,19 @@ class Delivery:
         Raises:
             UserError: the store cannot be used; one that is only away, or slow, is no error.
         """
-        found: list[Exception] = []
+
+        if not exists(self._uri):  # making its tables is no slowness of the store's
+            require_reachable(self._uri)
 
         def attempt() -> None:
-            try:
-                require_reachable(self._uri)
-                self.send()
-                self._end_dead_runs()
-            except Exception as error:
-                found.append(error)
+            require_reachable(self._uri)
+            self.send()
+            self._end_dead_runs()
 
-        first = threading.Thread(target=attempt, daemon=True)
-        first.start()
-        first.join(_BEGIN_SECONDS)
-        away = StoreAwayError(f"the tracking store {self._uri} is slow")
-        for error in found if not first.is_alive() else [away]:
-            if not isinstance(error, StoreAwayError):
-                raise error
-            print(f"{error}; training goes on, and what it logs is kept in {self._root}", file=sys.stderr, flush=True)
+        try:
+            _within(_BEGIN_SECONDS, attempt)
+        except StoreAwayError as away:
+            print(f"{away}; training goes on, and what it logs is kept in {self._root}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Delivery:
         self._thread.start()
@@ -115,30 +177,51 @@ class Delivery:
         """
         self._over.set()
         try:
-            self._thread.join()
-            trouble = self._drain()
+            trouble = self._wait_for_the_rest()
+            if trouble:
+                if not isinstance(trouble, StoreAwayError):
+                    self._tell_endings(trouble)
+                if error is None:
+                    raise UserError(self._kept(str(trouble)))
+                print(self._kept(str(trouble)), file=sys.stderr, flush=True)
         except (KeyboardInterrupt, Interrupted):  # the user does not want to wait for the store
             print(self._kept("interrupted"), file=sys.stderr, flush=True)
             raise
-        if trouble:
-            if not isinstance(trouble, StoreAwayError):
-                self._tell_endings()
-            if error is None:
-                raise UserError(self._kept(str(trouble)))
-            print(self._kept(str(trouble)), file=sys.stderr, flush=True)
+
+    def _wait_for_the_rest(self) -> UserError | None:
+        """What kept the store from taking everything; a wait that a person would notice is said, with its bound."""
+        said = threading.Timer(
+            _SAID_SECONDS,
+            lambda: print(
+                f"sending the rest to {redacted(self._uri)}: {_END_SECONDS:.0f} s at most; Ctrl-C keeps it for later",
+                file=sys.stderr,
+                flush=True,
+            ),
+        )
+        said.daemon = True
+        said.start()
+        try:
+            return _within(_END_SECONDS, self._drain)
+        except StoreAwayError as slow:
+            return slow
+        finally:
+            said.cancel()
 
     def _kept(self, trouble: str) -> str:
         return (
-            f"the tracking store did not take everything ({trouble}); what is left is kept in {self._root}: "
+            f"the tracking store did not take everything ({redacted(trouble)}); what is left is kept in {self._root}: "
             "deliver it with python -m pipeline.deliver"
         )
 
-    def _tell_endings(self) -> None:
-        """A store that refuses something shall know at least how the runs ended."""
+    def _tell_endings(self, trouble: UserError) -> None:
+        """A store that refuses something shall know at least how the runs ended, and that something is missing."""
         for journal in journals(self._root):
             if not journal.all_sent:
                 ending = journal.ending or {}
-                end_now(journal, ending.get("status", KILLED), ending.get("reason", ""), ending.get("at"))
+                status, reason = ending.get("status", KILLED), ending.get("reason", "")
+                if status == FINISHED:
+                    status, reason = FAILED, f"trained, but not everything is here: {self._kept(str(trouble))}"
+                end_now(journal, status, reason, ending.get("at"))
 
     def send(self) -> None:
         """Send what is there now. A journal that the store refuses does not keep the others back.
@@ -152,13 +235,14 @@ class Delivery:
             for journal in journals(self._root):
                 try:
                     with tracking_store(self._uri):
-                        self.run_ids[journal.header.key] = send(journal)
+                        self.run_ids[journal.header.key] = send(journal, self._uri)
                 except StoreAwayError:
                     raise
                 except UserError as error:
                     refused = refused or error
             for journal in reversed(journals(self._root)):
-                _tidy(journal)
+                with suppress(DamagedJournalError), tracking_store(self._uri):
+                    _tidy(journal, self._uri)
         if refused:
             raise refused
 
@@ -192,9 +276,12 @@ class Delivery:
 
     def _drain(self) -> UserError | None:
         """What kept the store from taking everything."""
-        sent, give_up = -1, 0.0
+        self._thread.join()
+        sent, give_up, refused = -1, 0.0, 0
         while True:
             try:
+                if give_up:  # it was away: whether it is back is asked sooner than a call would know
+                    require_reachable(self._uri)
                 self.send()
                 return None
             except StoreAwayError as away:
@@ -203,38 +290,75 @@ class Delivery:
                     sent, give_up = by_now, time.monotonic() + _PATIENCE_SECONDS
                 elif time.monotonic() > give_up:
                     return away
-                time.sleep(_AGAIN_SECONDS)
-            except UserError as refused:
-                return refused
+            except UserError as error:
+                refused += 1
+                if refused == _REFUSED:
+                    return error
+            time.sleep(_AGAIN_SECONDS)
 
 
-def send(journal: Journal) -> str:
-    """Send what the store does not have yet of one journal; returns the ID of its run.
+def send(journal: Journal, uri: str = "") -> str:
+    """Send to its store, or to the one at `uri`, what it does not have yet of a journal; returns the ID of its run.
 
     Raises:
         one of STORE_ERRORS: the store did not take it.
-        UserError: the artifact store did not take it, or the disk is full.
+        UserError: the artifact store did not take it, the disk is full, or the journal cannot be read.
     """
     sent = journal.sent
     if not journal.all_sent:
-        client = client_of(journal.header.tracking_uri)
+        client = client_of(uri or with_password(journal.header.tracking_uri))
         if sent.run_id is None:
             sent = journal.mark_sent(run_id=_make_run(client, journal, sent))
         _send_lines(client, journal, sent)
     return str(sent.run_id)
 
 
-def _tidy(journal: Journal) -> None:
-    """Delete what nobody needs once the store has it; a study that did not finish may go on with its runs."""
-    ending = journal.ending
+def require_run(journal: Journal, uri: str) -> None:
+    """Refuse a store that is not the one in which the run of a journal was begun.
+
+    Raises:
+        UserError: the store does not know the run.
+    """
+    if journal.sent.run_id:
+        with tracking_store(uri):
+            try:
+                client_of(uri).get_run(journal.sent.run_id)
+            except MlflowException as error:
+                if _is_away(error):
+                    raise
+                raise UserError(f"the store {uri} does not have the run {journal.sent.run_id}; give another") from None
+
+
+def _tidy(journal: Journal, uri: str) -> None:
+    """Delete what nobody needs once the store has it; a training that did not finish may go on with it."""
+    tags, ending = journal.header.tags, journal.ending
     if not ending or not journal.all_sent:
         return
-    tags, finished = journal.header.tags, ending["status"] == FINISHED
-    within = [other for other in journals(journal.folder) if other.folder != journal.folder]
-    if STUDY not in tags or (PLAN in tags and finished and all(other.all_sent for other in within)):
+    finished = ending["status"] == FINISHED
+    if STUDY in tags:
+        within = [other for other in journals(journal.folder) if other.folder != journal.folder]
+        done = PLAN in tags and finished and all(other.all_sent and other.ending for other in within)
+    else:
+        done = finished or not (journal.folder / CHECKPOINT).exists()
+    if not done and not (finished and PLAN not in tags and (journal.folder / ARTIFACTS).exists()):
+        return
+    if not has_ended(journal, uri):
+        journal.mark_sent(offset=0, ask=True)  # whatever was noted, the store has not heard of it
+    elif done:
         journal.remove()
-    elif finished and PLAN not in tags:
+    else:
         journal.remove_files()
+
+
+def has_ended(journal: Journal, uri: str) -> bool:
+    """Whether the store at `uri`, being asked, knows how a run ended, and everything else that its journal says.
+
+    Raises:
+        one of STORE_ERRORS: the store does not answer.
+    """
+    return bool(
+        journal.ending and journal.all_sent and client_of(uri).get_run(journal.sent.run_id).info.status != "RUNNING"
+    )
 
 
 def end(journal: Journal, status: str, reason: str = "") -> None:
@@ -244,7 +368,8 @@ def end(journal: Journal, status: str, reason: str = "") -> None:
         journal.append(END, status=status, reason=reason, at=now())
     except UserError as full:
         print(full, file=sys.stderr, flush=True)
-        end_now(journal, status, reason)
+        lacking = status == FINISHED and not journal.all_sent
+        end_now(journal, FAILED if lacking else status, f"trained, but {full}" if lacking else reason)
 
 
 def end_abandoned(journal: Journal) -> None:
@@ -255,15 +380,12 @@ def end_abandoned(journal: Journal) -> None:
 
 def end_now(journal: Journal, status: str, reason: str, at: int | None = None) -> None:
     """Have the store know how a run ended, whatever else it does not know of it; silent where it cannot."""
-    uri, run_id = journal.header.tracking_uri, journal.sent.run_id
+    run_id = journal.sent.run_id
     if run_id:
-        with suppress(UserError), tracking_store(uri):
-            _end(client_of(uri), journal, run_id, status, reason[:_LONGEST_REASON], at or now())
-
-
-def now() -> int:
-    """As MLflow counts: milliseconds since 1970."""
-    return int(time.time() * 1000)
+        with suppress(UserError):
+            uri = with_password(journal.header.tracking_uri)
+            with tracking_store(uri):
+                _end(client_of(uri), journal, run_id, status, reason[:_LONGEST_REASON], at or now())
 
 
 def client_of(uri: str = "") -> Any:
@@ -292,31 +414,51 @@ class _PatientClient:
 
 
 def tracking_uri() -> str:
-    """The one that MLflow would use, of SQLite with an absolute path: a journal may be sent from another folder."""
+    """The one that MLflow would use, of a local store with an absolute path: it may be asked from another folder.
+
+    Raises:
+        UserError: the working directory is gone, so that a relative path leads nowhere.
+    """
     uri = str(mlflow.get_tracking_uri())
-    if uri.startswith("sqlite:///") and not uri.startswith("sqlite:////"):
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).absolute()}"
-    return uri
+    try:
+        return absolute(uri)
+    except FileNotFoundError:
+        raise UserError(f"the tracking store {uri} is relative to a working directory that is gone") from None
 
 
-def owner() -> str:
-    """This process, in a form that can be asked later whether it still runs: host, process ID, start."""
-    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
+def with_password(uri: str) -> str:
+    """The address that stands redacted in a journal, with the password that MLflow itself would use.
 
-
-def signs_of_life() -> dict[str, str]:
-    """The tags by which `is_dead` knows this process."""
-    return {OWNER: owner(), HEARTBEAT: str(int(time.time()))}
+    Raises:
+        UserError: it is not known.
+    """
+    if redacted(uri) == redacted(tracking_uri()):
+        return tracking_uri()
+    if "***" not in uri:
+        return uri
+    known = read_mlflow_creds()
+    if uri.startswith("http"):  # MLflow finds both itself
+        if known.username:
+            return re.sub("(?<=://)[^/]*@", "", uri)
+    elif known.password and ":***@" in uri:
+        return make_url(uri).set(password=known.password).render_as_string(hide_password=False)
+    raise UserError(
+        f"the password of {uri} is not kept: set MLFLOW_TRACKING_URI to the whole address, "
+        "or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    )
 
 
 def is_dead(tags: dict[str, str]) -> bool:
-    """Whether the process that wrote a run is gone: by its ID on this machine, by its heartbeat on another."""
+    """Whether the process that wrote a run is gone: by its ID in this very place, by its heartbeat elsewhere."""
     try:
-        host, process, start = tags[OWNER].rsplit(" ", 2)
-        if host != socket.gethostname():
+        where, process, start = tags[OWNER].rsplit(" ", 2)
+        if where != place() or "?" in where:
             return time.time() - float(tags[HEARTBEAT]) > _STALE_SECONDS
         alive = psutil.Process(int(process))
-        return abs(alive.create_time() - float(start)) > 1 or alive.status() == psutil.STATUS_ZOMBIE
+        if alive.status() == psutil.STATUS_ZOMBIE:
+            return True
+        fresh = time.time() - float(tags.get(HEARTBEAT, 0)) < _STALE_SECONDS and alive.pid != os.getpid()
+        return abs(alive.create_time() - float(start)) > 1 and not fresh  # a clock that was set moves the start, too
     except (KeyError, ValueError):
         return False  # nobody can tell
     except psutil.NoSuchProcess:
@@ -326,9 +468,28 @@ def is_dead(tags: dict[str, str]) -> bool:
 def end_dead_runs(client: mlflow.MlflowClient, experiment_id: str) -> None:
     """Mark the runs of an experiment that are RUNNING without a process as KILLED."""
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
-        if is_dead(run.data.tags):
-            client.set_tag(run.info.run_id, FAILURE, f"its process ended without a word: {run.data.tags[OWNER]}")
+        gone = run.data.tags.get(OWNER, "the `mlflow run` that opened it")
+        if is_dead(run.data.tags) or _is_forsaken(run):
+            client.set_tag(run.info.run_id, FAILURE, f"its process ended without a word: {gone}")
             client.set_terminated(run.info.run_id, KILLED)
+
+
+def _is_forsaken(run: Run) -> bool:
+    """Whether `mlflow run` opened a run of this project, and was gone before the project's code could say so.
+
+    It has shown no life for as long as a process elsewhere may be silent, and here nobody is launching anything.
+    """
+    tags, began = run.data.tags, run.info.start_time / 1000
+    if OWNER in tags or MLFLOW_PROJECT_ENTRY_POINT not in tags or time.time() - began < _STALE_SECONDS:
+        return False
+    if Path(local_file_uri_to_path(tags.get(MLFLOW_SOURCE_NAME, ""))) != Path(__file__).parents[1]:
+        return False
+    return not any(
+        process.info["create_time"] < began
+        and {"mlflow", "run"} <= {Path(word).name for word in process.info["cmdline"]}
+        for process in psutil.process_iter(["create_time", "cmdline"])
+        if process.info["cmdline"]
+    )
 
 
 def exists(uri: str = "") -> bool:
@@ -341,35 +502,56 @@ def _sqlite_path(uri: str) -> Path:
     return Path(unquote(uri.split(":///", 1)[-1].split("?")[0]))
 
 
-def require_reachable(uri: str = "", must_exist: bool = False) -> None:
+def require_reachable(
+    uri: str = "",
+    must_exist: bool = False,
+    otherwise: str = "set MLFLOW_TRACKING_URI",
+    seconds: float = _ANSWER_SECONDS,
+) -> None:
     """Find out in a moment what MLflow would find out in four minutes of trying again; make a store of SQLite.
+
+    Args:
+        must_exist: make nothing, and refuse a store that is not there.
+        otherwise: what to do where it cannot be used.
+        seconds: that a server may take to answer.
 
     Raises:
         StoreAwayError: a server does not answer.
-        UserError: the store cannot be used.
+        UserError: the store cannot be used, or was written by another MLflow, which would be upgraded by being asked.
     """
     uri = uri or tracking_uri()
     try:
         parts = urlsplit(uri)
+        port = parts.port  # which may be a word, or too large
+        if re.search(r"[\x00-\x20\x7f]", uri):
+            raise ValueError("it has a blank or a control character")
     except ValueError as error:
-        raise UserError(f"{uri!r} is no address of a tracking store ({error}); set MLFLOW_TRACKING_URI") from None
+        raise UserError(f"{uri!r} is not the address of a tracking store ({error}); {otherwise}") from None
     if parts.scheme.startswith("sqlite"):
-        _require_sqlite(uri, _sqlite_path(uri), must_exist)
+        if not parts.path.strip("/") or ":memory:" in uri:
+            raise UserError(f"{uri!r} is a store in memory, which is gone with the run; {otherwise} to a file")
+        _require_sqlite(uri, _sqlite_path(uri), must_exist, otherwise)
     elif parts.hostname:
         _require_driver(uri)
-        try:
-            if parts.scheme in ("http", "https"):
-                credentials = get_default_host_creds(uri)
-                http_request(credentials, "/health", "GET", max_retries=0, timeout=_ANSWER_SECONDS)
+        http = parts.scheme in ("http", "https")
+
+        def ask() -> None:
+            if http:
+                http_request(get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=seconds)
             else:
-                port = parts.port or _DATABASE_PORTS.get(parts.scheme.split("+")[0], 0)
-                socket.create_connection((parts.hostname, port), timeout=_ANSWER_SECONDS).close()
-        except (OSError, MlflowException) as error:
+                address = (parts.hostname, port or _DATABASE_PORTS.get(parts.scheme.split("+")[0], 0))
+                socket.create_connection(address, timeout=seconds).close()
+
+        try:
+            _within(seconds + 1, ask)
+        except (OSError, MlflowException, StoreAwayError) as error:
             kind = UserError if _is_mistake(error) else StoreAwayError
             raise kind(
-                f"the tracking server {uri} does not answer ({first_line(_root(error))}); "
-                "start it or set MLFLOW_TRACKING_URI"
+                f"the tracking server {uri} does not answer ({first_line(_root(error))}); start it or {otherwise}"
             ) from None
+        if not http:
+            with tracking_store(uri):
+                _require_schema(uri, uri, must_exist, otherwise)
 
 
 def _require_driver(uri: str) -> None:
@@ -392,16 +574,9 @@ def tracking_store(uri: str = "") -> Iterator[None]:
     try:
         yield
     except STORE_ERRORS as error:
-        reason = first_line(error)
         if _is_away(error):
             raise StoreAwayError(f"the tracking server {uri} does not answer ({first_line(_root(error))})") from error
-        if "out-of-date database schema" not in reason:
-            raise UserError(f"the tracking store {uri} cannot be used: {reason}") from error
-        found = reason[reason.find("(") : reason.find(")") + 1]
-        raise UserError(
-            f"the tracking store {uri} was written by another MLflow than {mlflow.__version__} {found}: "
-            "use that MLflow if it is newer, run `mlflow db upgrade` if it is older, or set MLFLOW_TRACKING_URI"
-        ) from error
+        raise UserError(f"the tracking store {uri} cannot be used: {first_line(error)}") from error
 
 
 def patiently(call: Callable[[], Result]) -> Result:
@@ -419,7 +594,7 @@ def patiently(call: Callable[[], Result]) -> Result:
 def _make_run(client: mlflow.MlflowClient, journal: Journal, sent: Sent) -> str:
     """Make the run of a journal, or find the one that a lost answer was about; a study's runs lie within its own."""
     header = journal.header
-    experiment_id = header.experiment_id or make_experiment(client, header.experiment_name)
+    experiment_id = header.experiment_id or make_experiment(client, header.experiment_name or "Default")
     if sent.tried:
         ours = f"tags.{JOURNAL} = '{header.key}'"
         for run in client.search_runs([experiment_id], ours, max_results=1):
@@ -455,6 +630,7 @@ def _send_lines(client: mlflow.MlflowClient, journal: Journal, sent: Sent) -> No
     run_id = str(sent.run_id)
     metrics: list[Metric] = []
     offset = sent.offset
+    known = _KnownPoints(client, run_id) if sent.ask else None
 
     def flush() -> None:
         while metrics:
@@ -466,12 +642,28 @@ def _send_lines(client: mlflow.MlflowClient, journal: Journal, sent: Sent) -> No
         operation = line.pop("operation")
         line.pop("key", None)
         if operation == "metrics":
-            metrics += [Metric(*point) for point in line["points"]]
+            metrics += [Metric(*point) for point in line["points"] if known is None or point not in known]
         else:
             flush()
             _say(client, journal, run_id, operation, line)
         offset = end
     flush()
+    if known is not None:
+        journal.mark_sent(ask=False)
+
+
+class _KnownPoints:
+    """The points that a run has in the store, by name and step: one that is said again has another time."""
+
+    def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
+        self._client, self._run_id = client, run_id
+        self._steps: dict[str, set[int]] = {}
+
+    def __contains__(self, point: tuple[str, float, int, int]) -> bool:
+        name, _, _, step = point
+        if name not in self._steps:
+            self._steps[name] = {each.step for each in self._client.get_metric_history(self._run_id, name)}
+        return step in self._steps[name]
 
 
 def _say(client: mlflow.MlflowClient, journal: Journal, run_id: Any, operation: str, content: dict[str, Any]) -> None:
@@ -565,9 +757,10 @@ def _rename(client: mlflow.MlflowClient, journal: Journal, run_id: str, name: st
 
 
 def _go_on(client: mlflow.MlflowClient, journal: Journal, run_id: str, tags: dict[str, str]) -> None:
-    client.update_run(run_id, status="RUNNING")
-    if FAILURE in client.get_run(run_id).data.tags:
-        client.delete_tag(run_id, FAILURE)
+    if not journal.sent.ask:  # else the store may know better how it ended than what is left of the journal
+        client.update_run(run_id, status="RUNNING")
+        if FAILURE in client.get_run(run_id).data.tags:
+            client.delete_tag(run_id, FAILURE)
     _tags(client, journal, run_id, tags)
 
 
@@ -600,19 +793,102 @@ def is_random_name(name: str) -> bool:
     )
 
 
-def _require_sqlite(uri: str, path: Path, must_exist: bool) -> None:
+def _require_sqlite(uri: str, path: Path, must_exist: bool, otherwise: str) -> None:
     if must_exist and not path.exists():
-        raise UserError(f"there is no tracking store {uri}; make a run first, or set MLFLOW_TRACKING_URI")
+        raise UserError(f"there is no tracking store {uri}; make a run first, or {otherwise}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path)) as connection:
-            patiently(lambda: connection.execute("PRAGMA schema_version"))
-        with _alone_in(path.parent), tracking_store(uri):
-            client_of(uri).search_experiments()
-    except (OSError, sqlite3.Error) as error:
+        if not must_exist:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _alone_in(path.parent):
+                if not path.exists():
+                    _make_sqlite(path)
+        with path.open("rb"):
+            pass  # what is not to be read is said in fewer words than SQLite's
+        _require_schema(uri, f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", must_exist, otherwise)
+        if not must_exist:
+            with closing(sqlite3.connect(path)) as connection:
+                patiently(lambda: connection.execute("PRAGMA schema_version"))
+            with _alone_in(path.parent), tracking_store(uri):
+                client_of(uri).search_experiments()
+    except (OSError, sqlite3.Error, SQLAlchemyError) as error:
+        reason = first_line(error.orig if isinstance(error, DBAPIError) and error.orig else error)
+        raise UserError(f"the tracking store {uri} cannot be opened ({reason}); {otherwise} to another") from None
+
+
+def _make_sqlite(path: Path) -> None:
+    """MLflow's tables in a new file, which takes its name when it is whole: a kill in the middle would break it."""
+    for left in path.parent.glob(f".{path.name}.*.new*"):  # by a kill
+        left.unlink(missing_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        engine = create_engine(f"sqlite:///{beside}")
+        _quiet(db_utils._initialize_tables, engine)
+        engine.dispose()
+        with suppress(FileExistsError):  # somebody else was as quick
+            os.link(beside, path)
+    finally:
+        for left in path.parent.glob(f"{beside.name}*"):
+            left.unlink(missing_ok=True)
+
+
+def _require_schema(uri: str, look_at: str, must_exist: bool, otherwise: str) -> None:
+    """Refuse a database that MLflow, being asked, would upgrade without a word, fill with its tables, or stumble over.
+
+    Raises:
+        UserError: it is of another version of MLflow, of another program, or only half made.
+    """
+    engine = create_engine(look_at)
+    try:
+        with patiently(engine.connect) as connection:
+            tables = set(patiently(lambda: inspect(connection).get_table_names()))
+            found = MigrationContext.configure(connection).get_current_revision()
+            runs = connection.execute(text("SELECT COUNT(*) FROM runs")).scalar() if "runs" in tables else 0
+            whole = db_utils._all_tables_exist(connection)
+    finally:
+        engine.dispose()
+    needed = db_utils._get_latest_schema_revision()
+    sqlite = uri.startswith("sqlite")
+    if not tables & {"experiments", "runs"}:
+        if tables and sqlite:
+            raise UserError(f"{uri} is the database of another program; {otherwise} to a new file")
+        if must_exist:
+            raise UserError(f"there is no tracking store {uri}; make a run first, or {otherwise}")
+    elif found == needed and whole:
+        return
+    elif sqlite and not runs:
         raise UserError(
-            f"the tracking store {uri} cannot be opened ({first_line(error)}); set MLFLOW_TRACKING_URI to another"
-        ) from None
+            f"the tracking store {uri} was only half made, or is of an older MLflow, and holds no runs: "
+            f"delete {_sqlite_path(uri)} and start again, or {otherwise}"
+        )
+    elif found is None or found in _revisions():
+        raise UserError(
+            f"the tracking store {uri} is of an older MLflow than {mlflow.__version__} (schema {found}, not {needed}): "
+            f"copy it, then run `mlflow db upgrade {redacted(uri)}`, or {otherwise}"
+        )
+    else:
+        raise UserError(
+            f"the tracking store {uri} is of a newer MLflow than {mlflow.__version__} (schema {found}): "
+            f"use that MLflow, or {otherwise}"
+        )
+
+
+def _revisions() -> set[str]:
+    """Every version that MLflow's schema has had."""
+    script = ScriptDirectory.from_config(db_utils._get_alembic_config(""))
+    return {revision.revision for revision in script.walk_revisions()}
+
+
+def _quiet(call: Callable[..., Any], *args: Any) -> None:
+    """Call what logs every step of a migration."""
+    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        call(*args)
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 @contextmanager
@@ -646,8 +922,9 @@ def _is_away(error: BaseException) -> bool:
 
 
 def _is_mistake(error: BaseException) -> bool:
-    """Whether no server can be there: its name is unknown, or it does not show who it is."""
-    return any(isinstance(cause, (socket.gaierror, ssl.SSLCertVerificationError)) for cause in _causes(error))
+    """Whether no server can be there: its name is unknown, it does not speak TLS, or it leads in circles."""
+    mistakes = (socket.gaierror, ssl.SSLError, TooManyRedirects, InvalidURL)
+    return any(isinstance(cause, mistakes) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

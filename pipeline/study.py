@@ -12,9 +12,9 @@ import contextlib
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -22,16 +22,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pebble
-import psutil
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline import cli, journal, plan, train
 from pipeline.config import (
-    OWNER,
     PLAN,
     PLAN_FILE,
     REUSED_FROM,
@@ -42,14 +42,16 @@ from pipeline.config import (
     RunConfig,
     UserError,
     first_line,
+    redacted,
 )
 from pipeline.journal import FAILED, FINISHED, HEADER, KILLED, Journal
 from pipeline.plan import Study
 from pipeline.progress import Counts, StudyDisplay, Watched, duration
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Found
+    from pipeline.tracking import Experiment, Found
 
+MLFLOW_RUN_NOTE = "mlflow.note.content"  # what the UI shows as a run's description
 STUDY_FILE = "study.yaml"  # artifact of the parent run: what was declared; `PLAN_FILE` says what was to be run
 
 _LOOK_SECONDS = 0.5  # between two looks at how far the runs are
@@ -108,7 +110,7 @@ class Work:
 def main(argv: list[str] | None = None) -> int:
     """Run a study; returns the exit code."""
     about = "Run a study: its variations, over its seeds."
-    return cli.run(lambda: run(cli.parse_arguments(Options, argv, "pipeline.study", about)))
+    return cli.run(lambda: run(cli.parse_arguments(Options, argv, "pipeline.study", about)), "study")
 
 
 def run(options: Options, make_executor: Callable[[int], Executor] | None = None) -> str:
@@ -130,20 +132,27 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
 
     digest = study.digest(hashes)
     experiment = _experiment(options)
-    folder = journal.state_folder() / "studies" / f"{study.name}-{_key([store.tracking_uri(), experiment, digest])}"
+    folder = _folder(study, digest, experiment)
     runs = [_planned(study, variation, config, hashes, folder) for variation, config in study.runs()]
     if options.dry_run:
         found = _find(experiment, study, digest, runs, options)
         return _dry_run(experiment, study, _sorted(runs, found, options), options)
 
+    for told in journal.set_aside_damaged(folder):
+        print(told, file=sys.stderr, flush=True)
+    if options.fresh:
+        _set_aside(folder)
     with journal.locked(folder):
-        if options.fresh:
-            _forget(folder)
-        if experiment:
+        for repaired in [known.repair() for known in journal.journals(folder)]:
+            if repaired:
+                print(f"{repaired}; what is missing is made once more", file=sys.stderr, flush=True)
+        if experiment.id:
             _forget_deleted(folder)
         found = _find(experiment, study, digest, runs, options)
         work = _sorted(runs, found, options)
-        parent = _begin(folder, study, options, digest, found.parent, offline=experiment is None)
+        if found.parent_finished and not (work.to_train or work.reusable or (folder / HEADER).exists()):
+            return _told(_summary(study, work, {}), found.parent, study)
+        parent = _parent(folder, study, options, digest, found, experiment)
         _link(work, found)
         delivery = store.Delivery(folder, store.tracking_uri())
         try:
@@ -165,8 +174,18 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
             summary = _summary(study, work, failures)
             run_id = parent.sent.run_id
             _end(parent, work, failures, summary)
+    told = _told(summary, run_id or delivery.run_ids.get(parent.header.key), study)
     if failures:
         raise UserError(summary)
+    return told
+
+
+def _told(summary: str, run_id: str | None, study: Study) -> str:
+    """What to tell the user, and whoever looks at a run that `mlflow run` opened beside the study's own."""
+    from pipeline import tracking
+
+    if run_id:
+        tracking.link_launched_run(run_id, study.name)
     return f"{summary}\nrun ID: {run_id or 'not known until it is delivered'}\nto see it: {tracking.ui_command()}"
 
 
@@ -179,11 +198,12 @@ class Workers(Executor):
 
     def __init__(self, jobs: int) -> None:
         pebble.CONSTS.term_timeout = _END_SECONDS
+        self._processes: list[BaseProcess] = []
         self._pool = pebble.ProcessPool(
             max_workers=jobs,
             initializer=_begin_worker,
             initargs=(os.getpid(),),
-            context=multiprocessing.get_context("spawn"),
+            context=_Context(self._processes),
         )
 
     def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -191,15 +211,32 @@ class Workers(Executor):
         return self._pool.schedule(_until_told_to_end, (call, *args), kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the workers: when they have done everything, or when they have ended their epoch."""
-        if cancel_futures:
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            self._pool.stop()
-        else:
-            self._pool.close()
-        if wait:
-            self._pool.join()
+        """End the workers: when they have done everything or have ended their epoch; when interrupted, at once."""
+        try:
+            if cancel_futures:
+                for worker in self._processes:
+                    worker.terminate()
+                self._pool.stop()
+            else:
+                self._pool.close()
+            if wait:
+                self._pool.join()
+        except (KeyboardInterrupt, Interrupted):
+            for worker in self._processes:
+                worker.kill()
+            raise
+
+
+class _Context(SpawnContext):
+    """Starts processes that are new, and remembers them: the host program may have others of its own."""
+
+    def __init__(self, processes: list[BaseProcess]) -> None:
+        super().__init__()
+        self._processes = processes
+
+    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # type: ignore[override]  # noqa: N802
+        self._processes.append(SpawnProcess(*args, **kwargs))
+        return self._processes[-1]
 
 
 def _begin_worker(parent: int) -> None:
@@ -209,6 +246,7 @@ def _begin_worker(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whose terminal is closed, the study tells its workers to end
     train.import_training(threads=1)
 
 
@@ -260,24 +298,40 @@ def _key(parts: Sequence[str | None]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _experiment(options: Options) -> str | None:
-    """The ID of the experiment, where the store is there to be asked."""
+def _experiment(options: Options) -> Experiment:
+    """Where the runs go, as far as the store is there to be asked."""
     from pipeline import store, tracking
 
     try:
         return tracking.experiment(make=not options.dry_run)
     except store.StoreAwayError as away:
         print(f"{away}; what has finished before is not known", file=sys.stderr, flush=True)
-        return None
+        return tracking.Experiment.chosen()
 
 
-def _find(experiment: str | None, study: Study, digest: str, runs: Sequence[Planned], options: Options) -> Found:
+def _folder(study: Study, digest: str, experiment: Experiment) -> Path:
+    """Where a study keeps what it says: the folder that has said so, or a new one.
+
+    A study is known by what it runs, its store and its experiment, of which only a name may be known, or only an ID.
+    """
+    from pipeline import store
+
+    uri, root = redacted(store.tracking_uri()), journal.state_folder() / journal.STUDIES
+    for known in journal.journals(root):
+        header = known.header
+        ours = (header.tags.get(STUDY), header.tags.get(PLAN), header.tracking_uri) == (study.name, digest, uri)
+        if ours and experiment.is_of(header):
+            return known.folder
+    return root / f"{study.name}-{_key([uri, experiment.name or experiment.id, digest])}"
+
+
+def _find(experiment: Experiment, study: Study, digest: str, runs: Sequence[Planned], options: Options) -> Found:
     from pipeline import store, tracking
 
     wanted = [] if options.fresh else [run.identity for run in runs]
     with contextlib.suppress(store.StoreAwayError):
-        if experiment:
-            return tracking.find(experiment, study.name, digest, wanted, look_only=options.dry_run)
+        if experiment.id:
+            return tracking.find(experiment.id, study.name, digest, wanted, look_only=options.dry_run)
     return tracking.Found()
 
 
@@ -299,7 +353,7 @@ def _sorted(runs: Sequence[Planned], found: Found, options: Options) -> Work:
     work = Work()
     for run in runs:
         here = _begun(run.child.folder) and not options.fresh
-        finished = (Journal(run.child.folder).ending or {}).get("status") == FINISHED if here else None
+        finished = here and Journal(run.child.folder).status == FINISHED
         if finished or (not here and run.identity in found.finished):
             work.done.append(run)
         elif not here and run.identity[1:] in found.elsewhere and not run.variation.endswith(plan.AGAIN):
@@ -330,39 +384,66 @@ def _forget_deleted(folder: Path) -> None:
                     known.remove()
 
 
-def _begin(folder: Path, study: Study, options: Options, digest: str, run_id: str | None, offline: bool) -> Journal:
-    """The parent run: what was declared and what is to be run."""
-    from pipeline import store, tracking
+def _parent(folder: Path, study: Study, options: Options, digest: str, found: Found, experiment: Experiment) -> Journal:
+    """The study's own run: what was declared and what is to be run. It goes on in the one that there is."""
+    from pipeline import tracking
 
-    run_id = run_id or os.environ.get("MLFLOW_RUN_ID")
-    if not run_id and offline and (folder / HEADER).exists():
-        run_id = Journal(folder).sent.run_id
-    tags = {STUDY: study.name, PLAN: digest, OWNER: store.owner()}
-    parent = tracking.begin(folder, study.name, run_id, tags)
+    tags = {STUDY: study.name, PLAN: digest, **journal.signs_of_life()}
+    known = Journal(folder) if (folder / HEADER).exists() else None
+    run_id = known and known.sent.run_id
+    if known and not (experiment.id and run_id and _is_deleted(run_id)):
+        known.append("go_on", tags=tags)
+        return known
+    note = {} if found.parent else {MLFLOW_RUN_NOTE: study.description}
+    run_id = found.parent or os.environ.get(journal.LAUNCHED)
+    parent = tracking.begin(folder, study.name, run_id, {**tags, **note}, experiment)
+    if run_id == os.environ.get(journal.LAUNCHED):
+        tracking.take_up_launched_run()
     files = {STUDY_FILE: plan.read(options.study), PLAN_FILE: study.model_dump_json(indent=2)}
     with journal.writing(folder):
         (folder / journal.ARTIFACTS).mkdir(exist_ok=True)
         for name, text in files.items():
             (folder / journal.ARTIFACTS / name).write_text(text, encoding="utf-8")
+        journal.sync_files(folder / journal.ARTIFACTS, files)
     if run_id:
+        parent.mark_sent(ask=True)
         parent.append("go_on", tags=tags)
     parent.append("artifacts", paths=list(files))
     return parent
 
 
-def _forget(folder: Path) -> None:
-    """Have the store know what the journals of an earlier study hold, then delete them."""
+def _is_deleted(run_id: str) -> bool:
+    from pipeline import store, tracking
+
+    with contextlib.suppress(store.StoreAwayError):
+        return tracking.is_deleted(run_id)
+    return False
+
+
+def _set_aside(folder: Path) -> None:
+    """Give an earlier study up: what the store has of it is deleted, and what it does not take is kept and said."""
     from pipeline import store
 
-    for known in journal.journals(folder):
-        if not known.ending:
-            store.end(known, KILLED, "given up for a fresh study")
+    if not journal.journals(folder):
+        return
+    with journal.locked(folder):
+        for known in journal.journals(folder):
+            known.repair()
+            if not known.ending:
+                store.end(known, KILLED, "given up for a fresh study")
+        aside = journal.set_aside(folder)
     with contextlib.suppress(UserError):
-        store.Delivery(folder, store.tracking_uri()).send()
-    for known in reversed(journal.journals(folder)):
-        if known.folder != folder:
-            known.remove()
-    (folder / HEADER).unlink(missing_ok=True)
+        store.Delivery(aside, store.tracking_uri()).send()
+    with contextlib.suppress(UserError), store.tracking_store():
+        if all(store.has_ended(known, store.tracking_uri()) for known in journal.journals(aside)):
+            shutil.rmtree(aside)
+            return
+    print(
+        f"the store does not have all of the earlier study: the rest is kept in {aside}; "
+        "deliver it with python -m pipeline.deliver",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _trajectories(runs: Sequence[Planned]) -> list[list[Planned]]:
@@ -491,12 +572,8 @@ def _end_in_order(executor: Executor, work: Work) -> None:
     from pipeline import store
 
     print("ending the runs after their epoch; Ctrl-C once more ends them at once", file=sys.stderr, flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt, Interrupted):
         executor.shutdown(cancel_futures=True)
-    except (KeyboardInterrupt, Interrupted):
-        for child in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
     for run in work.to_train:
         if (run.child.folder / HEADER).exists():
             known = Journal(run.child.folder)
@@ -519,7 +596,19 @@ def _end(parent: Journal, work: Work, failures: Mapping[str, str], summary: str)
 
     failed, planned = len(failures), work.planned
     counts = {"planned": planned, "finished": planned - failed, "reused": len(work.reusable), "failed": failed}
-    parent.append("metrics", points=[(f"runs_{name}", float(n), store.now(), 0) for name, n in counts.items()])
+    said = {
+        name: (value, step)
+        for line, _ in parent.read()
+        if line["operation"] == "metrics"
+        for name, value, _, step in line["points"]
+    }
+    points = []
+    for name, count in ((f"runs_{name}", float(n)) for name, n in counts.items()):
+        value, step = said.get(name, (None, -1))
+        if value != count:  # one point each, and another only where it has changed
+            points.append((name, count, journal.now(), step + 1))
+    if points:
+        parent.append("metrics", points=points)
     store.end(parent, FAILED if failures else FINISHED, summary if failures else "")
 
 
@@ -534,7 +623,7 @@ def _command(options: Options) -> str:
     return " ".join(["python -m pipeline.study", *words])
 
 
-def _dry_run(experiment: str | None, study: Study, work: Work, options: Options) -> str:
+def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options) -> str:
     lines = [f"{study.name}: {work.planned} runs, {len(study.configurations())} variations x {len(study.seeds)} seeds"]
     for state, some in (("done", work.done), ("to reuse", work.reusable), ("to train", work.to_train)):
         lines += [f"{state}: {run.child.name}" for run in some]
@@ -543,22 +632,23 @@ def _dry_run(experiment: str | None, study: Study, work: Work, options: Options)
     known = [seconds for seconds in (_seconds(experiment, group) for group in groups) if not math.isnan(seconds)]
     time_left = f"estimated time: {duration(sum(known) / jobs)}"
     if len(known) < len(groups):
-        time_left += f"; not known for {len(groups) - len(known)} trainings: none of that size has finished here"
+        missing = f"for {len(groups) - len(known)} of {len(groups)} trainings no run of that size has finished here"
+        time_left = f"estimated time: unknown; {missing}"
     counted = f"{len(work.done)} done, {len(work.reusable)} to reuse, {len(work.to_train)} to train"
     trainings = f"{len(groups)} training{'' if len(groups) == 1 else 's'}"
     return "\n".join([*lines, f"{counted} in {trainings}, {jobs} at a time; {time_left}"])
 
 
-def _seconds(experiment: str | None, group: Sequence[Planned]) -> float:
+def _seconds(experiment: Experiment, group: Sequence[Planned]) -> float:
     """How long a trajectory will take, as far as earlier runs tell; NaN where none does."""
     from pipeline import store, tracking
 
     epochs = max(run.child.config.epochs for run in group)
     with contextlib.suppress(store.StoreAwayError):
-        if experiment:
-            return epochs * tracking.seconds_per_epoch(experiment, group[0].child.config, group[0].data_hash)
+        if experiment.id:
+            return epochs * tracking.seconds_per_epoch(experiment.id, group[0].child.config, group[0].data_hash)
     return float("nan")
 
 
 if __name__ == "__main__":
-    cli.leave(main())
+    cli.leave(main)

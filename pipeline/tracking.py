@@ -6,11 +6,13 @@ the experiment is `MLFLOW_EXPERIMENT_NAME`, or the one that `mlflow run` chose.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
+import sys
 import textwrap
 import time
 import uuid
@@ -30,41 +32,53 @@ from mlflow.entities.lifecycle_stage import LifecycleStage
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
 from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_LOGGED_IMAGES, MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_LOGGED_IMAGES, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
 
 from pipeline import store
 from pipeline.config import (
     DATA_HASH,
-    FAILURE,
     FINGERPRINT,
     GIT_DIRTY,
+    GOES_ON_IN,
     HARDWARE,
     LOCK_HASH,
     OWNER,
+    PICTURE,
     PLAN,
     REUSED_FROM,
     STUDY,
     TRAINING_SECONDS,
     USED_LEARNING_RATE,
     VARIATION,
+    HungUp,
     Interrupted,
     RunConfig,
     UserError,
     first_line,
+    pictured,
+    redacted,
 )
 from pipeline.journal import (
     ARTIFACTS,
+    CHECKPOINT,
     FAILED,
     FINISHED,
+    FORMAT,
     HEADER,
     KILLED,
+    LAUNCHED,
     MODEL,
+    RUNS,
     Header,
     Journal,
+    journals,
     locked,
+    now,
+    signs_of_life,
     state_folder,
+    sync_files,
     writing,
 )
 
@@ -80,7 +94,6 @@ CONFIG_FILE = "config.json"
 _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
 _LONGEST_NAME = 80  # characters, where it is made of a reason
-_LAUNCHED = "MLFLOW_RUN_ID"
 _MADE_BY = (FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, MLFLOW_GIT_COMMIT)
 
 
@@ -94,7 +107,7 @@ class TrackedRun:
         self.config = config
         self.journal = journal
         self.name = name or journal.header.name
-        self.finished = (journal.ending or {}).get("status") == FINISHED
+        self.finished = journal.status == FINISHED
         self._id: str | None = None
         self._said = {line.get("key") for line, _ in journal.read()}
 
@@ -110,26 +123,41 @@ class TrackedRun:
     @property
     def checkpoint(self) -> Path:
         """Where its training may keep what it needs to go on."""
-        return self.journal.folder / "checkpoint.npz"
+        return self.journal.folder / CHECKPOINT
+
+    def has_kept(self, epochs: int) -> bool:
+        """Whether all that is said of the first epochs is kept, durably: else a checkpoint of then is ahead of it."""
+        if self.finished:
+            return True
+        if epochs > self.config.epochs:
+            return False  # its results are those of an earlier epoch
+        self.journal.sync()
+        said = {f"metrics epoch {epoch}" for epoch in range(1, epochs + 1)}
+        return said <= self._said and all(
+            f"artifacts {PICTURE} {epoch}" in self._said
+            for epoch in range(epochs + 1)
+            if pictured(epoch, self.config.epochs)
+        )
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float], key: str = "epoch") -> None:
         """Log metrics of epoch `epoch` (from 1) at that step. What has another `key` is another set of metrics."""
-        now = store.now()
-        points = [(name, float(value), now, epoch) for name, value in metrics.items()]
+        at = now()
+        points = [(name, float(value), at, epoch) for name, value in metrics.items()]
         self._say("metrics", f"{key} {epoch}", points=points)
 
     def log_image(self, name: str, epoch: int, image: NDArray[np.uint8]) -> None:
         """Log `image` [height, width, channels] so that the UI can scrub through the epochs."""
         key = f"{name} {epoch}"
         if not self._has_said("artifacts", key):
-            # As `mlflow.MlflowClient.log_image` names and makes them.
-            picture = convert_to_pil_image(image)
-            path = f"images/{name}+step+{epoch}+timestamp+{store.now()}+{uuid.uuid4()}"
+            # As `mlflow.MlflowClient.log_image` names and makes them, but by what they are: sent twice, stored once.
+            picture, header = convert_to_pil_image(image), self.journal.header
+            itself = uuid.uuid5(uuid.NAMESPACE_OID, header.key + key)
+            path = f"images/{name}+step+{epoch}+timestamp+{header.started}+{itself}"
             paths = [f"{path}.png", f"{path}+compressed.webp"]
             with writing(self.journal.folder):
                 picture.save(self._artifact(paths[0]))
                 compress_image_size(picture).save(self._artifact(paths[1]))
-            self._say("artifacts", key, paths=paths)
+            self._say_files(key, paths)
         self._say("tags", "images", tags={MLFLOW_LOGGED_IMAGES: "True"})
 
     def log_figures(self, figures: Mapping[str, Figure]) -> None:
@@ -139,7 +167,7 @@ class TrackedRun:
         with writing(self.journal.folder):
             for name, figure in figures.items():
                 figure.savefig(self._artifact(name), dpi=150)
-        self._say("artifacts", "figures", paths=list(figures))
+        self._say_files("figures", list(figures))
 
     def log_model(self, model: keras.Model, example: NDArray[np.float32]) -> None:
         """Log a Keras model as `runs:/<id>/model`, with a signature that `example` [images, pixels] gives."""
@@ -157,13 +185,14 @@ class TrackedRun:
             mlflow.tensorflow.save_model(
                 model, str(folder), signature=signature, input_example=example, pip_requirements=requirements
             )
+            sync_files(folder, [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()])
         self._say("model", MODEL)
 
     def log_config(self, images: Images) -> None:
         """Log what goes into the run: params, configuration, data set, provenance, and who makes it."""
         if self._has_said("tags", OWNER):
-            self.journal.append("go_on", tags=store.signs_of_life())
-        self._say("tags", OWNER, tags=store.signs_of_life())
+            self.journal.append("go_on", tags=signs_of_life())
+        self._say("tags", OWNER, tags=signs_of_life())
         params = {**self.config.model_dump(), USED_LEARNING_RATE: self.config.learning_rate}
         provenance = {
             FINGERPRINT: self.config.fingerprint,
@@ -177,7 +206,7 @@ class TrackedRun:
         self._say("params", "config", params=params)
         self._say("tags", "config", tags=provenance)
         self._say("dataset", "config", context="training", **_as_mlflow_dataset(images).to_dict())
-        self._say("artifacts", "config", paths=[CONFIG_FILE])
+        self._say_files("config", [CONFIG_FILE])
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
@@ -185,8 +214,9 @@ class TrackedRun:
 
     def finish(self) -> None:
         """Say that it is finished, and give up what it would need to go on."""
-        self.checkpoint.unlink(missing_ok=True)
         store.end(self.journal, FINISHED)
+        if self.journal.ending:
+            self.checkpoint.unlink(missing_ok=True)
         self.finished = True
 
     def end(self, error: BaseException) -> None:
@@ -201,6 +231,11 @@ class TrackedRun:
             self.journal.append(operation, key=f"{operation} {key}", **content)
             self._said.add(f"{operation} {key}")
 
+    def _say_files(self, key: str, paths: list[str]) -> None:
+        with writing(self.journal.folder):
+            sync_files(self.journal.folder / ARTIFACTS, paths)
+        self._say("artifacts", key, paths=paths)
+
     def _artifact(self, path: str) -> Path:
         file = self.journal.folder / ARTIFACTS / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -208,19 +243,25 @@ class TrackedRun:
 
 
 @contextmanager
-def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
-    """A run of `config`: the one that `mlflow run` opened, else a new one.
+def track(config: RunConfig, images: Images, folder: Path | None = None) -> Iterator[TrackedRun]:
+    """A run of `config`: one that goes on, the one that `mlflow run` opened, or a new one.
 
     It ends as FINISHED; as FAILED where the body raises, with the reason as the tag `config.FAILURE`; as KILLED
     on Ctrl-C and on `Interrupted`. A store that goes away does not end it: see `store.Delivery`.
+
+    Args:
+        folder: of the journal of a run that goes on, which its caller has locked; None = it begins.
 
     Raises:
         UserError: the tracking store or the artifact store cannot be used, or did not take everything.
     """
     uri = store.tracking_uri()
-    folder = state_folder() / "runs" / uuid.uuid4().hex
-    with locked(folder):
-        run = TrackedRun(config, begin(folder, config.name, os.environ.get(_LAUNCHED)), _given_name(uri))
+    goes_on = folder is not None
+    launched = os.environ.get(LAUNCHED)
+    folder = folder or state_folder() / RUNS / (launched or uuid.uuid4().hex)
+    with contextlib.nullcontext() if goes_on else locked(folder):
+        known = Journal(folder) if goes_on else begin(folder, config.name, launched)
+        run = TrackedRun(config, known, _given_name(uri))
         try:
             run.log_config(images)
             require_room(str(folder), "VARIATIONS_STATE")
@@ -229,7 +270,8 @@ def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
             _require_room_for_artifacts(uri, run.id)
         except BaseException as error:
             store.end_now(run.journal, *ending(error))
-            run.journal.remove()
+            if not goes_on:
+                run.journal.remove()
             raise
         try:
             with delivery:
@@ -241,6 +283,40 @@ def track(config: RunConfig, images: Images) -> Iterator[TrackedRun]:
                     raise
         finally:
             run.remember(delivery.run_ids.get(run.journal.header.key))
+            if run.checkpoint.exists():
+                print(f"to go on with it: {how_to_go_on(run.id or folder.name)}", file=sys.stderr, flush=True)
+
+
+def how_to_go_on(run: str) -> str:
+    """What takes up a single run that did not finish, by MLflow's ID or by the name of its folder."""
+    return f"python -m pipeline.train --resume {run}"
+
+
+def unfinished_run(run: str) -> Path:
+    """The folder of a single run that can go on, by MLflow's ID or by its own name.
+
+    Raises:
+        UserError: there is none.
+    """
+    known = journals(state_folder() / RUNS)
+    for each in known:
+        if run in (each.sent.run_id, each.folder.name) and each.status != FINISHED:
+            return each.folder
+    can = [each.sent.run_id or each.folder.name for each in known if (each.folder / CHECKPOINT).exists()]
+    known_ones = f"those are {', '.join(can)}" if can else "none can"
+    raise UserError(f"resume={run!r} is not a run that can go on; {known_ones}")
+
+
+def said_of(journal: Journal) -> tuple[dict[str, Any], str | None]:
+    """The params that a journal has of its run, and the hash of the data."""
+    params: dict[str, Any] = {}
+    data_hash = None
+    for line, _ in journal.read():
+        if line["operation"] == "params":
+            params |= line["params"]
+        elif line["operation"] == "tags":
+            data_hash = line["tags"].get(DATA_HASH, data_hash)
+    return params, data_hash
 
 
 def _require_room_for_artifacts(uri: str, run_id: str | None) -> None:
@@ -250,32 +326,72 @@ def _require_room_for_artifacts(uri: str, run_id: str | None) -> None:
             require_room(str(store.client_of(uri).get_run(run_id).info.artifact_uri))
 
 
-def begin(folder: Path, name: str, run_id: str | None = None, tags: Mapping[str, str] | None = None) -> Journal:
+@dataclass(frozen=True)
+class Experiment:
+    """Where runs go, as far as it is known: while the store is away, an ID has no name, and a name no ID."""
+
+    id: str | None
+    name: str | None
+
+    @classmethod
+    def chosen(cls) -> Experiment:
+        """The one of `mlflow run`, else of `MLFLOW_EXPERIMENT_NAME`, else MLflow's default."""
+        chosen = os.environ.get("MLFLOW_EXPERIMENT_ID")
+        return cls(chosen, None) if chosen else cls(None, os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default"))
+
+    def is_of(self, header: Header) -> bool:
+        """Whether a journal's run lies in it."""
+        if self.id and header.experiment_id:
+            return self.id == header.experiment_id
+        return self.name is not None and self.name == header.experiment_name
+
+
+def begin(
+    folder: Path,
+    name: str,
+    run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    experiment: Experiment | None = None,
+) -> Journal:
     """The journal of a new run, or of one that MLflow has already under `run_id`.
 
     Raises:
         UserError: the folder cannot be written.
     """
+    experiment = experiment or Experiment.chosen()
+    tags = {**resolve_tags(), **signs_of_life(), **(tags or {})}
     header = Header(
         key=uuid.uuid4().hex,
-        tracking_uri=store.tracking_uri(),
-        experiment_id=os.environ.get("MLFLOW_EXPERIMENT_ID"),
-        experiment_name=_experiment_name(),
+        tracking_uri=redacted(store.tracking_uri()),
+        experiment_id=experiment.id,
+        experiment_name=experiment.name,
         run_id=run_id,
         name=name,
-        started=store.now(),
-        tags={**resolve_tags(), **store.signs_of_life(), **(tags or {})},
+        started=now(),
+        tags={key: redacted(value) for key, value in tags.items()},
+        version=FORMAT,
     )
     journal = Journal.begin(folder, header)
     if run_id:
-        journal.append("tags", tags=dict(tags or {}))
+        journal.append("tags", tags=dict(header.tags))
         journal.append("rename", name=name)
     return journal
 
 
 def open_journal(folder: Path, name: str, tags: Mapping[str, str]) -> Journal:
-    """The journal in a folder; begun where there is none yet."""
-    return Journal(folder) if (folder / HEADER).exists() else begin(folder, name, tags=tags)
+    """The journal in a folder, as far as it can be read; begun where there is none yet.
+
+    A run of a study lies in the experiment of the study's own.
+    """
+    if (folder / HEADER).exists():
+        known = Journal(folder)
+        known.repair()
+        return known
+    study = None
+    if (folder.parent / HEADER).exists():
+        above = Journal(folder.parent).header
+        study = Experiment(above.experiment_id, above.experiment_name)
+    return begin(folder, name, tags=tags, experiment=study)
 
 
 @dataclass(frozen=True)
@@ -284,33 +400,36 @@ class Found:
 
     Attributes:
         parent: the study's run to go on in, if any.
+        parent_finished: whether that is finished.
         finished: by (variation, fingerprint, data hash), the study's own runs that are finished.
         elsewhere: by (fingerprint, data hash), finished runs that the study can reuse.
     """
 
     parent: str | None = None
+    parent_finished: bool = False
     finished: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     elsewhere: Mapping[tuple[str, str], MlflowRun] = field(default_factory=dict)
 
 
-def experiment(make: bool) -> str | None:
-    """The ID of the experiment where runs go; None where the store is not there yet, unless it is to be made.
+def experiment(make: bool) -> Experiment:
+    """The experiment where runs go; without ID where it is not there yet, unless it is to be made.
 
     Raises:
         StoreAwayError: a server does not answer.
         UserError: the store cannot be used.
     """
-    if os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return os.environ["MLFLOW_EXPERIMENT_ID"]
+    chosen = Experiment.chosen()
     if not make and not store.exists():
-        return None
-    store.require_reachable()
+        return chosen
+    store.require_reachable(must_exist=not make)
     with store.tracking_store():
         client = store.client_of()
+        if chosen.id:
+            return Experiment(chosen.id, str(client.get_experiment(chosen.id).name))
         if make:
-            return store.make_experiment(client, _experiment_name())
-        found = client.get_experiment_by_name(_experiment_name())
-        return found and str(found.experiment_id)
+            return Experiment(store.make_experiment(client, str(chosen.name)), chosen.name)
+        found = client.get_experiment_by_name(chosen.name)
+        return Experiment(found and str(found.experiment_id), chosen.name)
 
 
 def find(experiment: str, study: str, plan: str, wanted: Sequence[tuple[str, str, str]], look_only: bool) -> Found:
@@ -333,12 +452,8 @@ def find(experiment: str, study: str, plan: str, wanted: Sequence[tuple[str, str
             store.end_dead_runs(client, experiment)
         if not wanted:
             return Found()
-        launched = os.environ.get(_LAUNCHED)
         parents = _search(client, experiment, {STUDY: study, PLAN: plan})
-        latest = next((run.info.run_id for run in parents if run.info.run_id != launched), None)
-        if launched and latest:
-            _take_over(client, experiment, latest, launched)
-        parent = launched or latest
+        parent = parents[0].info.run_id if parents else None
         own = _search(client, experiment, {MLFLOW_PARENT_RUN_ID: parent}) if parent else []
         finished = {_identity(run): run.info.run_id for run in own if run.info.status == FINISHED}
         elsewhere = {}
@@ -348,7 +463,7 @@ def find(experiment: str, study: str, plan: str, wanted: Sequence[tuple[str, str
                 for run in _search(client, experiment, tags, "attributes.status = 'FINISHED'"):
                     if REUSED_FROM not in run.data.tags:
                         elsewhere[pair[0], pair[1]] = run
-        return Found(parent, finished, elsewhere)
+        return Found(parent, bool(parents) and parents[0].info.status == FINISHED, finished, elsewhere)
 
 
 def _identity(run: MlflowRun) -> tuple[str, str, str]:
@@ -366,13 +481,6 @@ def _search(client: mlflow.MlflowClient, experiment: str, tags: Mapping[str, str
         token = page.token
         if not token:
             return found
-
-
-def _take_over(client: mlflow.MlflowClient, experiment: str, old: str, new: str) -> None:
-    """`mlflow run` opens a run for a study that goes on, too: it takes the runs of the one before, and its place."""
-    for child in _search(client, experiment, {MLFLOW_PARENT_RUN_ID: old}):
-        client.set_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID, new)
-    client.delete_run(old)
 
 
 def is_deleted(run_id: str) -> bool:
@@ -433,39 +541,62 @@ def seconds_per_epoch(experiment: str, config: RunConfig, data_hash: str) -> flo
 
 def ending(error: BaseException) -> tuple[str, str]:
     """Status and reason of a run that ended by an error: KILLED where somebody wanted it so, else FAILED."""
-    signals = {KeyboardInterrupt: "interrupted by Ctrl-C", Interrupted: "interrupted by SIGTERM"}
-    if type(error) in signals:
-        return KILLED, signals[type(error)]
+    if isinstance(error, KeyboardInterrupt):
+        return KILLED, "interrupted by Ctrl-C"
+    if isinstance(error, Interrupted):
+        return KILLED, f"interrupted by {'SIGHUP: its terminal was closed' if isinstance(error, HungUp) else 'SIGTERM'}"
     return FAILED, f"{type(error).__name__}: {first_line(error)}"
 
 
 def _given_name(uri: str) -> str | None:
     """The name that somebody gave to the run that `mlflow run` opened."""
-    if _LAUNCHED not in os.environ:
+    if LAUNCHED not in os.environ:
         return None
     try:
         with store.tracking_store(uri):
-            name = str(store.client_of(uri).get_run(os.environ[_LAUNCHED]).info.run_name)
+            name = str(store.client_of(uri).get_run(os.environ[LAUNCHED]).info.run_name)
     except UserError:
         return None
     return None if store.is_random_name(name) else name
 
 
-def end_launched_run(error: BaseException) -> None:
-    """End the run that `mlflow run` opened for this process and that nobody has taken up: `MLFLOW_RUN_ID`.
+def take_up_launched_run() -> None:
+    """The run that `mlflow run` opened for this process has another journal now."""
+    shutil.rmtree(_launched_folder(), ignore_errors=True)
 
-    The reason is its tag `config.FAILURE`, and in place of a name that MLflow made up, its name.
+
+def link_launched_run(run_id: str, name: str) -> None:
+    """Have the run that `mlflow run` opened beside a study's own say where the study is."""
+    if LAUNCHED in os.environ and run_id != os.environ[LAUNCHED] and (_launched_folder() / HEADER).exists():
+        journal = Journal(_launched_folder())
+        journal.append("tags", tags={GOES_ON_IN: run_id, MLFLOW_RUN_NOTE: f"The study {name} is the run {run_id}."})
+        journal.append("rename", name=f"{name}, see {run_id[:8]}")
+
+
+def end_launched_run(error: BaseException | None, name: str) -> None:
+    """End the run that `mlflow run` opened for this process, where nobody has taken it up.
+
+    Args:
+        error: what went wrong, if anything did; it makes the name, too.
+        name: what a run is called that has none but a random one.
     """
-    uri, run_id = store.tracking_uri(), os.environ[_LAUNCHED]
-    status, reason = ending(error)
-    with suppress(UserError), store.tracking_store(uri):
+    if not (_launched_folder() / HEADER).exists():
+        return
+    with suppress(UserError):
+        journal = Journal(_launched_folder())
+        if not journal.ending:
+            status, reason = ending(error) if error else (FINISHED, "")
+            if error:
+                name = textwrap.shorten(f"{status.lower()}: {reason.removeprefix('UserError: ')}", _LONGEST_NAME)
+            journal.append("rename", name=name)
+            store.end(journal, status, reason)
+        uri = store.tracking_uri()
         store.require_reachable(uri)
-        client = store.client_of(uri)
-        client.set_tag(run_id, FAILURE, reason)
-        if store.is_random_name(str(client.get_run(run_id).info.run_name)):
-            name = f"{status.lower()}: {reason.removeprefix('UserError: ')}"
-            client.update_run(run_id, name=textwrap.shorten(name, _LONGEST_NAME))
-        client.set_terminated(run_id, status)
+        store.Delivery(journal.folder, uri).send()
+
+
+def _launched_folder() -> Path:
+    return state_folder() / RUNS / os.environ[LAUNCHED]
 
 
 def keep_killed(run_id: str, launcher: int) -> None:
@@ -479,7 +610,7 @@ def keep_killed(run_id: str, launcher: int) -> None:
 
 def ui_command() -> str:
     """What opens these runs in the MLflow UI."""
-    uri = mlflow.get_tracking_uri()
+    uri = redacted(mlflow.get_tracking_uri())
     return f"open {uri}" if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
 
 
@@ -532,7 +663,3 @@ def _git_dirty() -> str:
         return "true" if changes else "false"
     except Exception:  # no git, no repository, or one of another owner: all mean that nobody can tell
         return "unknown"
-
-
-def _experiment_name() -> str:
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")

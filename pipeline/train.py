@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from pipeline import cli, dataset, journal, progress
 from pipeline.config import (
     DISPLAYED_LOSS,
@@ -29,6 +31,8 @@ from pipeline.config import (
     TRAINING_SECONDS,
     RunConfig,
     UserError,
+    gigabytes,
+    pictured,
     quoted,
 )
 
@@ -48,14 +52,47 @@ _PROC = "/proc/self/exe"
 _TENSORFLOW_BYTES = 4 * 2**30  # of addresses, most of them never touched; with less it may end in a segmentation fault
 
 
+class Options(RunConfig):
+    """A new run of this configuration, or one that goes on."""
+
+    resume: str = Field("", description="the ID of a run that was interrupted, to go on with; given alone")
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Make one run; returns the exit code."""
+    """Make one run, or go on with one; returns the exit code."""
     about = "Train one autoencoder, tracked in MLflow."
-    return cli.run(lambda: run(cli.parse_arguments(RunConfig, argv, "pipeline.train", about)))
+
+    def call() -> str:
+        options = cli.parse_arguments(Options, argv, "pipeline.train", about)
+        if "resume" not in options.model_fields_set:
+            return run(RunConfig.model_validate(options.model_dump(exclude={"resume"})))
+        if options.model_fields_set != {"resume"}:
+            raise UserError("resume goes on with the run's own parameters: give it alone, to python -m pipeline.train")
+        return resume(options.resume)
+
+    return cli.run(call, "main")
 
 
-def run(config: RunConfig) -> str:
-    """Make one run of `config`; returns what to tell the user about it.
+def resume(run_id: str) -> str:
+    """Go on with a single run that was interrupted, from its last checkpoint; returns what to tell the user about it.
+
+    Raises:
+        UserError: there is no such run, its images are not what they were, or as `run`.
+    """
+    from pipeline import tracking
+
+    folder = tracking.unfinished_run(run_id)
+    with journal.locked(folder):
+        params, data_hash = tracking.said_of(tracking.open_journal(folder, "", {}))
+        config = RunConfig.model_validate({name: params[name] for name in RunConfig.model_fields if name in params})
+        found = load(config.dataset).sha256
+        if data_hash not in (None, found):
+            raise UserError(f"dataset={config.dataset!r} is not what the run {run_id} began with; restore it")
+        return run(config, folder)
+
+
+def run(config: RunConfig, folder: Path | None = None) -> str:
+    """Make one run of `config`, or go on with the one in `folder`; returns what to tell the user about it.
 
     Raises:
         UserError: the data or the stores cannot be used, or the training diverged.
@@ -63,9 +100,10 @@ def run(config: RunConfig) -> str:
     require_tensorflow()
     images = load(config.dataset)
     require_full_batch(config, images)
+    require_memory(config, images)
     from pipeline import tracking  # here and below: a mistake above should not wait for MLflow and TensorFlow
 
-    with tracking.track(config, images) as tracked, progress.watch(config.name, config.epochs) as report:
+    with tracking.track(config, images, folder) as tracked, progress.watch(config.name, config.epochs) as report:
         last = train_together([tracked], images, report).epochs[-1]
     return (
         f"{tracked.name} is finished: loss {last['loss']:.4f}, val_loss {last['val_loss']:.4f}\n"
@@ -112,7 +150,8 @@ def train_together(
 
     for run in runs:
         run.log_tags({HARDWARE: training.hardware()})
-    trained = training.train(longest.config, images, observe, longest.checkpoint)
+    checkpoint = training.Checkpoint(longest.checkpoint, lambda epochs: all(run.has_kept(epochs) for run in runs))
+    trained = training.train(longest.config, images, observe, checkpoint)
     log_results(images, trained, longest)
     return trained
 
@@ -181,6 +220,31 @@ def require_full_batch(config: RunConfig, images: Images) -> None:
         )
 
 
+def require_memory(config: RunConfig, images: Images, at_once: int = 1) -> None:
+    """Refuse a model that would not fit into memory while so many of its kind are trained at once.
+
+    Counted are numbers of 32 bits: four for each parameter (its value, its gradient, and the two that most optimizers
+    keep of it), the images once more, as TensorFlow holds them, and what the layers say of the largest batch: all test
+    images, when their reconstructions are measured.
+
+    Raises:
+        UserError: it would not.
+    """
+    pixels = images.train.shape[1]
+    widths = [config.encoding_dim, *([config.decoder_hidden] if config.decoder_hidden else []), pixels]
+    parameters = sum((inputs + 1) * units for inputs, units in zip([pixels, *widths], widths, strict=False))
+    batch = max(config.batch_size, len(images.test))
+    needed = 4 * (4 * parameters + images.train.size + images.test.size + batch * sum(widths)) * at_once
+    free = dataset.free_memory()
+    if needed > free:
+        several = f" {at_once} at once" * (at_once > 1)
+        raise UserError(
+            f"encoding_dim={config.encoding_dim} and decoder_hidden={config.decoder_hidden} on images of {pixels:,} "
+            f"pixels make a model of {parameters:,} parameters; to train it{several} takes {gigabytes(needed)} of "
+            f"memory, {gigabytes(free)} are free; make it smaller"
+        )
+
+
 def summarise(history: pd.DataFrame) -> dict[str, float]:
     """The end-of-run metrics of a `Trained.history`: the first and last of each loss, and the time."""
     return {
@@ -189,11 +253,6 @@ def summarise(history: pd.DataFrame) -> dict[str, float]:
         FIRST_DISPLAYED_LOSS: history[DISPLAYED_LOSS].iloc[0],
         TRAINING_SECONDS: history[EPOCH_SECONDS].sum(),
     }
-
-
-def pictured(epoch: int, epochs: int) -> bool:
-    """Whether the UI shows reconstructions of this epoch: 0 (where its slider begins), 1, 2, 5, 10, ..., the last."""
-    return epoch in (0, epochs) or str(epoch).rstrip("0") in {"1", "2", "5"}
 
 
 def require_tensorflow() -> None:
@@ -263,4 +322,4 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
 
 
 if __name__ == "__main__":
-    cli.leave(main())
+    cli.leave(main)

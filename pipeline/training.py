@@ -13,7 +13,6 @@ import json
 import math
 import platform
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,11 +55,25 @@ class Trained:
         return pd.DataFrame(self.epochs, index=index, columns=[*LOSSES, DISPLAYED_LOSS, EPOCH_SECONDS])
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training keeps what it needs to go on.
+
+    Attributes:
+        path: the file.
+        has_kept: makes durable what `observe` was told of so many epochs, and returns whether it is all there. Without
+            it a checkpoint is neither written nor used: the training would go on behind what nobody knows.
+    """
+
+    path: Path
+    has_kept: Callable[[int], bool] = lambda epochs: True
+
+
 def train(
     config: RunConfig,
     images: Images,
     observe: Callable[[Trained], None] = lambda trained: None,
-    checkpoint: Path | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train the autoencoder of `config` on `images`.
 
@@ -69,8 +82,8 @@ def train(
 
     Args:
         observe: is called before the first epoch and after every one, with the training so far.
-        checkpoint: a file. The training begins where one of the same trajectory (same images and configuration,
-            whatever its epochs) says, and keeps it up to date, always behind what `observe` has seen.
+        checkpoint: the training begins where one of the same trajectory (same images and configuration, whatever its
+            epochs) says, and keeps it up to date, always behind what `observe` has seen.
 
     Raises:
         DivergenceError: the loss became NaN or infinite.
@@ -115,15 +128,21 @@ def save(path: Path, config: RunConfig, images: Images, variables: list[keras.Va
     replace_file(path, content.getvalue())
 
 
-def restore(path: Path, config: RunConfig, images: Images, variables: list[keras.Variable]) -> list[dict[str, float]]:
+def restore(
+    checkpoint: Checkpoint, config: RunConfig, images: Images, variables: list[keras.Variable]
+) -> list[dict[str, float]]:
     """Set the variables as a checkpoint has them; returns its epochs, none where it is not of this trajectory."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            epochs = list(json.loads(str(content["epochs"])))
-            if str(content["trajectory"]) != trajectory(config, images) or len(epochs) > config.epochs:
-                return []
+        with checkpoint.path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            epochs = [
+                {name: float(value) for name, value in epoch.items()} for epoch in json.loads(str(content["epochs"]))
+            ]
             values = [content[f"{n}"] for n in range(len(variables))]
-    except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+            fits = str(content["trajectory"]) == trajectory(config, images) and len(epochs) <= config.epochs
+    except Exception:  # whatever is wrong with it: the training can begin anew, and comes to the same
+        return []
+    alike = all(v.shape == x.shape and v.dtype == x.dtype.name for v, x in zip(variables, values, strict=True))
+    if not (fits and alike and checkpoint.has_kept(len(epochs))):
         return []
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
@@ -295,7 +314,7 @@ class _Observer(keras.callbacks.Callback):
         images: Images,
         trained: Trained,
         observe: Callable[[Trained], None],
-        checkpoint: Path | None,
+        checkpoint: Checkpoint | None,
     ) -> None:
         super().__init__()
         self._config, self._images, self._trained = config, images, trained
@@ -316,6 +335,7 @@ class _Observer(keras.callbacks.Callback):
             found = ", ".join(f"{name} = {logs[name]}" for name in LOSSES)
             raise DivergenceError(f"training diverged in epoch {epoch + 1} ({found}); lower learning_rate or l1")
         if self._checkpoint and time.monotonic() - self._saved > CHECKPOINT_SECONDS:
-            variables = [*self._trained.model.variables, *self.model.optimizer.variables]
-            save(self._checkpoint, self._config, self._images, variables, self._trained.epochs)
+            if self._checkpoint.has_kept(epoch + 1):
+                variables = [*self._trained.model.variables, *self.model.optimizer.variables]
+                save(self._checkpoint.path, self._config, self._images, variables, self._trained.epochs)
             self._saved = time.monotonic()

@@ -39,7 +39,7 @@ def closed(folder: Path) -> str:
         (lambda folder: str(folder), "is a directory; give a YAML file"),
         (lambda _: "/dev/zero", "study='/dev/zero' is a pipe or a device; give a YAML file"),
         (fifo, "is a pipe or a device; give a YAML file"),
-        (lambda _: "x" * 5000, r"study='x{50,}\.\.\.x{50,}' cannot be opened \(File name too long\)"),
+        (lambda _: "x" * 5000, r"study='x{40,}\.\.\.x{40,}' cannot be opened \(File name too long\)"),
         (lambda _: "~nobody-of-this-name/file", "is in the home of a user that is not known here"),
         (lambda _: "a\0b", r"study='a\\x00b' cannot be opened \(embedded null byte\)"),
         (lambda _: "a\ud800b\n\x1b[31m", r"study='a\\ud800b\\n\\x1b\[31m' cannot be opened"),

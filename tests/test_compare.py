@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import csv
+import html
 import importlib
+import io
 import json
 import math
 import os
+import pty
 import re
 import shutil
 import signal
 import sqlite3
+import struct
+import subprocess
 import sys
+import time
 import urllib.request
+import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +30,9 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow.entities import Metric, Param
+from PIL import Image
 
-from pipeline import compare, figures, reading
+from pipeline import compare, figures, reading, sentences
 from pipeline.compare import Options
 from pipeline.conclusion import Claim, Conclusion, Pair, Variation
 from pipeline.config import LOSSES, QUALITY, RunConfig, UserError
@@ -444,8 +452,19 @@ def test_configurations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert {row.state for row in conclusion.completeness} == {"finished", "failed"}
     printed = capsys.readouterr().out
     assert "MemoryError: no memory" in printed
-    assert re.search(r"Not in the table: hanging \|\[bold\]<b> \(\w{32}\): this project did not make it", printed)
-    assert re.search(r"Not in the table: by hand \(\w{32}\): this project did not make it", printed)
+    foreign = r"\(\w{32}\): it has no configuration of this project"
+    assert re.search(rf"Not in the table: hanging \|\[bold\]<b> {foreign}", printed)
+    assert re.search(rf"Not in the table: by hand {foreign}", printed)
+
+
+@pytest.mark.usefixtures("db")
+def test_a_run_of_ours_that_failed_early_is_not_taken_for_somebody_elses(tmp_path: Path) -> None:
+    ours(RunConfig(epochs=2), 0.1)
+    early = make({"optimizer": "adam"}, {}, {"failure": "no such data set"}, status="FAILED")
+    old = make({"epochs": "many"}, {}, {"fingerprint": "f"})
+    reasons = {run_.run_id: run_.reason for run_ in conclude(tmp_path).runs}
+    assert reasons[early] == "it failed before its configuration was recorded: no such data set"
+    assert reasons[old] == "its configuration is of another version of this project"
 
 
 @pytest.mark.usefixtures("mixed")
@@ -569,6 +588,69 @@ def test_a_question_that_the_runs_cannot_answer(options: dict[str, str], message
 
 
 @pytest.mark.usefixtures("db")
+def test_what_a_metric_can_be_is_kept_with_it(tmp_path: Path) -> None:
+    study(published(), VALUES)
+    shown = {metric.name: metric for metric in conclude(tmp_path, study="small").metrics}
+    assert (shown["ssim"].least, shown["ssim"].most) == (-1, 1)
+    assert (shown["mse"].least, shown["mse"].most) == (0, 1)
+    assert (shown["last_val_bce"].least, shown["last_val_bce"].most) == (0, math.inf)
+    assert [name for name, metric in shown.items() if metric.wall_time] == ["training_seconds"]
+
+
+@pytest.mark.usefixtures("db")
+def test_what_other_peoples_metrics_can_be_is_told_by_their_names_and_values(tmp_path: Path) -> None:
+    for seed, value in enumerate((0.9, 1.0)):
+        metrics = {"accuracy": value, "top_acc": 90 + seed, "val_recall": 1.5e3, "fit_time": 2.0, "timesteps": -1.0}
+        make({"a": "x", "seed": seed}, metrics)
+    shown = {metric.name: metric for metric in conclude(tmp_path, group_by="a").metrics}
+    assert {name: (metric.least, metric.most) for name, metric in shown.items()} == {
+        "accuracy": (0, 1),
+        "top_acc": (0, 100),  # in percent
+        "val_recall": (-math.inf, math.inf),  # whatever it is
+        "fit_time": (0, math.inf),
+        "timesteps": (-math.inf, math.inf),
+    }
+    assert [name for name, metric in shown.items() if metric.wall_time] == ["fit_time"]
+
+
+@pytest.mark.usefixtures("db")
+def test_wall_time_gets_no_verdict(tmp_path: Path) -> None:
+    timed = {**published().claims[0].model_dump(), "says": "adam is faster", "metric": "training_seconds"}
+    study(published(claims=[published().claims[0].model_dump(), timed]), VALUES)
+    conclusion = conclude(tmp_path, study="small", metrics="training_seconds,last_val_bce")
+    assert {each.asked for each in conclusion.pairs} == {"last_val_bce", "last_val_loss"}
+    faster = claim(conclusion, "adam is faster")
+    assert (faster.verdict, faster.why, faster.metric) == ("not judged", "wall time", None)
+    assert "training" in (tmp_path / "out" / "report.md").read_text()  # shown all the same
+    for seed in range(2):
+        make({"a": "x", "seed": seed}, {"aaa_seconds": 1.0, "m": 1.0}, experiment=mlflow.create_experiment(f"e{seed}"))
+    assert conclude(tmp_path, experiment="e0").metric == "m"  # not the first by name
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(
+    ("runs_", "kind", "applies"),
+    [
+        ([({"optimizer": "adam"}, {"val_loss": 1.0}), ({"optimizer": "adam", "a": "1"}, {"val_loss": 1.0})], 1, False),
+        ([({"a": "1"}, {"val_loss": 1.0}), ({"a": "2"}, {"val_loss": 1.0})], 1, True),  # of no known optimizer
+        ([({"a": "1"}, {"val_loss": 1.0}), ({"a": "2"}, {"val_loss": 1.0})], 0, False),
+        ([({"a": "1"}, {})], 0, True),
+        ([({"a": "1"}, {"val_loss": 1.0})], 2, False),
+        ([({"a": "1"}, {"accuracy": 1.0})], 2, True),
+        ([({"a": "1"}, {"val_loss": 1.0})], 3, False),
+        ([({"lr": str(lr)}, {"loss": lr}) for lr in (0.1, 0.2, 0.3)], 3, True),  # measured on which data?
+    ],
+)
+def test_a_check_without_an_answer_does_not_apply_or_is_unknown(
+    runs_: list[tuple[dict[str, str], dict[str, float]]], kind: int, applies: bool, tmp_path: Path
+) -> None:
+    for params, metrics in runs_:
+        make(params, metrics)
+    check = conclude(tmp_path).checks[kind]
+    assert (check.passed, check.applies) == (None, applies)
+
+
+@pytest.mark.usefixtures("db")
 def test_nan_inf_and_missing_metrics(tmp_path: Path) -> None:
     for seed, value in enumerate((1.0, math.nan, math.inf, 3.0)):
         make({"a": "x", "seed": seed}, {"m": value})
@@ -635,6 +717,9 @@ def test_of_a_study_to_its_parent(tmp_path: Path) -> None:
     parent = study(published(), VALUES)["", 0]
     message = compare.compare(Options(study="small", out=tmp_path / "out", log=True))
     assert message.endswith(f"logged to run {parent}")
+    note = mlflow.get_run(parent).data.tags["mlflow.note.content"]  # what the UI shows on the study's own page
+    assert note.startswith("Two epochs.\n\n**Of 2 claims, ")
+    assert "| supported, confounded by decoder\\_hidden" in note or "| supported, confounded by decoder_hidden" in note
     assert "results/conclusion.json" in {f.path for f in mlflow.MlflowClient().list_artifacts(parent, "results")}
 
 
@@ -687,6 +772,106 @@ def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
     assert (tmp_path / "again" / "with_L1.png").exists()
 
 
+def oversized(width: int, height: int) -> bytes:
+    """The first bytes of a PNG of that size."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    checksum = struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + checksum
+
+
+def image(width: int, height: int) -> bytes:
+    """A black PNG."""
+    buffer = io.BytesIO()
+    Image.new("L", (width, height)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (oversized(60_000, 60_000), "it has 60,000 x 60,000 pixels, more than 25 million"),
+        (image(12_000, 12_000), "it has 12,000 x 12,000 pixels, more than 25 million"),
+        (image(41, 8), "it is not two rows of 10 images"),
+        (oversized(400, 80), "it is damaged ("),
+        (image(400, 80)[:-30], "it is damaged ("),
+        (b"GIF89a", "it is not a PNG file"),
+        (b"", "it is not a PNG file"),
+    ],
+    ids=["60000", "12000", "41", "no data", "cut", "gif", "empty"],
+)
+def test_a_picture_that_cannot_be_used_is_named_and_costs_no_time(content: bytes, why: str, tmp_path: Path) -> None:
+    ids = study(published(), VALUES)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "reconstructions%step%2%timestamp%1%0.png").write_bytes(content)
+    mlflow.MlflowClient().log_artifacts(ids["Original", 0], str(folder), "images")
+    begin = time.perf_counter()
+    with pytest.raises(reading.PictureError, match=re.escape(why)):
+        reading.digits(ids["Original", 0])
+    assert time.perf_counter() - begin < 2
+    conclusion = conclude(tmp_path, study="small")
+    assert conclusion.unused_pictures.keys() == {"Original"}
+    said = f"The picture of \u201cOriginal\u201d was not used in the grid: {why}"
+    assert said in (tmp_path / "out" / "report.md").read_text().replace("\\", "")
+    assert said in html.unescape((tmp_path / "out" / "report.html").read_text())
+
+
+@pytest.mark.usefixtures("db")
+def test_a_large_picture_is_not_even_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = make({}, {})
+    large = tmp_path / "images" / "reconstructions%step%2%timestamp%1%0.png"
+    large.parent.mkdir()
+    with large.open("wb") as file:
+        file.truncate(2**26)
+    mlflow.MlflowClient().log_artifacts(run_id, str(large.parent), "images")
+    monkeypatch.setattr(mlflow.MlflowClient, "download_artifacts", pytest.fail)
+    with pytest.raises(reading.PictureError, match="it has 64 MB, more than 50"):
+        reading.digits(run_id)
+
+
+@pytest.mark.usefixtures("db")
+def test_images_of_another_size_are_named(tmp_path: Path) -> None:
+    ids = study(published(), VALUES)
+    for name, size in (("Original", 28), ("adam_optimizer", 20)):
+        x = np.zeros((10, size, size, 1), np.float32)
+        with mlflow.start_run(run_id=ids[name, 0]):
+            mlflow.log_image(figures.strip(x, x), key="reconstructions", step=2, synchronous=True)
+    unused = conclude(tmp_path, study="small").unused_pictures
+    assert unused == {"adam_optimizer": "its images are of another size than those of the first variation"}
+
+
+@pytest.mark.usefixtures("db")
+def test_at_80_columns_a_terminal_shows_whole_claims_and_nothing_wider(tmp_path: Path) -> None:
+    """The command itself, on a terminal."""
+    study(published(), VALUES)
+
+    def on_a_terminal(*words: str) -> str:
+        leader, follower = pty.openpty()
+        environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm-256color", "PYTHONPATH": str(ROOT)}
+        environment.pop("NO_COLOR", None)
+        command = [sys.executable, "-m", "pipeline.compare", "--study", "small", "--out", "out", *words]
+        with subprocess.Popen(command, stdout=follower, env=environment, cwd=tmp_path) as process:
+            os.close(follower)
+            read = b""
+            with suppress(OSError), os.fdopen(leader, "rb", buffering=0) as file:  # as Linux ends a terminal
+                while chunk := file.read(65536):
+                    read += chunk
+        assert process.returncode == 0
+        return read.decode().replace("\r\n", "\n")
+
+    printed = on_a_terminal()
+    assert "\x1b[1;32m\u2713 supported\x1b[0m: adam is better\n" in printed
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    assert max(map(len, plain.splitlines())) <= 80
+    assert "\n  last val_loss: \u22120.3509 [\u22120.3531, \u22120.3487] nats per pixel\n" in plain
+    assert sentences.THREATS not in plain
+    assert plain.index("supported: adam is better") < plain.index("negligible: L1 worsens it") < plain.index("--all")
+    everything = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal("--all"))
+    assert max(map(len, everything.splitlines())) <= 80
+    assert f"\n{sentences.THREATS}\n" in everything
+
+
 @pytest.mark.usefixtures("db")
 def test_histories_of_runs_that_are_gone() -> None:
     here, gone = (make({}, {"val_bce": [3.0, 2.0]}) for _ in range(2))
@@ -710,11 +895,15 @@ def test_over_a_server(tmp_path: Path, template: Path, monkeypatch: pytest.Monke
         wait_for(lambda: _answers(port), process)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
         over = conclude(tmp_path, study="small")
+        page = (tmp_path / "out" / "report.html").read_text()
         frame = reading.histories([ids["Original", 0], "0" * 32], ["val_bce"])
         assert frame["val_bce"].tolist() == [0.88, 0.44]
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(30)
+    assert (there.provenance.ui, over.provenance.ui) == ("", f"http://127.0.0.1:{port}/#/experiments/0")
+    for run_id in ids.values():
+        assert f'href="http://127.0.0.1:{port}/#/experiments/0/runs/{run_id}"' in page
     for part in ("variations", "pairs", "claims", "completeness", "runs"):
         assert getattr(over, part) == getattr(there, part)
 

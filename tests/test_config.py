@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline import cli, compare, study
-from pipeline.config import DEFAULT, OPTIMIZERS, RunConfig, UserError
+from pipeline.config import DEFAULT, OPTIMIZERS, RunConfig, UserError, path_and_white
 from tests.conftest import ROOT
 
 
@@ -105,16 +105,25 @@ def test_a_name_says_what_is_not_the_default(config: RunConfig, name: str) -> No
         (["--epochs"], ["--epochs: expected one argument"]),
         (["--epochs", "0"], ["epochs='0'", "greater than or equal to 1"]),
         (["--epochs", "-3"], ["epochs='-3'", "greater than or equal to 1"]),
+        (["--epochs", str(10**30)], ["epochs='1000000000000000000000000000000'", "less than or equal to 1000000000"]),
         (["--epochs", "abc"], ["epochs='abc'", "integer"]),
         (["--epochs", "1.5"], ["epochs='1.5'", "integer"]),
         (["--l1", "-1e-5"], ["l1='-1e-5'", "greater than or equal to 0"]),
         (["--l1", "nan"], ["l1='nan'", "finite"]),
         (["--l1", ""], ["l1=''", "number"]),
+        (["--l1", "1e308"], ["l1='1e308'", "0 or from 1.2e-38 to 3.4e+38"]),
+        (["--learning_rate", "1e39"], ["learning_rate='1e39'", "0 or from 1.2e-38 to 3.4e+38"]),
+        (["--learning_rate", "1e-50"], ["learning_rate='1e-50'", "0 or from 1.2e-38 to 3.4e+38"]),
         (["--learning_rate", "0"], ["learning_rate='0'", "greater than 0"]),
         (["--learning_rate", "inf"], ["learning_rate='inf'", "finite"]),
         (["--batch_size", "0"], ["batch_size='0'"]),
         (["--seed", "-1"], ["seed='-1'", "greater than or equal to 0"]),
         (["--dataset", ""], ["dataset=''"]),
+        (["--dataset", "a.npz#max=white"], ["dataset='a.npz#max=white'", "a number above 0, such as 16"]),
+        (["--dataset", "a.npz#max=0"], ["dataset='a.npz#max=0'", "a number above 0"]),
+        (["--dataset", "a.npz#max=nan"], ["dataset='a.npz#max=nan'", "a number above 0"]),
+        (["--dataset", "a.npz#max=1e309"], ["dataset='a.npz#max=1e309'", "a number above 0"]),
+        (["--dataset", "#max=16"], ["dataset='#max=16'", "what follows a path"]),
         (["surplus"], ["unknown parameter 'surplus'"]),
     ],
 )
@@ -126,8 +135,22 @@ def test_a_mistake_is_one_clear_line(words: list[str], says: list[str]) -> None:
         assert text in str(error.value)
 
 
-def test_a_huge_number_of_epochs_is_allowed() -> None:
-    assert parse("--epochs", str(10**30)).epochs == 10**30
+def test_the_value_of_white_is_part_of_the_configuration_however_it_is_typed() -> None:
+    said = RunConfig(dataset="/a/digits.npz#max=16")
+    assert RunConfig(dataset="/a/digits.npz#max=16.0") == said
+    assert said.fingerprint not in (
+        RunConfig(dataset="/a/digits.npz").fingerprint,
+        RunConfig(dataset="/a/digits.npz#max=15").fingerprint,
+    )
+    assert path_and_white(said.dataset) == ("/a/digits.npz", 16)
+    assert path_and_white("/a#b/c.npz#max=0.5") == ("/a#b/c.npz", 0.5)
+    assert path_and_white("/a#b/c.npz") == ("/a#b/c.npz", None)
+
+
+def test_the_fingerprints_of_runs_that_were_made_are_unchanged() -> None:
+    """They stand in stores and in the conclusions of `results/`: another one would train all of it anew."""
+    assert RunConfig().fingerprint == "85a82cce4646"
+    assert RunConfig(optimizer="adam", l1=1e-5, decoder_hidden=784, seed=4).fingerprint == "2581a8e7cf58"
 
 
 @pytest.mark.parametrize("module", ["pipeline.train", "pipeline.compare", "pipeline.tracking"])

@@ -249,7 +249,7 @@ def test_a_study_that_was_killed_is_delivered_with_its_runs_and_can_still_go_on(
     assert (Journal(folder).ending or {})["status"] == "KILLED"
     assert [known.folder.name for known in journal.journals(folder)] == ["s", "finished", "killed"]
     again = tracking.TrackedRun(RunConfig(), killed)
-    again.journal.append("go_on", tags=store.signs_of_life())
+    again.journal.append("go_on", tags=journal.signs_of_life())
     again.finish()
     store.Delivery(folder, parent.header.tracking_uri).send()
     made = ready.get_run(runs["killed"].info.run_id)

@@ -143,6 +143,12 @@ def test_every_line_has_its_name_at_its_end() -> None:
     (axis,) = same.axes
     labels = {text.get_text(): text for text in axis.texts}
     assert list(labels) == names
+    inside = [line for line in axis.lines if not str(line.get_label()).startswith("_")]
+    pieces = [line for line in axis.lines if line not in inside]
+    assert len(inside) == len(pieces) == len(names)
+    assert all(min(np.asarray(piece.get_xdata())) > 1 for piece in pieces)  # nothing but data within the plot
+    for line, piece in zip(inside, pieces, strict=True):
+        assert (piece.get_color(), piece.get_linestyle()) == (line.get_color(), line.get_linestyle())
     boxes = sorted((label.get_window_extent() for label in labels.values()), key=lambda box: box.y0)
     assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
     heights = [labels[name].get_position()[1] for name in names]
@@ -160,6 +166,23 @@ def test_a_wide_range_gets_a_logarithmic_axis_with_plain_numbers() -> None:
     assert {"0.1", "0.2", "0.5"} <= set(ticks)
     assert figures.curves(histories(a=[[0.7, 0.6]]), "val_bce").axes[0].get_yscale() == "linear"
     assert figures.curves(histories(a=[[0.7, 0.0]]), "val_bce").axes[0].get_yscale() == "linear"
+
+
+def test_a_collapsed_variation_does_not_press_the_others_together() -> None:
+    falling = [0.2 + 0.5 / epoch for epoch in range(1, 51)]
+    near = {f"v{n}": [[each - 0.1 + n * 1e-3 for each in falling]] for n in range(3)}
+    figure = figures.curves(histories(collapsed=[[0.7] * 50], **near), "val_bce", "nats")
+    whole, closer = figure.axes
+    assert [text.get_text() for text in whole.texts] == ["collapsed", *near]
+    assert [text.get_text() for text in closer.texts] == list(near)
+    assert closer.get_title(loc="left") == "the 3 lines that end close together, from epoch 10 on"
+    line = next(line for line in closer.lines if line.get_label() == "v0")
+    assert np.asarray(line.get_xdata())[[0, -1]].tolist() == [10, 50]
+    low, high = closer.get_ylim()
+    assert (near["v2"][0][-1] - near["v0"][0][-1]) / (high - low) > 10 * 0.002 / (0.7 - 0.1)
+    # Where the lines are spread over the axis, or are two, one panel is enough.
+    for few in (histories(a=[[0.9]], b=[[0.5]], c=[[0.1]]), histories(a=[[0.9]], b=[[0.1]])):
+        assert len(figures.curves(few, "val_bce").axes) == 1
 
 
 def test_of_many_curves_the_rest_is_grey_and_counted() -> None:
@@ -237,7 +260,10 @@ def test_the_forest_has_a_panel_per_metric_and_a_row_per_pair() -> None:
         ("negligible", 1),
         ("not judged", 2),
     ]
-    assert loss.get_xlabel() == "difference in val_loss (nats); shaded: too small to matter"
+    assert loss.get_xlabel().splitlines() == [
+        "difference in val_loss (nats); shaded: too small to matter",
+        "axis: linear as far as \N{PLUS-MINUS SIGN}0.002, logarithmic beyond",
+    ]
     assert psnr.get_xlabel() == "difference in PSNR (dB); shaded: too small to matter"
     assert len([line for line in psnr.lines if len(np.asarray(line.get_xdata())) == 1]) == 1  # one has no value
 
@@ -252,7 +278,34 @@ def test_the_axis_shows_the_band_and_what_is_far_from_it() -> None:
         assert left < min(-0.0005, -reach if axis is loss else -0.5)
         assert right > (0.05 if axis is loss else reach)
     ticks = [label.get_text() for label in loss.get_xticklabels()]
-    assert ticks == ["\N{MINUS SIGN}0.1", "\N{MINUS SIGN}0.01", "\N{MINUS SIGN}0.002", "0", "0.002", "0.01"]
+    assert ticks == ["\N{MINUS SIGN}0.1", "\N{MINUS SIGN}0.002", "0", "0.002"]
+
+
+@pytest.mark.parametrize("smallest", [0.001, 0.002, 0.01, 1e-5])
+@pytest.mark.parametrize("reach", [(-0.6, -0.5), (-0.4, 0.4), (0.3, 9.0), (-0.02, 0.0001)])
+@pytest.mark.parametrize("name", ["adam", "a name that is as long as any can be"])
+def test_the_labels_of_a_forest_do_not_touch(smallest: float, reach: tuple[float, float], name: str) -> None:
+    rows = [(name, name, "m", "", sum(reach) / 2, *reach, smallest, "supported", "confounded by something long, too")]
+    figure = figures.forest(pd.DataFrame(rows, columns=_COLUMNS))
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
+    boxes = sorted(boxes, key=lambda box: box.x0)
+    assert len(boxes) >= 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_the_ends_of_an_interval_are_seen_above_its_mark() -> None:
+    narrow = DIFFERENCES.iloc[:1].assign(mean=-0.3, low=-0.3000001, high=-0.2999999)
+    (axis,) = figures.forest(narrow).axes
+    whisker, mark = [line for line in axis.lines if line.get_marker() not in ("None", None)]
+    assert whisker.get_marker() == "|"
+    assert whisker.get_markersize() > 2 * mark.get_markersize()
+
+
+def test_a_forest_of_negative_differences_has_no_positive_half() -> None:
+    (axis,) = figures.forest(DIFFERENCES.iloc[:1]).axes
+    assert axis.get_xlim()[1] == pytest.approx(1.6 * 0.001)  # the band, and room to see where it ends
 
 
 def test_a_forest_without_bands_shades_nothing() -> None:

@@ -35,6 +35,23 @@ def test_every_run_of_every_kind_is_read_and_nothing_changed(small: Images, tmp_
     assert len(reading.runs("0", "params.optimizer = 'adam' and attributes.status = 'FAILED'")) == 1
 
 
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/#/experiments/7"),
+        ("https://me:secret@tracking.example:8443/mlflow/?x=1", "https://tracking.example:8443/mlflow/#/experiments/7"),
+        ("sqlite:///store.db", ""),
+        ("mlruns", ""),
+        ("databricks", ""),
+    ],
+)
+def test_the_address_of_the_ui_is_known_of_a_server_and_has_no_password(
+    uri: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mlflow, "get_tracking_uri", lambda: uri)
+    assert reading.ui(reading.Experiment("e", "7")) == address
+
+
 def test_it_says_what_is_wrong(store: str, small: Images, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no tracking store sqlite.*make a run first"):
         reading.experiment(None)

@@ -8,13 +8,17 @@ import io
 import itertools
 import math
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
+from selenium.webdriver import Chrome
 
 from pipeline import figures, report, sentences
 from pipeline.conclusion import Conclusion
@@ -33,6 +37,7 @@ from tests.test_sentences import (
     sample,
     variation,
 )
+from tests.test_ui import browser
 
 # --- Tables -------------------------------------------------------------------------------------------------------
 
@@ -78,14 +83,30 @@ def test_a_variation_of_several_claims_and_one_of_none() -> None:
     assert table.loc["100_epochs", "verdict"] == "lower"  # than the baseline
 
 
-def test_the_forest_gets_the_claims_then_the_other_differences() -> None:
+def test_the_forest_gets_the_claims_then_the_variations_of_none() -> None:
     frame = report.differences(sample())
-    assert frame["verdict"].tolist() == ["supported", "inconclusive", "supported", "lower", "lower"]
-    assert frame["variation"].tolist()[3:] == ["100_epochs", "with_regularizationTerm"]  # adam's is claimed already
-    assert frame["smallest"].tolist()[:3] == [0.001] * 3
-    assert frame["smallest"].isna().tolist()[3:] == [True, True]
+    assert frame["verdict"].tolist() == ["supported", "inconclusive", "supported"]
+    assert frame["smallest"].tolist() == [0.001] * 3
     assert frame.loc[2, "metric"] == "last val_bce"
+    assert frame.loc[0, "note"].splitlines() == [
+        "\u22120.3476 [\u22120.3490, \u22120.3462]",
+        "confounded by decoder_hidden",
+        "learning rate not tuned",
+    ]
+    frame = report.differences(sample(claims=sample().claims[:1]))  # of adam_optimizer against Original
+    assert frame["verdict"].tolist() == ["supported", "lower", "lower"]
+    assert frame["variation"].tolist()[1:] == ["100_epochs", "with_regularizationTerm"]
+    assert frame["smallest"].isna().tolist() == [False, True, True]
     assert report.differences(empty()).empty
+
+
+def test_what_the_forest_draws_is_possible_and_no_wall_time() -> None:
+    share = METRICS[0].model_copy(update={"least": 0.0, "most": 1.0})
+    wide = sample().claims[0].model_copy(update={"difference": difference(-0.5, 0.9)})
+    timed = sample().claims[1].model_copy(update={"asked": "training_seconds", "metric": None, "why": "wall time"})
+    frame = report.differences(sample(metrics=(share, *METRICS[1:]), claims=(wide, timed), pairs=()))
+    assert frame["metric"].tolist() == ["last val_loss"]
+    assert (frame.loc[0, "low"], frame.loc[0, "high"]) == (-1.0, pytest.approx(0.4))
 
 
 def test_csv_keeps_numbers_whole_and_formulas_dead() -> None:
@@ -123,6 +144,109 @@ def test_a_narrow_terminal_gets_the_table_in_parts() -> None:
     narrow = printed(17)
     assert sum("adam" in line for line in narrow) == 2
     assert max(len(line) for line in narrow) <= 17
+
+
+# --- Terminal -----------------------------------------------------------------------------------------------------
+
+
+def shown(conclusion: Conclusion, width: int, everything: bool = False, colours: bool = False) -> list[str]:
+    """The lines on a terminal."""
+    console = Console(
+        width=width, file=io.StringIO(), force_terminal=colours, color_system="standard" if colours else None
+    )
+    report.to_terminal(conclusion, console, everything)
+    return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+
+def test_the_terminal_says_the_claims_first_one_block_each() -> None:
+    lines = shown(sample(), 80)
+    assert lines[:2] == [
+        "Of 3 claims, 2 are supported (1 of them confounded by decoder_hidden) and 1 is",
+        "  inconclusive.",
+    ]
+    first = lines.index("")
+    assert lines[first + 1 : first + 8] == [
+        "\u2713 supported: Switching from adadelta to adam significantly improves the loss.",
+        "  last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel",
+        "  p < 0.001 (Holm), 5 seeds, paired",
+        "  confounded by decoder_hidden",
+        "  learning rate not tuned",
+        "",
+        "? inconclusive: 100 epochs instead of 50 bring only a marginal improvement.",
+    ]
+    assert lines[-5:-1] == [
+        "Completeness",
+        "  \u201cwith_regularizationTerm\u201d, seed 3: diverged (DivergenceError: loss is nan in",
+        "    epoch 7).",
+        "",
+    ]
+    text = "\n".join(lines)
+    assert "variation" not in text.split("Completeness")[0]  # no table
+    assert lines[-1].endswith(": report.html, or --all.")
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize("conclusion", ["sample", "hostile", "without claims", "empty"])
+def test_no_line_is_wider_than_the_terminal_and_every_interval_is_whole(
+    conclusion: str, everything: bool, width: int
+) -> None:
+    made = {"hostile": hostile(), "empty": empty(), "without claims": sample(claims=())}.get(conclusion, sample())
+    lines = shown(made, width, everything)
+    assert max(cell_len(line) for line in lines) <= width
+    for line in lines:
+        if "\u22120.34" in line or "0.09" in line:
+            assert line.count("[") == line.count("]"), line
+    if conclusion == "sample":
+        text = " ".join(" ".join(lines).split())
+        assert all(report.difference_text(each.difference, METRICS[1]) in text for each in made.claims)
+        words = {word for line in lines for word in line.split()}
+        assert {"pixel", "significantly", "\u201cwith_regularizationTerm\u201d,"} <= words  # none of them broken
+
+
+def test_all_adds_the_tables_the_threats_and_the_checks() -> None:
+    lines = shown(sample(), 80, everything=True)
+    for heading in (sentences.THREATS, *dict(sentences.audits(sample()))):
+        assert heading in lines
+    assert any(line.split()[:2] == ["adam_optimizer", "5"] for line in lines)
+    assert not any("--all" in line for line in lines)
+
+
+def test_without_claims_each_variation_is_a_block() -> None:
+    lines = shown(sample(claims=()), 80)
+    place = lines.index("lower: adam_optimizer")
+    assert lines[place + 1 : place + 3] == [
+        "  last val_loss: 0.0922 [0.0912, 0.0932] nats per pixel, runs finished: 5",
+        "  minus \u201cOriginal\u201d: \u22120.3470 [\u22120.3480, \u22120.3460] nats per pixel",
+    ]
+    assert "baseline: Original" in lines
+    many = sample(claims=(), variations=tuple(variation(f"v{n}", 0.1, 0.1, 20.0) for n in range(50)), pairs=())
+    assert "And 30 more, in report.html." in shown(many, 80)
+
+
+def test_a_verdict_has_its_colour_on_a_terminal_only() -> None:
+    coloured = shown(sample(), 80, colours=True)
+    assert (
+        "\x1b[1;32m\u2713 supported\x1b[0m: Switching from adadelta to adam significantly improves the loss."
+        in coloured
+    )
+    assert any(line.startswith("\x1b[1;33m? inconclusive\x1b[0m: ") for line in coloured)
+    assert not any("\x1b" in line for line in shown(sample(), 80))
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("a bc def", 5, ["a bc", "  def"]),
+        ("x [0.1, 0.2] y", 12, ["x [0.1, 0.2]", "  y"]),
+        ("xy [0.1, 0.2] y", 12, ["xy", "  [0.1, 0.2]", "  y"]),
+        ("abcdefgh", 4, ["abcd", "  ef", "  gh"]),
+        ("\u81ea\u7f16\u7801", 4, ["\u81ea\u7f16", "  \u7801"]),  # two columns each
+        ("", 80, [""]),
+    ],
+)
+def test_lines_are_filled_by_whole_words_and_intervals(text: str, width: int, lines: list[str]) -> None:
+    assert report.fill(text, width) == lines
 
 
 # --- Markdown -----------------------------------------------------------------------------------------------------
@@ -217,23 +341,21 @@ def test_the_report_in_markdown() -> None:
         f"## {heading}"
         for heading in (
             "Verdicts",
-            "What was not a fair comparison",
+            "Threats to validity",
             "Results",
             "Differences",
             "Evidence",
-            "Every difference from the baseline",
-            "What the variations change",
-            "Each variation's reconstructions",
-            "Flags",
-            "Completeness",
-            "How large a difference chance makes",
-            "The same seed, the same numbers?",
-            "Checks of a good study",
-            "Against the published figures",
-            "Where this comes from",
+            "Pictures",
+            "Checks",
+            "Published figures",
+            "Provenance",
         )
     ]
-    assert re.findall(r"\]\(([^)]*)\)", text) == ["forest.png", "Original.png"]  # only known pictures that are there
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    assert [link for link in links if not link.startswith("#")] == ["forest.png", "Original.png"]  # known, and there
+    anchors = ["#" + line.removeprefix("## ").lower().replace(" ", "-") for line in lines if line.startswith("## ")]
+    assert [link for link in links if link.startswith("#")] == [*anchors, "#evidence"]
+    assert text.count("<details>") == text.count("</details>") == 3
     assert "```sh\npython -m pipeline.compare --study published\n```" in text
 
 
@@ -271,10 +393,18 @@ def test_a_paragraph_begins_nothing() -> None:
 def test_nothing_to_report_is_said_in_few_words() -> None:
     text = report.markdown_report(empty())
     assert "**No run has finished, so that there is nothing to conclude yet.**" in text
-    assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        "## Completeness",
-        "## Where this comes from",
-    ]
+    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Checks", "## Provenance"]
+
+
+def test_the_note_of_a_study_is_its_description_its_answer_and_its_verdicts() -> None:
+    text = report.note(sample())
+    assert text.startswith("The four runs of the published study, exactly as they were run.\n\n**Of 3 claims, 2 are ")
+    assert text.endswith(report.markdown(report.claims_table(sample())).rstrip())
+    many = sample(claims=sample().claims * 50)
+    text = report.note(many)
+    assert 7000 < len(text) <= 8000  # as long as a tag may be
+    rows = sum(line.startswith("| ") for line in text.splitlines()) - 2
+    assert text.endswith(f"{150 - rows} more claims in results/report.html.")
 
 
 # --- HTML ---------------------------------------------------------------------------------------------------------
@@ -307,7 +437,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if data.strip():
-            self.texts.append((self.stack[-1] if self.stack else "", " ".join(data.split())))
+            text = " ".join(data.split()).replace("\N{NON-BREAKING HYPHEN}", "-")
+            self.texts.append((self.stack[-1] if self.stack else "", text))
 
     def all(self, *names: str) -> list[dict[str, str]]:
         return [attributes for tag, attributes in self.tags if tag in names]
@@ -346,10 +477,11 @@ def test_the_page_says_the_answer_first(page: Page) -> None:
     texts = [text for _, text in body]
     first = texts.index("Switching from adadelta to adam significantly improves the loss.")
     assert texts[first - 1] == "supported"
-    assert texts[first + 1 : first + 4] == [
+    assert texts[first + 1 : first + 5] == [
         "confounded by decoder_hidden",
         "learning rate not tuned",
-        "last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel (p < 0.001, 5 seeds, paired)",
+        "last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel (p < 0.001 (Holm), 5 seeds, paired)",
+        "evidence",
     ]
     results = texts.index("Results")
     row = texts.index("adam_optimizer", results)
@@ -370,17 +502,18 @@ def test_the_page_has_the_evidence(page: Page) -> None:
     texts = [text for _, text in page.texts]
     for each in sample().claims:
         assert sentences.verdict_sentence(each, sample()) in page.inside("p")
-        assert set(sentences.notes(each, sample())) <= set(page.inside("li"))
+        assert set(sentences.other_notes(each)) <= set(page.inside("li"))
     for heading, lines in sentences.audits(sample()):
         place = texts.index(heading)
         assert texts[place + 1 : place + 1 + len(lines)] == lines
-    place = texts.index(sentences.UNFAIR)
-    assert place < texts.index("Results")
-    unfair = [text for each in sentences.unfair(sample()) for text in each]
-    assert texts[place + 1 : place + 1 + len(unfair)] == unfair
+    place = texts.index(sentences.THREATS, texts.index("Verdicts", texts.index("Verdicts") + 1))
+    assert place < texts.index("Results", place)
+    threats = [text for what, why, _ in sentences.threats(sample()) for text in (what, why)]
+    assert texts[place + 1 : place + 1 + len(threats)] == threats
     published = sample().published
     assert published is not None
-    assert sentences.chance_sentence(published.differences[0], sample(), 4) in page.inside("li")
+    chance = sentences.chance_sentence(published.differences[0], sample(), 4)
+    assert sum(chance in text for text in texts) == 1  # among the threats, and not once more
     assert page.inside("td").count("not reproduced") == 0  # names and texts of tables are isolated
     assert page.inside("bdi").count("not reproduced") == 1
 
@@ -401,22 +534,21 @@ def test_the_page_is_built_for_every_reader(page: Page) -> None:
     assert len(page.all("h1")) == 1
     assert page.inside("h2") == [
         "Verdicts",
-        "What was not a fair comparison",
+        "Threats to validity",
         "Results",
         "Differences",
         "Evidence",
-        "Every difference from the baseline,",
+        "Pictures",
+        "Checks",
+        "Published figures",
+        "Provenance",
+    ]
+    assert page.inside("h3") == list(dict(sentences.audits(sample())))
+    assert [summary for summary in page.inside("summary") if "more" not in summary] == [
         "What the variations change",
-        "Curves",
-        "The same images, by every variation",
-        "Each variation's reconstructions",
-        "Flags",
-        "Completeness",
-        "How large a difference chance makes",
-        "The same seed, the same numbers?",
-        "Checks of a good study",
-        "Against the published figures",
-        "Where this comes from",
+        "Every difference from the baseline,",
+        "Each variation's own picture",
+        "Every run that was read (20)",
     ]
     assert all(attributes.get("scope") in ("col", "row") for attributes in page.all("th"))
     assert len(page.all("caption")) == len(page.all("table"))
@@ -431,6 +563,39 @@ def test_the_page_is_built_for_every_reader(page: Page) -> None:
     assert len(ids) == len(set(ids))
     labels = {attributes["aria-labelledby"] for attributes in page.all("section")}
     assert labels <= set(ids)
+
+
+def test_every_link_of_the_page_leads_somewhere(page: Page) -> None:
+    ids = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    links = [attributes["href"] for attributes in page.all("a")]
+    assert all(link.removeprefix("#") in ids for link in links)
+    headings = [attributes["id"] for attributes in page.all("h2")]
+    assert links[: len(headings)] == [f"#{heading}" for heading in headings]  # the contents, first of all
+    for number in (1, 2, 3):
+        assert f"#evidence-{number}" in links
+        assert f"#claim-{number}" in links
+    assert "#threat-1" in links
+
+
+def test_a_run_leads_to_its_row_or_to_mlflows_ui() -> None:
+    ids, known_ui = tuple(run.run_id for run in sample().runs), "http://127.0.0.1:5000/#/experiments/7"
+
+    def links(ui: str) -> list[str]:
+        cells = tuple(each.model_copy(update={"run_ids": ids[:5]}) for each in sample().variations[1].cells)
+        adam = sample().variations[1].model_copy(update={"cells": cells})
+        known = sample().provenance.model_copy(update={"ui": ui})
+        changed = sample(variations=(adam,), provenance=known)
+        assert ("](http" in report.markdown_report(changed)) == (ui == known_ui)
+        return [attributes["href"] for attributes in Page(report.html(changed, {})).all("a")]
+
+    linked = links(known_ui)
+    assert f"{known_ui}/runs/{ids[4]}" in linked  # from the claim's evidence, and from the table
+    assert f"{known_ui}/runs/{ids[19]}" in linked
+    assert f"{known_ui}/runs/{'f' * 32}" in linked  # the study's run
+    for unknown in ("", "javascript:alert(1)//", 'http://x" onclick="', "http://x y"):
+        linked = links(unknown)
+        assert all(link.startswith("#") for link in linked)
+        assert "#run-4" in linked
 
 
 def test_the_page_needs_no_other(page: Page) -> None:
@@ -490,9 +655,9 @@ def test_what_could_not_be_read_and_what_was_left_out_is_said() -> None:
     stray = sample().runs[0].model_copy(update={"variation": None, "used": False, "reason": "nobody's\n<b>"})
     conclusion = sample(without_pictures=("Original",), runs=(stray,))
     page, text = Page(report.html(conclusion, {})), report.markdown_report(conclusion)
-    unread = sentences.pictures_sentence(conclusion)
+    (unread,) = sentences.pictures_sentences(conclusion)
     assert unread in page.inside("p")
-    assert f"## The same images, by every variation\n\n{unread}\n" in text
+    assert f"## Pictures\n\n{unread}\n" in text
     left_out = f"Not in the table: run 0, seed 0 ({stray.run_id}): nobody's <b>."
     assert left_out in page.inside("li")
     assert f"- {left_out.replace('<b>', '&lt;b>')}" in text.splitlines()
@@ -507,7 +672,8 @@ def test_the_differences_in_other_metrics_are_folded() -> None:
 
 def test_sections_without_content_are_not_there() -> None:
     page = Page(report.html(empty(), {}))
-    assert page.inside("h2") == ["Completeness", "Where this comes from"]
+    assert page.inside("h2") == ["Checks", "Provenance"]
+    assert [link["href"] for link in page.all("a")] == ["#checks", "#provenance"]
     assert "No run has finished, so that there is nothing to conclude yet." in page.inside("p")
     assert not page.all("table", "img", "svg")
 
@@ -537,7 +703,49 @@ def test_more_metrics_than_a_page_is_wide() -> None:
     page = Page(report.html(sample(metrics=metrics, metric="m7", variations=(one,), claims=(), pairs=()), {}))
     shown = [text for text in page.inside("th") if text.startswith("metric ")]
     assert shown == [f"metric {n}" for n in (7, 0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12)]  # the main one first, each once
-    assert "More metrics" in page.inside("h2")
+    assert "More metrics" in page.inside("summary")
+
+
+def test_wall_times_carry_their_note_and_no_highlight() -> None:
+    timed = METRICS[0].model_copy(update={"name": "t", "label": "training", "unit": "s", "wall_time": True})
+    names = ("slow", "fast")
+    variations = tuple(
+        variation(name, 0.1, 0.1, 20.0).model_copy(update={"cells": (cell("t", 10.0 + n),)})
+        for n, name in enumerate(names)
+    )
+    conclusion = sample(metrics=(timed,), metric="t", variations=variations, claims=(), pairs=(), published=None)
+    page = Page(report.html(conclusion, {}))
+    assert "(best)" not in [text for _, text in page.texts]
+    (said,) = sentences.wall_times((timed,))
+    assert said in page.inside("p")
+    assert said in report.markdown_report(conclusion).splitlines()
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("conclusion", ["sample", "hostile", "empty"])
+def test_the_page_is_as_wide_as_a_phone(conclusion: str, chrome: Chrome, tmp_path: Path) -> None:
+    """Also with all folds open: what is wider, such as a table, scrolls by itself."""
+    made = {"hostile": hostile(), "empty": empty()}.get(conclusion, sample())
+    file = tmp_path / "report.html"
+    file.write_text(report.html(made, drawn(made) if made.variations else {}), encoding="utf-8")
+    for width in (420, 1400):
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == 420}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        chrome.get(file.as_uri())
+        opened = "document.querySelectorAll('details').forEach(each => each.open = true);"
+        assert chrome.execute_script(f"{opened} return document.documentElement.scrollWidth") <= width
+
+
+def test_a_link_to_a_folded_row_opens_the_fold(chrome: Chrome, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(report.html(sample(), {}), encoding="utf-8")
+    chrome.get(f"{file.as_uri()}#run-3")
+    assert chrome.execute_script("return document.getElementById('run-3').closest('details').open")
 
 
 def palettes() -> list[dict[str, str]]:

@@ -304,7 +304,7 @@ def sample(**more: Any) -> Conclusion:
             Determinism(variation=original, seed=0, run_id="a", again_id="b", same=True, compared=20, unequal=()),
         ),
         "checks": (
-            Check(kind="best at the edge of the grid", passed=None, findings=()),
+            Check(kind="best at the edge of the grid", passed=None, applies=False, findings=()),
             Check(
                 kind="untuned learning rate",
                 passed=False,
@@ -545,10 +545,19 @@ def test_what_is_beside_a_verdict() -> None:
         "learning rates, too.",
         "\u201cOriginal\u201d collapsed (seeds 0 to 4).",
     ]
-    assert sentences.notes(penalised, sample()) == [
+    assert sentences.other_notes(supported) == []  # all of it is among the threats
+    rising = Caveat(kind="flag", variation="Original", flag="not converged", seeds=(1, 2))
+    assert sentences.other_notes(supported.model_copy(update={"caveats": (rising,)})) == [
+        "\u201cOriginal\u201d was still improving at its last epoch (seeds 1 and 2).",
+    ]
+    yardstick, *others = sentences.notes(penalised, sample())
+    assert yardstick == (
         "last val_loss is not comparable: it contains an L1 penalty of different strength (0.0001 against "
         "0); last val_bce is used "
-        "instead; in last val_loss the difference reads +0.0066 [+0.0061, +0.0071] nats per pixel.",
+        "instead; in last val_loss the difference reads +0.0066 [+0.0061, +0.0071] nats per pixel."
+    )
+    assert others == sentences.other_notes(penalised)
+    assert others == [
         "Seed 3 is left out, because only one side has it.",
         "A run that could have changed this did not finish: \u201cwith_regularizationTerm\u201d, "
         "seed 3: diverged (DivergenceError: loss is nan in epoch 7).",
@@ -733,12 +742,8 @@ def test_chance_and_determinism() -> None:
     unknown = same.model_copy(update={"same": None})
     assert "nothing is known" in sentences.determinism_sentence(unknown, sample())
     silent = dict(sentences.audits(sample(noise=(), determinism=())))
-    assert silent["The same seed, the same numbers?"] == [
-        "No run was repeated with the same seed (a_a), so that this is not known."
-    ]
-    assert "The same seed, the same numbers?" not in dict(
-        sentences.audits(sample(noise=(), determinism=(), kind="groups"))
-    )
+    assert silent["Determinism check"] == ["No run was repeated with the same seed (a_a), so that this is not known."]
+    assert "Determinism check" not in dict(sentences.audits(sample(noise=(), determinism=(), kind="groups")))
 
 
 def test_checks_of_a_good_study() -> None:
@@ -760,19 +765,42 @@ def test_checks_of_a_good_study() -> None:
         "0.0001): a better one may lie beyond."
     ]
     assert sentences.check_sentences(chosen, sample()) == [
-        "Of 0 and 0.0001, l1 = 0 has the best last val_bce on the data that is reported: whoever "
-        "chooses it for that reports it too good.",
-        "\u201ca\u201d was chosen for its last val_bce, on the data that is reported: that figure looks "
-        "better than it is.",
+        "Of 0 and 0.0001, l1 = 0 has the best last val_bce on the data that is reported: choosing "
+        "and reporting on the same data makes this figure optimistic.",
+        "\u201ca\u201d was chosen for its last val_bce, on the data that is reported: that makes this figure "
+        "optimistic.",
     ]
-    assert dict(sentences.audits(sample()))["Checks of a good study"] == [
-        "Best at the edge of the grid: not known. This does not apply, or the runs do not tell.",
-        "Untuned learning rate: failed. The learning_rate of adadelta (only 0.001) was not tuned in the comparison of "
-        "\u201cadam_optimizer\u201d with \u201cOriginal\u201d.",
-        "Still improving at the last epoch: failed. \u201cOriginal\u201d was still improving at its last "
-        "epoch (seeds 1 and 2): "
-        "val_loss would have gone on.",
+    assert dict(sentences.audits(sample()))["Design checks"] == [
+        "Best at the edge of the grid: does not apply. No numeric parameter has more than two values tried with all "
+        "else equal.",
+        "Untuned learning rate: failed. See \u201clearning rate not tuned\u201d under Threats to validity.",
+        "Still improving at the last epoch: failed. See Flags.",
         "Selected on the reported data: passed. Nothing was selected on the data that is reported.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "no_case", "untold"),
+    [
+        ("best at the edge of the grid", "No numeric parameter has more than two values", "No finished run has"),
+        ("untuned learning rate", "No two variations that are compared differ", "Finished runs of a side of each"),
+        ("still improving at the last epoch", "Each run has one epoch.", "No losses by epoch were read."),
+        ("selected on the reported data", "Of no parameter were several values tried", "The runs do not say on which"),
+    ],
+)
+def test_a_check_without_an_answer_says_which_of_the_two_and_why(kind: str, no_case: str, untold: str) -> None:
+    for applies, outcome, why in ((False, "does not apply", no_case), (True, "unknown", untold)):
+        check = Check.model_validate({"kind": kind, "passed": None, "applies": applies, "findings": ()})
+        (said,) = dict(sentences.audits(sample(checks=(check,))))["Design checks"]
+        assert said.startswith(f"{kind.capitalize()}: {outcome}. {why}")
+
+
+def test_what_is_among_the_threats_is_not_said_once_more() -> None:
+    sections = dict(sentences.audits(sample()))
+    told = " ".join(threat.why for threat in sentences.threats(sample()))
+    assert "\u201cOriginal\u201d collapsed: nearly the same picture" in told
+    assert sections["Flags"] == [
+        "\u201cOriginal\u201d was still improving at its last epoch, in 2 of 5 seeds, 1 and 2 (val_loss)."
     ]
 
 
@@ -862,29 +890,29 @@ def test_what_was_not_fair_in_few_words() -> None:
     published = sample().published
     assert published is not None
     small, large = SEEN, SEEN.model_copy(update={"published": -0.35})
-    found = sentences.unfair(sample(published=published.model_copy(update={"differences": (small, large)})))
-    assert [what for what, _ in found] == [
-        "confounded",
-        "not tuned",
-        "unequal yardstick",
-        "collapsed",
-        "taken for another",
-        "not as stated",
-        "one run each",  # the other is larger than chance makes it
+    found = sentences.threats(sample(published=published.model_copy(update={"differences": (small, large)})))
+    assert [(what, claims) for what, _, claims in found] == [
+        ("confounded", (0,)),
+        ("learning rate not tuned", (0,)),
+        ("metric not comparable", (2,)),
+        ("collapsed", (0,)),
+        ("figure is another metric than it seems", ()),
+        ("paper and code disagree", ()),
+        ("one run each", ()),  # the other is larger than chance makes it
     ]
-    said = dict(found)
+    said = {what: why for what, why, _ in found}
     assert said["confounded"] == (
         "\u201cadam_optimizer\u201d against \u201cOriginal\u201d: The two sides also differ in decoder_hidden (0 "
         "against 784): the difference may come from there."
     )
-    assert said["unequal yardstick"].endswith(
+    assert said["metric not comparable"].endswith(
         "in last val_loss the difference reads +0.0066 [+0.0061, +0.0071] nats per pixel."
     )
     assert said["one run each"] == sentences.chance_sentence(small, sample(), 4)
-    assert sentences.unfair(empty()) == []
+    assert sentences.threats(empty()) == []
     unequal = pair("x", "Original", LOSS, difference(1, 0.1), confounded_by=(DEEP,))
-    many = sentences.unfair(sample(claims=(), pairs=(unequal,) * 30, published=None, variations=()))
-    assert (len(many), many[-1]) == (21, ("more", "And 10 more, in conclusion.json."))
+    many = sentences.threats(sample(claims=(), pairs=(unequal,) * 130, published=None, variations=()))
+    assert (len(many), many[-1]) == (101, ("more", "And 30 more, in conclusion.json.", ()))
 
 
 def rated(optimizer: str, rate: float) -> Variation:
@@ -928,17 +956,58 @@ def test_what_remains_at_better_learning_rates() -> None:
 
 
 def test_pictures_that_cannot_be_read() -> None:
-    assert sentences.pictures_sentence(sample()) == ""
-    assert sentences.pictures_sentence(sample(without_pictures=("a", "b"))) == (
+    unread = (
         "No picture of \u201ca\u201d and \u201cb\u201d could be read: the runs logged none, or the artifact store does "
         "not give it."
     )
+    assert sentences.pictures_sentences(sample()) == []
+    assert sentences.pictures_sentences(sample(without_pictures=("a", "b"))) == [unread]
+    both = sample(without_pictures=("a", "b", "c"), unused_pictures={"c": "it is too large"})
+    assert sentences.pictures_sentences(both) == [
+        "The picture of \u201cc\u201d was not used in the grid: it is too large.",
+        unread,
+    ]
 
 
-def test_no_time_is_negative() -> None:
-    seconds = METRICS[0].model_copy(update={"unit": "s", "digits": 1})
-    assert sentences.cell_text(cell("training_seconds", 39.3, 26.4), seconds) == ("39.3", "[0.0, 93.7]")
-    assert sentences.cell_text(cell(LOSS, 39.3, 26.4), METRICS[0])[1].startswith("[\u221215.")
+TRAINING = Metric(
+    name="training_seconds",
+    label="training",
+    unit="s",
+    digits=1,
+    higher_is_better=False,
+    main=True,
+    judged=False,
+    least=0.0,
+    wall_time=True,
+)
+
+
+def test_an_interval_ends_where_the_metrics_values_do() -> None:
+    share = METRICS[0].model_copy(update={"unit": "", "least": 0.0, "most": 1.0})
+    assert sentences.cell_text(cell("training_seconds", 39.3, 26.4), TRAINING) == ("39.3", "[0.0, 93.7]")
+    assert sentences.cell_text(cell(LOSS, 39.3, 26.4), METRICS[0])[1].startswith("[\u221215.")  # nothing is known
+    assert sentences.cell_text(cell("share", 0.9, 0.2), share)[1].endswith(", 1.0000]")
+    assert sentences.cell_text(cell("share", 0.1, 0.2), share)[1].startswith("[0.0000, ")
+    assert sentences.cell_text(cell("share", 0.1, NAN, 1), share) == ("0.1000", "")  # no interval stays none
+    assert sentences.ours_text(0.9, 0.7, 1.1, share) == "0.9000 [0.7000, 1.0000]"
+    assert sentences.difference_text(difference(0.5, 0.8), share) == "+0.5000 [\u22120.3000, +1.0000]"
+    assert sentences.difference_text(difference(5.0, 8.0), TRAINING) == "+5.0 [\u22123.0, +13.0] s"
+
+
+def test_wall_time_is_no_finding() -> None:
+    timed = tuple(
+        each.model_copy(update={"cells": (*each.cells, cell("training_seconds", 10.0 + n))})
+        for n, each in enumerate(sample().variations)
+    )
+    conclusion = sample(metrics=(*METRICS, TRAINING), variations=timed, metric="training_seconds", pairs=())
+    assert not any("Lowest" in sentence for sentence in sentences.summary(conclusion))
+    said = "Wall time (training) depends on what else the machine did: it is no finding."
+    assert said in sentences.table_notes(conclusion)
+    assert sentences.wall_times(METRICS) == []
+    claimed = claim("Faster.", Verdict.NOT_JUDGED, "a", "b", None, difference(NAN, NAN, NAN), why="wall time")
+    claimed = claimed.model_copy(update={"asked": "training_seconds"})
+    assert sentences.verdict_sentence(claimed, conclusion) == "training_seconds depends on what else the machine did."
+    assert sentences.warnings(claimed, conclusion) == ["wall time is no evidence"]
 
 
 def test_the_best_of_equals_is_none() -> None:

@@ -383,11 +383,18 @@ def test_artifacts_walled_in_the_middle_of_a_run(
     ended = known.ending["at"]
     for _ in range(2):
         made = ready.get_run(str(run.id))
-        assert made.info.status == ("FAILED" if error else "FINISHED")
-        assert made.data.tags.get("failure") == ("ZeroDivisionError: ZeroDivisionError" if error else None)
+        whole = (tmp_path / "artifacts").is_dir()
+        failure = made.data.tags.get("failure")
+        if error:
+            assert (made.info.status, failure) == ("FAILED", "ZeroDivisionError: ZeroDivisionError")
+        elif whole:
+            assert (made.info.status, failure) == ("FINISHED", None)
+        else:  # nobody shall take it for whole
+            assert made.info.status == "FAILED"
+            assert str(failure).startswith("trained, but not everything is here: the tracking store did not take")
         assert made.data.metrics == {"loss": 0.5}
         assert made.info.end_time == ended
-        if (tmp_path / "artifacts").is_file():
+        if not whole:
             (tmp_path / "artifacts").unlink()
         store.Delivery(known.folder, known.header.tracking_uri).send()
     assert len(ready.list_artifacts(made.info.run_id, "images")) == 2
@@ -405,8 +412,8 @@ def test_artifacts_that_a_server_refuses_are_no_outage(
         folder.write_text("a wall")
         run.log_image("reconstructions", 1, PICTURE)
         begin = time.monotonic()
-    assert time.monotonic() - begin < 10
-    assert mlflow.get_run(str(run.id)).info.status == "FINISHED"
+    assert time.monotonic() - begin < 15
+    assert mlflow.get_run(str(run.id)).info.status == "FAILED"
 
 
 def test_one_run_that_is_refused_keeps_the_others_neither_back_nor_dead(
@@ -593,14 +600,19 @@ def gone() -> str:
 
 
 def owner(host: str = "", process: object = "", start: object = "") -> str:
-    own = store.owner().split(" ")
-    return " ".join(str(given or known) for given, known in zip((host, process, start), own, strict=True))
+    """The place of this process, but for the host; a process ID; when it started."""
+    own = journal.owner().split(" ")
+    given = (host, "", "", process, start)
+    return " ".join(str(each or known) for each, known in zip(given, own, strict=True))
 
 
 def test_the_living_and_the_dead(gone: str) -> None:
-    assert not store.is_dead(store.signs_of_life())
+    assert not store.is_dead(journal.signs_of_life())
     assert store.is_dead({OWNER: owner(process=gone), HEARTBEAT: str(int(time.time()))})
     assert store.is_dead({OWNER: owner(start=psutil.Process().create_time() - 5)})  # the process ID is used anew
+    in_a_container = owner(process=gone).replace("pid:[", "pid:[1")  # of the same host, under the same name
+    assert not store.is_dead({OWNER: in_a_container, HEARTBEAT: str(int(time.time()))})
+    assert store.is_dead({OWNER: in_a_container, HEARTBEAT: str(int(time.time()) - 601)})
     now = time.time()
     assert store.is_dead({OWNER: owner("elsewhere", gone), HEARTBEAT: str(now - 601)})
     assert not store.is_dead({OWNER: owner("elsewhere", gone), HEARTBEAT: str(now - 500)})
@@ -630,7 +642,7 @@ def test_dead_runs_are_killed_at_the_next_start_and_no_others(
     now = str(int(time.time()))
     tags: dict[str, dict[str, str]] = {
         "dead": {OWNER: owner(process=gone), HEARTBEAT: now},
-        "alive": store.signs_of_life(),
+        "alive": journal.signs_of_life(),
         "far": {OWNER: owner("elsewhere", gone), HEARTBEAT: now},
         "far and silent": {OWNER: owner("elsewhere", gone), HEARTBEAT: "1000"},
         "by hand": {},

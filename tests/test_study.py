@@ -452,20 +452,61 @@ def test_training_goes_on_from_any_checkpoint(small: Any, tmp_path: Path, monkey
     whole = training.train(config, small)
     for last in (1, 2, 3):
         path = tmp_path / f"{last}.npz"
+        checkpoint = training.Checkpoint(path)
 
         def stop(trained: training.Trained, last: int = last) -> None:
             if len(trained.epochs) > last:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            training.train(config, small, stop, path)
+            training.train(config, small, stop, checkpoint)
         seen: list[int] = []
-        resumed = training.train(config, small, lambda t, seen=seen: seen.append(len(t.epochs)), path)  # type: ignore[misc]
+        resumed = training.train(config, small, lambda t, seen=seen: seen.append(len(t.epochs)), checkpoint)  # type: ignore[misc]
         assert seen == list(range(last, 5))
         for mine, theirs in zip(resumed.model.get_weights(), whole.model.get_weights(), strict=True):
             np.testing.assert_array_equal(mine, theirs)
         assert resumed.history.drop(columns="epoch_seconds").equals(whole.history.drop(columns="epoch_seconds"))
     other = config.model_copy(update={"seed": 1})
-    assert training.train(other, small, checkpoint=path).history.iloc[0]["loss"] != whole.history.iloc[0]["loss"]
-    path.write_bytes(path.read_bytes()[:1000])
-    training.train(config, small, checkpoint=path)
+    assert training.train(other, small, checkpoint=checkpoint).history.iloc[0]["loss"] != whole.history.iloc[0]["loss"]
+    unbacked = training.Checkpoint(path, lambda epochs: epochs == 0)  # of an epoch that nobody has heard of
+    seen = []
+    training.train(config, small, lambda trained: seen.append(len(trained.epochs)), unbacked)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def _changed(path: Path, **changes: Any) -> None:
+    with np.load(path) as known:
+        content = dict(known)
+    np.savez(path, **content | {name: change(content[name]) for name, change in changes.items()})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:1000]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"\x80\x04not a checkpoint"),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"PK", b"KP")),
+        lambda path: path.write_bytes(np.lib.format.magic(1, 0)),
+        lambda path: _changed(path, **{"0": lambda weights: weights[:1]}),
+        lambda path: _changed(path, **{"0": lambda weights: weights.astype(float)}),
+        lambda path: _changed(path, epochs=lambda epochs: "[1]"),
+        lambda path: (path.unlink(), path.mkdir()),
+    ],
+)
+def test_what_is_no_checkpoint_means_training_from_the_beginning(
+    damage: Any, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline import training
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    config = RunConfig(optimizer="adam", epochs=2, batch_size=100)
+    checkpoint = training.Checkpoint(tmp_path / "checkpoint.npz")
+    whole = training.train(config, small, checkpoint=checkpoint)
+    damage(checkpoint.path)
+    seen: list[int] = []
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 60)
+    anew = training.train(config, small, lambda trained: seen.append(len(trained.epochs)), checkpoint)
+    assert seen == [0, 1, 2]
+    for mine, theirs in zip(anew.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)

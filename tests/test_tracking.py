@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from mlflow.entities import Run
 
-from pipeline import reading, store, tracking
+from pipeline import journal, reading, store, tracking
 from pipeline.config import Interrupted, RunConfig, UserError
 from pipeline.dataset import Images
-from pipeline.journal import journals
+from pipeline.journal import journals, state_folder
 from tests.conftest import free_port
 
 CONFIG = RunConfig(optimizer="adam", epochs=2, l1=1e-5)
@@ -137,8 +137,10 @@ def test_every_epoch_arrives_once_at_its_own_step(small: Images) -> None:
 
 @pytest.mark.usefixtures("store")
 def test_a_run_that_nobody_took_up_is_ended_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    launched(monkeypatch)
-    tracking.end_launched_run(UserError("epochs='abc' cannot be used"))
+    journal.begin_launched(launched(monkeypatch), "main")
+    tracking.end_launched_run(UserError("epochs='abc' cannot be used"), "main")
+    assert journals(state_folder()) == []
+    assert latest().info.run_name == "main"
     assert latest().info.status == "FAILED"
     assert latest().data.tags["failure"] == "UserError: epochs='abc' cannot be used"
 
@@ -201,7 +203,7 @@ def test_a_store_that_a_newer_mlflow_wrote(small: Images, tmp_path: Path, monkey
         database.execute("UPDATE alembic_version SET version_num = 'fffffffffffff'")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{newer}")
     message = failing(small)
-    assert "was written by another MLflow than 3.17.2 (found version fffffffffffff, but expected" in message
+    assert "is of a newer MLflow than 3.17.2 (schema fffffffffffff): use that MLflow, or set MLFLOW_TRACKING" in message
 
 
 @pytest.mark.usefixtures("store")

@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from pipeline import quality, train
-from pipeline.config import LOSSES, QUALITY, RunConfig
+from pipeline import dataset, quality, train
+from pipeline.config import LOSSES, QUALITY, RunConfig, UserError, pictured
 from pipeline.dataset import Images
 from tests.conftest import ROOT, Server, answers, end_group, environment, free_port, run, start, wait_for
 
@@ -95,6 +95,9 @@ def test_the_model_serves_python_and_its_parts_have_names(logged: Run, small: Im
     np.testing.assert_allclose(parts.get_layer("decoder").predict(codes, verbose=0), y, atol=1e-6)
     assert model.metadata.get_input_schema().inputs[0].shape == (-1, 784)
     assert model.input_example.shape == (10, 784)
+    pictures = np.round(small.as_pictures(small.test)[..., 0] * 255).astype(np.uint8)
+    as_the_readme_says = pictures.reshape(len(pictures), -1).astype("float32") / 255
+    np.testing.assert_allclose(model.predict(as_the_readme_says), y, atol=1e-6)
     measured = quality.measure(small.as_pictures(small.test), small.as_pictures(y), codes)
     assert {name: logged.data.metrics[name] for name in QUALITY} == pytest.approx(measured, rel=1e-4)
 
@@ -119,23 +122,28 @@ def test_what_was_typed_and_what_was_used_are_both_there(logged: Run) -> None:
     assert len(logged.data.tags["mlflow.source.git.commit"]) == 40
 
 
-def test_the_model_serves_http(logged: Run, small: Images, launched: tuple[Path, object]) -> None:
+def test_the_model_serves_http(logged: Run, small: Images, launched: tuple[Path, object], tmp_path: Path) -> None:
     folder, _ = launched
     port = free_port()
     uri = f"runs:/{logged.info.run_id}/model"
     server = start("mlflow", "models", "serve", "-m", uri, "-p", str(port), "--env-manager", "local", folder=folder)
     try:
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/health"), server)
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/invocations",
-            json.dumps({"inputs": small.test[:3].tolist()}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            served = np.array(json.load(response)["predictions"])
+        words = ("-u", f"{uri}/serving_input_example.json", "-d", str(tmp_path))
+        assert run("mlflow", "artifacts", "download", *words, folder=folder).returncode == 0
+        example = (tmp_path / "model" / "serving_input_example.json").read_bytes()
+        for sent, images in (
+            (json.dumps({"inputs": small.test[:3].tolist()}).encode(), small.test[:3]),
+            (example, small.test[:10]),
+        ):
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/invocations", sent, {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=60) as response:
+                served = np.array(json.load(response)["predictions"])
+            np.testing.assert_allclose(served, mlflow.pyfunc.load_model(uri).predict(images), atol=1e-6)
     finally:
         end_group(server)
-    np.testing.assert_allclose(served, mlflow.pyfunc.load_model(uri).predict(small.test[:3]), atol=1e-6)
 
 
 @pytest.fixture
@@ -279,8 +287,24 @@ def wait_for_status(folder: Path, status: str) -> None:
         time.sleep(0.2)
 
 
+def test_a_model_that_memory_does_not_hold_is_refused_with_its_size(
+    small: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(encoding_dim=10, decoder_hidden=20)
+    parameters = (784 + 1) * 10 + (10 + 1) * 20 + (20 + 1) * 784
+    # Four numbers of four bytes for each parameter, 800 images of 784 pixels, 256 images' activations.
+    needed = 16 * parameters + 4 * 800 * 784 + 4 * 256 * (10 + 20 + 784)
+    monkeypatch.setattr(dataset, "free_memory", lambda: needed)
+    train.require_memory(config, small)
+    with pytest.raises(UserError, match=r"24,534 parameters; to train it 2 at once takes 0\.0 GB .* make it smaller"):
+        train.require_memory(config, small, at_once=2)
+    huge = RunConfig(encoding_dim=65536, decoder_hidden=65536)
+    with pytest.raises(UserError, match=r"4,397,859,600 parameters; to train it takes 70\.5 GB of memory, 0\.0 GB are"):
+        train.require_memory(huge, small)
+
+
 def test_pictured_epochs() -> None:
-    assert [epoch for epoch in range(1, 121) if train.pictured(epoch, 120)] == [1, 2, 5, 10, 20, 50, 100, 120]
+    assert [epoch for epoch in range(1, 121) if pictured(epoch, 120)] == [1, 2, 5, 10, 20, 50, 100, 120]
 
 
 def test_the_first_and_last_of_a_history() -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,22 +128,29 @@ class Page:
             assert self._browser.save_screenshot(str(folder / f"{name}.png"))
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    """A fresh browser; screenshots go to the test's folder, and to the one that `SCREENSHOTS` names."""
+@contextmanager
+def browser(folder: Path) -> Iterator[Chrome]:
+    """A fresh browser that keeps its files in that folder."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
         pytest.fail("chromium and chromedriver are needed: apt-get install chromium chromium-driver")
     options = ChromeOptions()
     options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'browser'}"):
+    for flag in (*FLAGS, f"--user-data-dir={folder}"):
         options.add_argument(flag)
-    browser = Chrome(options=options, service=ChromeService(driver))
-    wanted = os.environ.get("SCREENSHOTS")
+    opened = Chrome(options=options, service=ChromeService(driver))
     try:
-        yield Page(browser, [tmp_path / "screenshots", *([Path(wanted)] if wanted else [])])
+        yield opened
     finally:
-        browser.quit()
+        opened.quit()
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Page]:
+    """A fresh browser; screenshots go to the test's folder, and to the one that `SCREENSHOTS` names."""
+    wanted = os.environ.get("SCREENSHOTS")
+    with browser(tmp_path / "browser") as opened:
+        yield Page(opened, [tmp_path / "screenshots", *([Path(wanted)] if wanted else [])])
 
 
 @pytest.fixture
