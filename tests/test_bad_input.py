@@ -66,11 +66,11 @@ ARGUMENTS = [
     # what no entry point knows
     (
         "train --optimzer adam",
-        "unknown parameter 'optimzer', did you mean 'optimizer'[?]; the parameters are .*dataset",
+        "unknown parameter 'optimzer', did you mean 'optimizer'[?]; the parameters are optimizer, .*",
     ),
     ("study --sedes 3", "unknown parameter 'sedes', did you mean 'seeds'[?]; the parameters are study, seeds, .*"),
     ("compare --experimnt x", "unknown parameter 'experimnt', did you mean 'experiment'[?]; the parameters are .*"),
-    ("deliver --all", "unknown parameter 'all'; there are no parameters"),
+    ("deliver --all", "unknown parameter 'all'; the parameters are to"),
     ("conclusion --all", "unknown parameter 'all'; there are no parameters"),
     (f"train --{LONG} 1", r"unknown parameter 'x+\.\.\.x+'; the parameters are .*"),
     ("train '--\x1b[31mred' 1", r"unknown parameter '\\x1b\[31mred'; the parameters are .*"),
@@ -258,11 +258,42 @@ def test_a_comparison_is_printed_in_every_encoding(
     assert "\N{MINUS SIGN}" in report
 
 
-def test_an_error_of_anybodys_names_gives_no_commands_to_a_terminal(
-    made: Path, capfd: pytest.CaptureFixture[str]
+# What is asked of that store and what it says, as in `ARGUMENTS`.
+QUESTIONS = [
+    (
+        "--group-by side --baseline '\x1b[2J\u202e\nx'",
+        "baseline=.* fits no variation; give parameter=value, or one of .*",
+    ),
+    (f"--baseline {LONG}", r"baseline='x+\.\.\.x+' fits no variation; give parameter=value, or one of .*"),
+    (f"--group-by {LONG}", r"group_by='x+\.\.\.x+' is a parameter of no run; there are side, seed"),
+    (f"--metric {LONG}", r"metric='x+\.\.\.x+' has no value in any finished run; there are .*"),
+    (f"--metrics m,{LONG}", r"metrics='x+\.\.\.x+' has no value in any finished run; there are .*"),
+    (f"--experiment {LONG}", r"experiment='x+\.\.\.x+' does not exist in sqlite:.*; it has 'Default'"),
+    ("--experiment 'a\nb\x1b[31m'", r"experiment='a\\nb\\x1b\[31m' does not exist in sqlite:.*; it has 'Default'"),
+    (f"--study {LONG}", r"study='x+\.\.\.x+' has no run in this experiment; run it with mlflow run .*"),
+    (
+        "--filter 'bad filter'",
+        r"filter='bad filter' cannot be used: Invalid clause.*; it is one of MLflow's, such as .*",
+    ),
+    ("--filter 'params.side > 1'", r"filter='params.side > 1' cannot be used: Expected a quoted .*; it is one of .*"),
+    (
+        f"--filter {LONG}",
+        r"filter='x+\.\.\.x+' cannot be used: .*; it is one of MLflow's, such as params\.optimizer .*",
+    ),
+    ("--filter \"params.side = 'none'\"", "no run matches; make one with mlflow run .*, or widen --filter"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), QUESTIONS, ids=[words[:60] for words, _ in QUESTIONS])
+def test_questions_that_the_runs_cannot_answer(
+    words: str, says: str, made: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert compare.main(["--group-by", "side", "--baseline", "\x1b[2J\u202e\nx"]) == 2
-    require_line(capfd.readouterr().err, r"baseline=.* fits no variation; give parameter=value, or one of .*")
+    with within(20):
+        code = compare.main(shlex.split(words))
+    told = capfd.readouterr()
+    assert (told.out, code) == ("", 2)
+    require_line(told.err, says)
+    assert not (made / "results").exists()
 
 
 @pytest.mark.parametrize(
