@@ -193,6 +193,14 @@ SURROUNDINGS = [
     (f"{WITHOUT_PROC} train'", 20, 2, r"error: /proc/self/exe is not there, without .*; mount /proc \(mount .*"),
     (f"{WITHOUT_PROC} study'", 20, 2, r"error: /proc/self/exe is not there, without .*; mount /proc \(mount .*"),
     (f"{WITHOUT_PROC} deliver'", 20, 0, ""),
+    (
+        "VARIATIONS_STATE='~nobody-known' deliver",
+        20,
+        2,
+        "error: '~nobody-known' is in a home that is not known here; .*",
+    ),
+    (f"VARIATIONS_STATE={LONG} deliver", 20, 2, r"error: 'x+\.\.\.x+' cannot be opened \(File name too long\); .*"),
+    ("VARIATIONS_STATE=/dev/null deliver", 20, 2, "error: '/dev/null' is not a directory; set VARIATIONS_STATE to .*"),
     ("conclusion > /dev/full", 20, 2, r"error: not all of the output could be written \(No space left on device\); .*"),
     ("conclusion | true; exit ${PIPESTATUS[0]}", 20, 2, r"error: not all of the output .* \(Broken pipe\); .*"),
 ]
