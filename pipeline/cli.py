@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -25,6 +26,8 @@ from pipeline.config import HungUp, Interrupted, UserError, did_you_mean, first_
 
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _interrupted: list[type[BaseException]] = []
+
+_MLFLOW_BYTES = 2**30  # of addresses, most of which are never touched
 
 # What libraries say, by whatever class of error, where there is no memory left; and the numbers of the system's errors
 # that say so, of files and disks too.
@@ -146,6 +149,7 @@ def run(call: Callable[[], str], entry_point: str = "") -> int:
         except (KeyboardInterrupt, Interrupted):  # once more: the user does not want to wait for the ending either
             code = INTERRUPTED
         sys.stdout.flush()
+        sys.stderr.flush()
         lost = output and output.error
         if code or not lost:
             return code
@@ -205,10 +209,25 @@ def _require_surroundings(output: terminal.Output | None) -> None:
         os.getcwd()
     except OSError as error:
         raise UserError(f"the working directory is gone ({error.strerror}); change to one that exists") from None
+    require_addresses(_MLFLOW_BYTES, "MLflow")
     if sys.warnoptions:  # -W or PYTHONWARNINGS: a warning of a library is no error of this program, whatever they say
         sys.warnoptions[:] = [option for option in sys.warnoptions if not option.startswith("e")]
         os.environ["PYTHONWARNINGS"] = ",".join(sys.warnoptions)  # of the processes that train
         warnings.filters[:] = [known for known in warnings.filters if known[0] != "error"]  # type: ignore[index]
+
+
+def require_addresses(needed: int, library: str) -> None:
+    """Refuse a limit (`ulimit -v`) under which a library does not raise an error, but hangs or ends the process.
+
+    Raises:
+        UserError: the limit is lower than the bytes needed.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if 0 <= limit < needed:  # -1 is none
+        raise UserError(
+            f"this process may use {limit / 2**30:.1f} GiB of addresses, of which {library} needs "
+            f"{needed / 2**30:.0f}; raise the limit (ulimit -v)"
+        )
 
 
 def _lack(error: Exception) -> str:
@@ -230,9 +249,7 @@ def leave(main: Callable[[], int]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # Python's own end shows a traceback
     if code == INTERRUPTED:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        os._exit(code)  # `run` has flushed what was printed
     sys.exit(code)
 
 

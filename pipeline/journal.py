@@ -35,7 +35,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass
 from typing_extensions import NotRequired, TypedDict
 
-from pipeline.config import HEARTBEAT, OWNER, UserError, first_line, redacted
+from pipeline.config import HEARTBEAT, OWNER, UserError, first_line, quoted, redacted
 
 HEADER, LINES, SENT, LOCK, CHECKPOINT = "header.json", "journal.jsonl", "sent.json", "lock", "checkpoint.npz"
 ARTIFACTS, MODEL = "artifacts", "model"
@@ -494,13 +494,20 @@ def state_folder() -> Path:
     """Where journals lie: `$VARIATIONS_STATE`, else where the user's programs keep their state (XDG).
 
     Raises:
-        UserError: it is a file.
+        UserError: it is a file, or no path at all.
     """
-    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "autoencoder-variations"
-    folder = Path(os.environ.get("VARIATIONS_STATE") or base).expanduser().absolute()
-    if folder.exists() and not folder.is_dir():
+    usual = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "autoencoder-variations"
+    given = os.environ.get("VARIATIONS_STATE") or usual
+    try:
+        folder = Path(given).expanduser().absolute()
+        reason = "is not a directory" if folder.exists() and not folder.is_dir() else ""
+    except RuntimeError:  # `~`, where there is no such user, or this one has no home
+        reason = "is in a home that is not known here"
+    except OSError as error:
+        reason = f"cannot be opened ({error.strerror})"
+    if reason:
         raise UserError(
-            f"{folder} is not a directory; set VARIATIONS_STATE to one where runs can keep what is yet to be sent"
+            f"{quoted(given)} {reason}; set VARIATIONS_STATE to a directory where runs can keep what is yet to be sent"
         )
     return folder
 

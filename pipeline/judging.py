@@ -64,6 +64,7 @@ from pipeline.config import (
     RunConfig,
     UserError,
     did_you_mean,
+    quoted,
 )
 from pipeline.plan import A_A, AGAIN, HIGHER_IS_BETTER, Study
 from pipeline.plan import Published as PublishedPlan
@@ -330,7 +331,7 @@ def _by_params(runs: pd.DataFrame, group_by: Sequence[str]) -> dict[str, dict[st
     for name in group_by:
         if name not in params:
             hint = did_you_mean(name, params)
-            raise UserError(f"group_by={name!r} is a parameter of no run{hint}; there are {_listed(params)}")
+            raise UserError(f"group_by={quoted(name)} is a parameter of no run{hint}; there are {_listed(params)}")
     seed = next((name for name in _SEEDS if name in params and name not in group_by), None)
     if seed:
         runs["seed"] = _seeds(runs[f"params.{seed}"])
@@ -406,7 +407,9 @@ def _metrics(
     for option, asked in (("metric", question.metric), *(("metrics", name) for name in question.metrics)):
         if asked and asked not in there and len(used):
             hint = did_you_mean(asked, there)
-            raise UserError(f"{option}={asked!r} has no value in any finished run{hint}; there are {_listed(there)}")
+            raise UserError(
+                f"{option}={quoted(asked)} has no value in any finished run{hint}; there are {_listed(there)}"
+            )
     ours = kind != "groups"
     claimed = [claim.metric for claim in question.study.claims] if question.study else []
     preferred = [question.metric, *([MAIN_METRIC] if ours else [MAIN_METRIC, "val_bce", *_MINIMISED])]
@@ -466,7 +469,7 @@ def _baseline(
     ]
     if not fits:
         raise UserError(
-            f"baseline={asked!r} fits no variation{did_you_mean(asked, configs)}; "
+            f"baseline={quoted(asked)} fits no variation{did_you_mean(asked, configs)}; "
             f"give parameter=value, or one of {_listed(list(configs))}"
         )
     sign = -1 if main and higher_is_better(main) else 1

@@ -51,6 +51,9 @@ from pipeline.config import (
     UserError,
     did_you_mean,
     first_line,
+    listed,
+    quoted,
+    redacted,
 )
 from pipeline.plan import Study
 
@@ -93,8 +96,8 @@ def experiment(name: str | None) -> Experiment:
         if found is None or found.lifecycle_stage != LifecycleStage.ACTIVE:
             names = [each.name for each in client.search_experiments()]
             raise UserError(
-                f"experiment={name!r} does not exist in {mlflow.get_tracking_uri()}{did_you_mean(name, names)}; "
-                f"it has {', '.join(map(repr, names))}"
+                f"experiment={quoted(name)} does not exist in {redacted(mlflow.get_tracking_uri())}"
+                f"{did_you_mean(name, names)}; it has {listed(map(quoted, names))}"
             )
     return Experiment(name, str(found.experiment_id))
 
@@ -129,7 +132,15 @@ def runs(experiment_id: str, filter_string: str = "") -> pd.DataFrame:
     token = None
     with store.tracking_store(mlflow.get_tracking_uri()):
         while True:
-            page = client.search_runs([experiment_id], filter_string, max_results=_PAGE, page_token=token)
+            try:
+                page = client.search_runs([experiment_id], filter_string, max_results=_PAGE, page_token=token)
+            except MlflowException as error:
+                if not filter_string or error.error_code != "INVALID_PARAMETER_VALUE":
+                    raise
+                raise UserError(
+                    f"filter={quoted(filter_string)} cannot be used: {first_line(error)}; "
+                    "it is one of MLflow's, such as params.optimizer = 'adam'"
+                ) from None
             rows.update({run.info.run_id: _row(run, typed) for run in page if _is_a_run(run)})
             token = page.token
             if not token:
@@ -202,8 +213,8 @@ def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> tup
     chosen = next((run for run in wanted if run.info.run_id == run_id), None) or next(iter(wanted), None)
     if chosen is None:
         names = sorted({run.data.tags[STUDY] for run in parents if STUDY in run.data.tags})
-        known = f"there are {', '.join(names)}" if names else f"run it with mlflow run . -e study -P study={study}"
-        raise UserError(f"study={study!r} has no run in this experiment{did_you_mean(study, names)}; {known}")
+        known = f"there are {listed(map(quoted, names))}" if names else "run it with mlflow run . -e study -P study=..."
+        raise UserError(f"study={quoted(study)} has no run in this experiment{did_you_mean(study, names)}; {known}")
     text = _artifact(chosen.info.run_id, PLAN_FILE)
     if text is None:
         raise UserError(f"the run {chosen.info.run_id} of the study {study} has lost its {PLAN_FILE}; run it again")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import resource
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -49,6 +48,7 @@ LOSS_CURVE = "loss_curve.png"
 
 _SHOWN = 10  # test images in the pictures
 _BACKEND = "tensorflow"
+_PROC = "/proc/self/exe"
 _TENSORFLOW_BYTES = 4 * 2**30  # of addresses, most of them never touched; with less it may end in a segmentation fault
 
 
@@ -264,12 +264,11 @@ def require_tensorflow() -> None:
     backend = os.environ.get("KERAS_BACKEND") or _BACKEND
     if backend != _BACKEND:
         raise UserError(f"KERAS_BACKEND={quoted(backend)} cannot be used; unset it, or set it to {_BACKEND}")
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if 0 <= limit < _TENSORFLOW_BYTES:  # -1 is none
+    if sys.platform == "linux" and not os.path.lexists(_PROC):
         raise UserError(
-            f"this process may use {limit / 2**30:.1f} GiB of addresses (ulimit -v), of which TensorFlow needs "
-            f"{_TENSORFLOW_BYTES / 2**30:.0f}; raise the limit"
+            f"{_PROC} is not there, without which TensorFlow aborts; mount /proc (mount -t proc proc /proc)"
         )
+    cli.require_addresses(_TENSORFLOW_BYTES, "TensorFlow")
 
 
 def import_training(threads: int = 0) -> ModuleType:

@@ -37,6 +37,7 @@ GIVE_A_STUDY = "; give controlled, published, or the path of a YAML file"
 GIVE_A_CONCLUSION = "; give the path of a conclusion.json"
 CHOOSE_A_FOLDER = "; choose another folder with --out"
 HOSTILE = "\x1b[31mred\u202e\nline"
+WITHOUT_PROC = "unshare --user --map-root-user --mount bash -c 'mount -t tmpfs none /proc && "
 LONG = "x" * 5000
 
 
@@ -65,11 +66,11 @@ ARGUMENTS = [
     # what no entry point knows
     (
         "train --optimzer adam",
-        "unknown parameter 'optimzer', did you mean 'optimizer'[?]; the parameters are .*dataset",
+        "unknown parameter 'optimzer', did you mean 'optimizer'[?]; the parameters are optimizer, .*",
     ),
     ("study --sedes 3", "unknown parameter 'sedes', did you mean 'seeds'[?]; the parameters are study, seeds, .*"),
     ("compare --experimnt x", "unknown parameter 'experimnt', did you mean 'experiment'[?]; the parameters are .*"),
-    ("deliver --all", "unknown parameter 'all'; there are no parameters"),
+    ("deliver --all", "unknown parameter 'all'; the parameters are to"),
     ("conclusion --all", "unknown parameter 'all'; there are no parameters"),
     (f"train --{LONG} 1", r"unknown parameter 'x+\.\.\.x+'; the parameters are .*"),
     ("train '--\x1b[31mred' 1", r"unknown parameter '\\x1b\[31mred'; the parameters are .*"),
@@ -176,8 +177,30 @@ SURROUNDINGS = [
     ("KERAS_BACKEND=jax study", 20, 2, "error: KERAS_BACKEND='jax' cannot be used; unset it, or set it to .*"),
     ("PYTHONOPTIMIZE=2 train", 20, 2, r"error: PYTHONOPTIMIZE=2 \(python -OO\) removes docstrings that MLflow .*"),
     ("PYTHONOPTIMIZE=2 compare", 20, 2, r"error: PYTHONOPTIMIZE=2 \(python -OO\) removes docstrings that MLflow .*"),
-    ("ulimit -v 1500000; train", 20, 2, r"error: this process may use 1\.4 GiB of addresses .*; raise the limit"),
-    ("ulimit -v 1500000; study", 20, 2, r"error: this process may use 1\.4 GiB of addresses .*; raise the limit"),
+    (
+        "ulimit -v 1500000; train",
+        20,
+        2,
+        r"error: this process may use 1\.4 GiB of addresses, .* TensorFlow needs 4; raise the .*",
+    ),
+    (
+        "ulimit -v 1500000; study",
+        20,
+        2,
+        r"error: this process may use 1\.4 GiB of addresses, .* TensorFlow needs 4; raise the .*",
+    ),
+    ("ulimit -v 500000; deliver", 20, 2, r"error: this process may use 0\.5 GiB of .* MLflow needs 1; raise the .*"),
+    (f"{WITHOUT_PROC} train'", 20, 2, r"error: /proc/self/exe is not there, without .*; mount /proc \(mount .*"),
+    (f"{WITHOUT_PROC} study'", 20, 2, r"error: /proc/self/exe is not there, without .*; mount /proc \(mount .*"),
+    (f"{WITHOUT_PROC} deliver'", 20, 0, ""),
+    (
+        "VARIATIONS_STATE='~nobody-known' deliver",
+        20,
+        2,
+        "error: '~nobody-known' is in a home that is not known here; .*",
+    ),
+    (f"VARIATIONS_STATE={LONG} deliver", 20, 2, r"error: 'x+\.\.\.x+' cannot be opened \(File name too long\); .*"),
+    ("VARIATIONS_STATE=/dev/null deliver", 20, 2, "error: '/dev/null' is not a directory; set VARIATIONS_STATE to .*"),
     ("conclusion > /dev/full", 20, 2, r"error: not all of the output could be written \(No space left on device\); .*"),
     ("conclusion | true; exit ${PIPESTATUS[0]}", 20, 2, r"error: not all of the output .* \(Broken pipe\); .*"),
 ]
@@ -185,7 +208,7 @@ SURROUNDINGS = [
 
 def shell(line: str, folder: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     """A line for the shell in a folder, with its own store; `train`, `study`, ... are the entry points."""
-    commands = "".join(f'{name}() {{ {sys.executable} -m pipeline.{name} "$@"; }}; ' for name in MAIN)
+    commands = "".join(f'{name}() {{ {sys.executable} -m pipeline.{name} "$@"; }}; export -f {name}; ' for name in MAIN)
     env = {**environment(folder), "PYTHONPATH": str(ROOT)}
     words = ["bash", "-c", commands + line]
     return subprocess.run(words, cwd=folder, env=env, timeout=seconds, capture_output=True, text=True)
@@ -193,6 +216,8 @@ def shell(line: str, folder: Path, seconds: int) -> subprocess.CompletedProcess[
 
 @pytest.mark.parametrize(("line", "seconds", "code", "says"), SURROUNDINGS, ids=[row[0][:60] for row in SURROUNDINGS])
 def test_surroundings(line: str, seconds: int, code: int, says: str, tmp_path: Path) -> None:
+    if "unshare" in line and shell(f"{WITHOUT_PROC} true'", tmp_path, 20).returncode:
+        pytest.skip("only root may hide /proc here")
     files(tmp_path)
     done = shell(line, tmp_path, seconds)
     assert (done.returncode, done.stderr.count("Traceback")) == (code, 0), done.stderr
@@ -241,11 +266,42 @@ def test_a_comparison_is_printed_in_every_encoding(
     assert "\N{MINUS SIGN}" in report
 
 
-def test_an_error_of_anybodys_names_gives_no_commands_to_a_terminal(
-    made: Path, capfd: pytest.CaptureFixture[str]
+# What is asked of that store and what it says, as in `ARGUMENTS`.
+QUESTIONS = [
+    (
+        "--group-by side --baseline '\x1b[2J\u202e\nx'",
+        "baseline=.* fits no variation; give parameter=value, or one of .*",
+    ),
+    (f"--baseline {LONG}", r"baseline='x+\.\.\.x+' fits no variation; give parameter=value, or one of .*"),
+    (f"--group-by {LONG}", r"group_by='x+\.\.\.x+' is a parameter of no run; there are side, seed"),
+    (f"--metric {LONG}", r"metric='x+\.\.\.x+' has no value in any finished run; there are .*"),
+    (f"--metrics m,{LONG}", r"metrics='x+\.\.\.x+' has no value in any finished run; there are .*"),
+    (f"--experiment {LONG}", r"experiment='x+\.\.\.x+' does not exist in sqlite:.*; it has 'Default'"),
+    ("--experiment 'a\nb\x1b[31m'", r"experiment='a\\nb\\x1b\[31m' does not exist in sqlite:.*; it has 'Default'"),
+    (f"--study {LONG}", r"study='x+\.\.\.x+' has no run in this experiment; run it with mlflow run .*"),
+    (
+        "--filter 'bad filter'",
+        r"filter='bad filter' cannot be used: Invalid clause.*; it is one of MLflow's, such as .*",
+    ),
+    ("--filter 'params.side > 1'", r"filter='params.side > 1' cannot be used: Expected a quoted .*; it is one of .*"),
+    (
+        f"--filter {LONG}",
+        r"filter='x+\.\.\.x+' cannot be used: .*; it is one of MLflow's, such as params\.optimizer .*",
+    ),
+    ("--filter \"params.side = 'none'\"", "no run matches; make one with mlflow run .*, or widen --filter"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), QUESTIONS, ids=[words[:60] for words, _ in QUESTIONS])
+def test_questions_that_the_runs_cannot_answer(
+    words: str, says: str, made: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert compare.main(["--group-by", "side", "--baseline", "\x1b[2J\u202e\nx"]) == 2
-    require_line(capfd.readouterr().err, r"baseline=.* fits no variation; give parameter=value, or one of .*")
+    with within(20):
+        code = compare.main(shlex.split(words))
+    told = capfd.readouterr()
+    assert (told.out, code) == ("", 2)
+    require_line(told.err, says)
+    assert not (made / "results").exists()
 
 
 @pytest.mark.parametrize(

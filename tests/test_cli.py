@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,3 +55,33 @@ def test_what_is_no_readable_file_is_one_line(make: Callable[[Path], str], says:
         cli.read_user_file(make(tmp_path), "study", 1000, "a YAML file")
     assert "\n" not in str(error.value)
     assert len(str(error.value)) <= 300
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), r"there is not enough memory \(MemoryError\); free some, or raise the limit \(ulimit -v\)"),
+        (ImportError("libx.so: failed to map segment from shared object"), r"there is not enough memory \(libx.*"),
+        (RuntimeError("can't start new thread"), "there is not enough memory .*"),
+        (OSError(errno.ENOSPC, "No space left on device", "/a/file"), ".*No space left on device: '/a/file'; free .*"),
+        (OSError(errno.EMFILE, "Too many open files"), r".*Too many open files; free some, .* \(ulimit -a\)"),
+        (UserError("two\nlines\x1b[0m " + "x" * 5000 + " what to do"), r"two lines\\x1b\[0m x+ \.\.\. x+ what to do"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line(
+    error: Exception, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+
+    def call() -> str:
+        raise error
+
+    assert cli.run(call) == 2
+    line = capsys.readouterr().err
+    assert re.fullmatch(f"error: {says}\n", line)
+    assert len(line) <= 301
+
+
+def test_a_mistake_of_ours_has_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        cli.run(lambda: str(1 / 0))

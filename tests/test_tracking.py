@@ -140,7 +140,7 @@ def test_a_run_that_nobody_took_up_is_ended_with_the_reason(monkeypatch: pytest.
     journal.begin_launched(launched(monkeypatch), "main")
     tracking.end_launched_run(UserError("epochs='abc' cannot be used"), "main")
     assert journals(state_folder()) == []
-    assert latest().info.run_name == "main"
+    assert latest().info.run_name == "failed: epochs='abc' cannot be used"
     assert latest().info.status == "FAILED"
     assert latest().data.tags["failure"] == "UserError: epochs='abc' cannot be used"
 
