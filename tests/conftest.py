@@ -130,10 +130,11 @@ class Request:
 class Proxy:
     """Stands before a server and cuts connections, as `treat` says about each request.
 
-    PASS; BEFORE = cut, and the server hears nothing of it; AFTER = cut, when the server has answered; BUSY = 503.
+    PASS; BEFORE = cut, and the server hears nothing of it; AFTER = cut, when the server has answered; BUSY = 503;
+    BROKEN = 500.
     """
 
-    PASS, BEFORE, AFTER, BUSY = "pass", "before", "after", "busy"
+    PASS, BEFORE, AFTER, BUSY, BROKEN = "pass", "before", "after", "busy", "broken"
 
     def __init__(self, target: str) -> None:
         self.requests: list[Request] = []
@@ -180,8 +181,8 @@ class _ProxyHandler(http.server.BaseHTTPRequestHandler):
         self.proxy.requests.append(request)
         treatment = self.proxy.treat(request) if self.proxy.is_open else Proxy.BEFORE
         try:
-            if treatment == Proxy.BUSY:
-                self._answer(503, [], b"busy")
+            if treatment in (Proxy.BUSY, Proxy.BROKEN):
+                self._answer(503 if treatment == Proxy.BUSY else 500, [], treatment.encode())
                 return
             answer = self.proxy.forward(request, dict(self.headers)) if treatment != Proxy.BEFORE else None
         except (OSError, http.client.HTTPException):  # the server is gone

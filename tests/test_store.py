@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import logging
 import math
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -26,8 +28,10 @@ from mlflow.entities import Run
 from mlflow.store.tracking.dbmodels.models import SqlDataset
 
 from pipeline import journal, store, tracking
-from pipeline.config import HEARTBEAT, OWNER, PLAN, STUDY, RunConfig, UserError
+from pipeline.config import HEARTBEAT, OWNER, PLAN, STUDY, RunConfig, UserError, first_line, redacted
 from pipeline.dataset import Images
+from pipeline.deliver import Options
+from pipeline.deliver import deliver as deliver_all
 from pipeline.journal import FINISHED, MODEL, Journal
 from tests.conftest import ROOT, Proxy, Request, Server, free_port
 
@@ -660,6 +664,256 @@ def test_dead_runs_are_killed_at_the_next_start_and_no_others(
 
 
 # --- Reaching a store
+
+
+def database(path: Path, *statements: str) -> str:
+    """The URI of a SQLite database, after some statements."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+    return f"sqlite:///{path}"
+
+
+def refused(uri: str, must_exist: bool = False) -> str:
+    """The one line that refuses a store, soon."""
+    began = time.monotonic()
+    with pytest.raises(UserError) as error:
+        store.require_reachable(uri, must_exist)
+    assert time.monotonic() - began < 15
+    assert not isinstance(error.value, store.StoreAwayError)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("must_exist", [False, True], ids=["to write", "to read"])
+@pytest.mark.parametrize(
+    ("statements", "says"),
+    [
+        ("UPDATE alembic_version SET version_num = 'acf3f17fdcc7'", "is of an older MLflow than .* copy it, then run"),
+        ("UPDATE alembic_version SET version_num = 'fffffffffffff'", "is of a newer MLflow than .*: use that MLflow"),
+        ("DELETE FROM alembic_version", "is of an older MLflow than .* copy it"),
+        ("DROP TABLE webhooks", "is of an older MLflow than .* copy it"),
+        ("DELETE FROM runs; DELETE FROM alembic_version", "was only half made, .* delete .*store.db and start again"),
+        ("DELETE FROM runs; DROP TABLE webhooks", "was only half made, .* delete .*store.db and start again"),
+        ("DROP TABLE runs; DROP TABLE alembic_version", "was only half made, .* delete .*store.db and start again"),
+    ],
+)
+def test_a_database_that_mlflow_would_change_is_refused_and_left_as_it_is(
+    statements: str, says: str, must_exist: bool, empty_store: Path, tmp_path: Path
+) -> None:
+    """MLflow upgrades a database without a word where a table is missing, and stumbles over one that is half made."""
+    shutil.copy(empty_store, tmp_path / "store.db")
+    run = "INSERT INTO runs (run_uuid, experiment_id, status, lifecycle_stage) VALUES ('r', 0, 'FINISHED', 'active')"
+    uri = database(tmp_path / "store.db", run, *statements.split("; "))
+    before = (tmp_path / "store.db").read_bytes()
+    assert re.search(says, refused(uri, must_exist))
+    assert (tmp_path / "store.db").read_bytes() == before
+
+
+def test_a_database_of_another_program_gets_no_tables(tmp_path: Path) -> None:
+    uri = database(tmp_path / "cats.db", "CREATE TABLE cats (name)", "INSERT INTO cats VALUES ('Tom')")
+    before = (tmp_path / "cats.db").read_bytes()
+    assert "is the database of another program; set MLFLOW_TRACKING_URI to a new file" in refused(uri)
+    assert (tmp_path / "cats.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("http://127.0.0.1:99999", "Port out of range 0-65535"),
+        ("http://127.0.0.1:port", "Port could not be cast to integer value as 'port'"),
+        ("http://127.0.0.1:5000/\nx", "it has a blank or a control character"),
+        ("http://[::1", "Invalid IPv6 URL"),
+        ("sqlite:///:memory:", "is a store in memory, which is gone with the run"),
+        ("sqlite://", "is a store in memory, which is gone with the run"),
+        ("http://no-such-host.invalid:5000", "does not answer"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_refused_soon(uri: str, says: str) -> None:
+    assert says in refused(uri)
+
+
+class _InCircles(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("Location", f"{self.path}x")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """It is quiet."""
+
+
+def test_a_server_that_leads_in_circles_or_speaks_no_tls_is_refused_soon() -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _InCircles) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        port = server.server_address[1]
+        assert "Exceeded 30 redirects" in refused(f"http://127.0.0.1:{port}")
+        assert "SSL" in refused(f"https://127.0.0.1:{port}")
+        server.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_never_says_a_word_is_known_in_seconds(scheme: str) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        began = time.monotonic()
+        with pytest.raises(store.StoreAwayError, match="does not answer"):
+            store.require_reachable(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - began < 15
+
+
+_MAKE = "import sys; from pipeline import store; print('begun', flush=True); store.require_reachable(sys.argv[1])"
+
+
+def test_a_kill_while_a_store_is_made_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/store.db"
+    for attempt in range(4):
+        with subprocess.Popen([sys.executable, "-c", _MAKE, uri], cwd=ROOT, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            process.stdout.readline()
+            time.sleep(0.2 + 0.3 * attempt)
+            process.kill()
+        if (tmp_path / "store.db").exists():
+            break
+    store.require_reachable(uri)
+    assert [path.name for path in tmp_path.iterdir()] == ["store.db"]
+    store.require_reachable(uri, must_exist=True)
+
+
+@pytest.mark.parametrize(
+    ("uri", "absolute"),
+    [
+        ("sqlite:///x.db", "sqlite:///{}/x.db"),
+        ("sqlite+pysqlite:///x.db", "sqlite+pysqlite:///{}/x.db"),
+        ("sqlite:////x.db", "sqlite:////x.db"),
+        ("./mlruns", "{}/mlruns"),
+        ("mlruns", "{}/mlruns"),
+        ("file:./x", "file://{}/x"),
+        ("file:///x", "file:///x"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("databricks", "databricks"),
+        ("databricks://profile", "databricks://profile"),
+        ("/abs", "/abs"),
+    ],
+)
+def test_a_local_store_is_known_by_its_absolute_path(
+    uri: str, absolute: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be delivered to from another folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert store.tracking_uri() == absolute.format(tmp_path)
+
+
+# --- Passwords
+
+
+def test_a_password_is_neither_kept_nor_told_and_is_found_again(
+    over_proxy: Proxy,
+    small: Images,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    proxy = over_proxy
+    uri = proxy.uri.replace("//", "//me:s3cret@")
+    use(uri, monkeypatch)
+    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    with pytest.raises(UserError) as error, tracking.track(CONFIG, small):
+        proxy.close()
+    assert "me:***@127.0.0.1" in str(error.value)
+    for path in (tmp_path / "state").rglob("*"):
+        assert path.is_dir() or b"s3cret" not in path.read_bytes(), path
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    proxy.open()
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    asked = (
+        "is not kept: set MLFLOW_TRACKING_URI to the whole address, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_"
+    )
+    with pytest.raises(UserError, match=asked):
+        deliver_all(Options())
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret")
+    assert deliver_all(Options()) == "1 run delivered, nothing is left"
+    assert store.with_password(uri.replace("s3cret", "***")) == proxy.uri  # of which MLflow knows the rest
+    assert store.with_password("postgresql://me:***@h/db") == "postgresql://me:s3cret@h/db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert store.with_password(uri.replace("s3cret", "***")) == uri
+    assert "s3cret" not in tracking.ui_command() + "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://u:p@ss/w@h/db", "postgresql://u:***@h/db"),
+        ("at http://u:pw@h:5000/x, and more", "at http://u:***@h:5000/x, and more"),
+        ("postgresql://h/db?password=x&sslmode=y", "postgresql://h/db?password=***&sslmode=y"),
+        ("http://h:5000/a@b sqlite:////a/b.db", "http://h:5000/a@b sqlite:////a/b.db"),
+    ],
+)
+def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
+    assert redacted(text) == shown
+    assert str(UserError(text)) == shown
+    assert first_line(ValueError(text)) == shown
+
+
+# --- A server that moved, one that stumbles, and one that is slow
+
+
+def test_a_server_that_came_back_under_another_address(
+    over_proxy: Proxy, small: Images, lasting_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    with pytest.raises(UserError, match="did not take everything"), tracking.track(CONFIG, small) as run:
+        over_proxy.close()
+        run.log_epoch(1, {"loss": 0.5})
+    with pytest.raises(UserError, match=r"start it or give its new address with python -m pipeline\.deliver --to"):
+        deliver_all(Options())
+    assert deliver_all(Options(to=lasting_server.uri)) == "1 run delivered, nothing is left"
+    made = mlflow.MlflowClient(lasting_server.uri).get_run(str(run.id))
+    assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
+
+
+def test_another_store_is_not_the_one_that_moved(
+    over_proxy: Proxy, small: Images, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    with pytest.raises(UserError), tracking.track(CONFIG, small):
+        over_proxy.close()
+    shutil.copy(empty_store, tmp_path / "other.db")
+    with pytest.raises(UserError, match="does not have the run"):
+        deliver_all(Options(to=f"sqlite:///{tmp_path}/other.db"))
+    (known,) = journal.journals(tmp_path / "state")
+    assert known.header.tracking_uri == over_proxy.uri
+
+
+def test_a_refusal_by_chance_at_the_end_is_tried_again(over_proxy: Proxy, small: Images) -> None:
+    left = [2]
+
+    def stumble(request: Request) -> str:
+        if request.what.endswith("/runs/update") and left[0]:
+            left[0] -= 1
+            return Proxy.BROKEN
+        return Proxy.PASS
+
+    with tracking.track(CONFIG, small) as run:
+        over_proxy.treat = stumble
+    assert left == [0]
+    assert mlflow.get_run(str(run.id)).info.status == "FINISHED"
+
+
+def test_the_wait_at_the_end_has_a_bound_that_is_said(
+    over_proxy: Proxy, small: Images, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(store, "_END_SECONDS", 3.0)
+    monkeypatch.setattr(store, "_SAID_SECONDS", 0.1)
+    with pytest.raises(UserError, match="it took longer than 3 s"), tracking.track(CONFIG, small):
+        over_proxy.treat = lambda request: time.sleep(2) or Proxy.PASS  # type: ignore[func-returns-value]
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    assert f"sending the rest to {over_proxy.uri}: 3 s at most; Ctrl-C keeps it for later" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("store")

@@ -301,7 +301,8 @@ def test_a_single_run_goes_on_in_the_same_run_and_ends_as_if_never_interrupted(s
         process.send_signal(number)
         assert process.wait(60) != 0
         (known,) = journals(tmp_path / "state")
-        words = ("python", "-m", "pipeline.train", "--resume", str(known.sent.run_id))
+        run_id = str(known.sent.run_id)
+        words = ("python", "-m", "pipeline.train", "--resume", run_id)
         if number == signal.SIGTERM:
             assert f"to go on with it: {' '.join(words)}" in (tmp_path / "output").read_text()
     told = run("python", "-m", "pipeline.deliver", folder=tmp_path)
@@ -310,7 +311,7 @@ def test_a_single_run_goes_on_in_the_same_run_and_ends_as_if_never_interrupted(s
     done = run(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (made,), (other,) = runs_in(tmp_path), runs_in(tmp_path / "whole")
-    assert made.info.run_id == known.sent.run_id
+    assert made.info.run_id == run_id
     assert (made.info.status, made.data.tags.get("failure")) == ("FINISHED", None)
     assert without_seconds(made.data.metrics) == without_seconds(other.data.metrics)
     client = mlflow.MlflowClient(environment(tmp_path)["MLFLOW_TRACKING_URI"])
