@@ -397,7 +397,7 @@ def _parent(folder: Path, study: Study, options: Options, digest: str, found: Fo
     note = {} if found.parent else {MLFLOW_RUN_NOTE: study.description}
     run_id = found.parent or os.environ.get(journal.LAUNCHED)
     parent = tracking.begin(folder, study.name, run_id, {**tags, **note}, experiment)
-    if run_id == os.environ.get(journal.LAUNCHED):
+    if run_id and run_id == os.environ.get(journal.LAUNCHED):
         tracking.take_up_launched_run()
     files = {STUDY_FILE: plan.read(options.study), PLAN_FILE: study.model_dump_json(indent=2)}
     with journal.writing(folder):

@@ -65,11 +65,11 @@ ARGUMENTS = [
     # what no entry point knows
     (
         "train --optimzer adam",
-        "unknown parameter 'optimzer', did you mean 'optimizer'[?]; the parameters are .*dataset",
+        "unknown parameter 'optimzer', did you mean 'optimizer'[?]; the parameters are .*dataset, resume",
     ),
     ("study --sedes 3", "unknown parameter 'sedes', did you mean 'seeds'[?]; the parameters are study, seeds, .*"),
     ("compare --experimnt x", "unknown parameter 'experimnt', did you mean 'experiment'[?]; the parameters are .*"),
-    ("deliver --all", "unknown parameter 'all'; there are no parameters"),
+    ("deliver --all", "unknown parameter 'all'; the parameters are to"),
     ("conclusion --all", "unknown parameter 'all'; there are no parameters"),
     (f"train --{LONG} 1", r"unknown parameter 'x+\.\.\.x+'; the parameters are .*"),
     ("train '--\x1b[31mred' 1", r"unknown parameter '\\x1b\[31mred'; the parameters are .*"),
