@@ -50,6 +50,7 @@ from requests.exceptions import HTTPError, InvalidURL, TooManyRedirects
 from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from pipeline import cli
 from pipeline.config import (
     FAILURE,
     HEARTBEAT,
@@ -936,3 +937,17 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _root(error: BaseException) -> BaseException:
     """What went wrong first, beneath what the HTTP libraries wrapped around it."""
     return list(_causes(error))[-1]
+
+
+def main() -> int:
+    """Make the store where runs go, before several of them start at once; returns the exit code."""
+
+    def make() -> str:
+        require_reachable()
+        return f"the tracking store is {redacted(tracking_uri())}"
+
+    return cli.run(make)
+
+
+if __name__ == "__main__":
+    cli.leave(main)

@@ -109,7 +109,7 @@ def test_controlled_contains_the_published_configurations() -> None:
 
 
 class Yaml12(yaml.SafeLoader):
-    """YAML 1.2, as most editors read it, where 1e-5 is a number; PyYAML's 1.1 wants 1.0e-5, and a run takes the text."""
+    """YAML 1.2, as most editors read it: 1e-5 is a number; PyYAML's 1.1 wants 1.0e-5, and a run takes the text."""
 
 
 Yaml12.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), list("-+0123456789"))
