@@ -72,14 +72,12 @@ class Header:
 class Sent:
     """How much of a journal the store has: bytes of its lines, and what the store called the run and its model.
 
-    `tried` is whether the store was ever asked to make the run; `ask`, whether it may have more than `offset` says, so
-    that it must be asked what it has before a metric is sent.
+    `ask` is whether it may have more than `offset` says, so that it must be asked what it has before a metric is sent.
     """
 
     offset: Annotated[int, Field(ge=0)] = 0
     run_id: str | None = None
     model_id: str | None = None
-    tried: bool = False
     ask: bool = False
 
 
@@ -207,7 +205,11 @@ class Journal:
         Raises:
             UserError: the disk cannot be written.
         """
+        aside = _unique(state_folder() / DAMAGED / self.folder.name)
         with writing(self.folder):
+            if (self.folder / SENT).is_dir():
+                make_folder(aside)
+                (self.folder / SENT).rename(aside / SENT)
             path = self.folder / LINES
             lines = path.read_bytes()[: self._whole()].splitlines(keepends=True) if path.exists() else []
         kept, offset, trusted = [], 0, self.sent.offset
@@ -220,7 +222,6 @@ class Journal:
         if len(kept) == len(lines):
             return None
         with writing(self.folder):
-            aside = _unique(state_folder() / DAMAGED / self.folder.name)
             make_folder(aside)
             for name in (HEADER, LINES, SENT):
                 if (self.folder / name).is_file():
@@ -259,9 +260,9 @@ class Journal:
         try:
             sent = Sent(**json.loads((self.folder / SENT).read_bytes()))
         except FileNotFoundError:
-            return Sent(run_id=self.header.run_id)
+            return Sent(run_id=self.header.run_id, ask=self.header.run_id is not None)
         except (OSError, ValueError, TypeError, RecursionError):  # what a power cut left
-            return Sent(run_id=self.header.run_id, tried=True, ask=True)
+            return Sent(run_id=self.header.run_id, ask=True)
         return sent if self._begins_a_line(sent.offset) else replace(sent, offset=0, ask=True)
 
     def _begins_a_line(self, offset: int) -> bool:

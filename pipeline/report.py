@@ -463,7 +463,8 @@ def markdown_report(conclusion: Conclusion, pictures: Collection[str] = ()) -> s
     """
     sections = [(_SECTIONS[key], body) for key, body in _markdown_sections(conclusion, pictures).items() if body]
     contents = " · ".join(f"[{heading}](#{heading.lower().replace(' ', '-')})" for heading, _ in sections)
-    blocks = [f"# {markdown_text(plain(conclusion.title))}", *_markdown_answer(conclusion), contents]
+    answer, others = _markdown_answer(conclusion)
+    blocks = [f"# {markdown_text(plain(conclusion.title))}", *answer, *others, contents]
     for heading, body in sections:
         blocks += [f"## {heading}", *body]
     return "\n\n".join(block.rstrip() for block in blocks) + "\n"
@@ -474,21 +475,23 @@ def note(conclusion: Conclusion) -> str:
 
     No longer than a tag of MLflow's can be; claims that do not fit are counted.
     """
-    table = claims_table(conclusion)
+    (answer, others), table = _markdown_answer(conclusion), claims_table(conclusion)
     for shown in range(len(table), -1, -1):
         rest = len(table) - shown
-        blocks = [*_markdown_answer(conclusion), *([markdown(table[:shown])] if shown else [])]
+        blocks = [*answer, *([markdown(table[:shown])] if shown else [])]
         blocks += [f"{counted(rest, 'more claim')} in report.html."] if rest else []
+        blocks += others
         text = "\n\n".join(block.rstrip() for block in blocks)
         if len(text) <= _MOST_NOTE:
             break
     return text[:_MOST_NOTE]
 
 
-def _markdown_answer(conclusion: Conclusion) -> list[str]:
+def _markdown_answer(conclusion: Conclusion) -> tuple[list[str], list[str]]:
+    """The description and the answer; what else to know first."""
     headline, *rest = summary(conclusion)
     first = [_paragraph(conclusion.description)] if conclusion.description else []
-    return [*first, f"**{markdown_text(headline)}**", *([markdown_text(" ".join(rest))] if rest else [])]
+    return [*first, f"**{markdown_text(headline)}**"], [markdown_text(" ".join(rest))] if rest else []
 
 
 def _markdown_sections(conclusion: Conclusion, pictures: Collection[str]) -> dict[str, list[str]]:

@@ -309,7 +309,7 @@ def send(journal: Journal, uri: str = "") -> str:
     if not journal.all_sent:
         client = client_of(uri or with_password(journal.header.tracking_uri))
         if sent.run_id is None:
-            sent = journal.mark_sent(run_id=_make_run(client, journal, sent))
+            sent = journal.mark_sent(**_made_run(client, journal))
         _send_lines(client, journal, sent)
     return str(sent.run_id)
 
@@ -592,14 +592,15 @@ def patiently(call: Callable[[], Result]) -> Result:
             time.sleep(0.2)
 
 
-def _make_run(client: mlflow.MlflowClient, journal: Journal, sent: Sent) -> str:
-    """Make the run of a journal, or find the one that a lost answer was about; a study's runs lie within its own."""
+def _made_run(client: mlflow.MlflowClient, journal: Journal) -> dict[str, Any]:
+    """What is noted of the run of a journal: it is made, or the one that a lost answer or a lost note was about.
+
+    A study's runs lie within its own.
+    """
     header = journal.header
     experiment_id = header.experiment_id or make_experiment(client, header.experiment_name or "Default")
-    if sent.tried:
-        ours = f"tags.{JOURNAL} = '{header.key}'"
-        for run in client.search_runs([experiment_id], ours, max_results=1):
-            return str(run.info.run_id)
+    for run in client.search_runs([experiment_id], f"tags.{JOURNAL} = '{header.key}'", max_results=1):
+        return {"run_id": str(run.info.run_id), "ask": True}
     tags = {**header.tags, JOURNAL: header.key}
     above = journal.folder.parent
     if (above / HEADER).exists():
@@ -607,8 +608,7 @@ def _make_run(client: mlflow.MlflowClient, journal: Journal, sent: Sent) -> str:
         if parent is None:
             raise UserError("the run of its study is not there yet")
         tags[MLFLOW_PARENT_RUN_ID] = parent
-    journal.mark_sent(tried=True)
-    return str(client.create_run(experiment_id, header.started, tags, header.name).info.run_id)
+    return {"run_id": str(client.create_run(experiment_id, header.started, tags, header.name).info.run_id)}
 
 
 def make_experiment(client: mlflow.MlflowClient, name: str) -> str:

@@ -127,7 +127,7 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
     study = _declared(options)
     if not options.dry_run:
         train.require_tensorflow()
-    hashes = _data_hashes(study)
+    hashes = _data_hashes(study, options)
     from pipeline import store, tracking  # a mistake above should not wait for MLflow
 
     digest = study.digest(hashes)
@@ -270,12 +270,13 @@ def _declared(options: Options) -> Study:
     return study.narrowed(wanted, seeds).model_copy(update={"a_a": options.a_a or study.a_a})
 
 
-def _data_hashes(study: Study) -> dict[str, str]:
+def _data_hashes(study: Study, options: Options) -> dict[str, str]:
     """The hash of every data set of a study.
 
     Raises:
-        UserError: one cannot be read, or is too small for a batch.
+        UserError: one cannot be read, is too small for a batch, or memory does not hold what is trained at a time.
     """
+    at_once = min(options.jobs or _cores(), len(list(study.runs())))
     hashes = {}
     configs = list(study.configurations().values())
     for name in {config.dataset for config in configs}:
@@ -283,6 +284,7 @@ def _data_hashes(study: Study) -> dict[str, str]:
         for config in configs:
             if config.dataset == name:
                 train.require_full_batch(config, images)
+                train.require_memory(config, images, at_once)
         hashes[name] = images.sha256
     return hashes
 

@@ -94,14 +94,14 @@ def test_the_ending_is_the_last_word_only(known: Journal) -> None:
 
 
 def test_a_journal_begun_again_is_another_one(known: Journal) -> None:
-    known.mark_sent(run_id="old", offset=line_end(known), tried=True)
+    known.mark_sent(run_id="old", offset=line_end(known))
     new = Journal.begin(known.folder, HEAD)
     assert operations(new) == []
     assert new.sent == journal.Sent()
 
 
 def test_what_a_power_cut_left_of_sent_is_no_error_and_makes_no_second_run(known: Journal) -> None:
-    known.mark_sent(run_id="id", offset=line_end(known), tried=True)
+    known.mark_sent(run_id="id", offset=line_end(known))
     for content in (
         b"",
         b"{",
@@ -114,7 +114,7 @@ def test_what_a_power_cut_left_of_sent_is_no_error_and_makes_no_second_run(known
         b"null",
     ):
         (known.folder / SENT).write_bytes(content)
-        assert known.sent == journal.Sent(tried=True, ask=True)
+        assert known.sent == journal.Sent(ask=True)
 
 
 _FULL = """

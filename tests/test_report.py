@@ -399,12 +399,12 @@ def test_nothing_to_report_is_said_in_few_words() -> None:
 def test_the_note_of_a_study_is_its_description_its_answer_and_its_verdicts() -> None:
     text = report.note(sample())
     assert text.startswith("The four runs of the published study, exactly as they were run.\n\n**Of 3 claims, 2 are ")
-    assert text.endswith(report.markdown(report.claims_table(sample())).rstrip())
+    assert f"\n\n{report.markdown(report.claims_table(sample()))}\nLowest last val_loss: " in text
     many = sample(claims=sample().claims * 50)
     text = report.note(many)
     assert 7000 < len(text) <= 8000  # as long as a tag may be
     rows = sum(line.startswith("| ") for line in text.splitlines()) - 2
-    assert text.endswith(f"{150 - rows} more claims in report.html.")
+    assert f"\n\n{150 - rows} more claims in report.html.\n\nLowest" in text
 
 
 # --- HTML ---------------------------------------------------------------------------------------------------------
