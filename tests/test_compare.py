@@ -939,9 +939,8 @@ def test_it_runs_under_mlflow_run_and_leaves_itself_out(tmp_path: Path) -> None:
     for log in ("false", "true"):
         done = run(*words, "-P", f"log={log}", folder=tmp_path, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert run(*words, "-P", "study=none", folder=tmp_path, cwd=tmp_path).returncode != 0
     assert len(compare.read_conclusion(f"{tmp_path}/out/conclusion.json").runs) == 6
-    failed, logged, only_looked = runs_there()[: -len(before)]  # one each, however they ended
+    logged, only_looked = runs_there()[: -len(before)]  # the runs that `mlflow run` opened, and no others
     for launched in (only_looked, logged):
         assert (launched.info.run_name, launched.info.status) == ("compare", "FINISHED")
         assert launched.data.tags["compared"] == "python -m pipeline.compare --experiment Default"
@@ -949,8 +948,7 @@ def test_it_runs_under_mlflow_run_and_leaves_itself_out(tmp_path: Path) -> None:
     assert not logged_results(only_looked.info.run_id)
     assert {"conclusion.csv", "conclusion.json", "report.html", "report.md"} <= logged_results(logged.info.run_id)
     assert logged.info.run_id in done.stdout
-    assert (failed.info.run_name[:27], failed.info.status) == ("failed: study='none' has no", "FAILED")
-    require_invisible([failed.info.run_id, logged.info.run_id, only_looked.info.run_id])
+    require_invisible([logged.info.run_id, only_looked.info.run_id])
     assert not list((tmp_path / "state").rglob("header.json"))  # the store has all that they said
 
 
@@ -970,7 +968,7 @@ def require_invisible(comparisons: Sequence[str]) -> None:
     found = tracking.find("0", "small", "p", [("adam", config.fingerprint, HASH)], look_only=False)
     assert (found.parent, found.finished) == (None, {})
     assert not set(comparisons) & {each.info.run_id for each in found.elsewhere.values()}
-    assert tracking.seconds_per_epoch("0", config, HASH) == 4.5
+    assert tracking.seconds_per_epoch("0", config, HASH) == 3.0  # the newest: 9 s for three epochs
     assert [(each.info.run_id, each.info.status) for each in runs_there()] == known  # none is dead
 
 
