@@ -242,12 +242,12 @@ def test_a_dry_run_tells_and_changes_nothing(small_npz: Path, tmp_path: Path) ->
     assert not (tmp_path / "store.db").exists()
     assert "to train: longer seed 0" in before
     assert before.splitlines()[-1].startswith("0 done, 0 to reuse, 3 to train in 2 trainings, ")
-    assert "not known for 2 trainings" in before
+    assert before.endswith("estimated time: unknown; for 2 of 2 trainings no run of that size has finished here")
     make(file, filter="sgd")
     after = make(file, dry_run=True)
     assert "to reuse: sgd seed 0" in after
     assert after.splitlines()[-1].startswith("0 done, 1 to reuse, 2 to train in 1 training, ")
-    assert "not known" not in after
+    assert "unknown" not in after
     assert set(runs_in(tmp_path)) == {"small", "sgd seed 0"}
 
 
