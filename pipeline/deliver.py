@@ -72,9 +72,9 @@ def _send(known: Journal, to: str) -> None:
     """Send a journal and those below it, to the store's own address or to the one where it is now."""
     from pipeline import store
 
-    uri = store.with_password(known.header.tracking_uri)
     otherwise = "give its new address with python -m pipeline.deliver --to ADDRESS"
     try:
+        uri = store.with_password(known.header.tracking_uri)
         store.require_reachable(uri, otherwise=otherwise, seconds=store.SLOW_ANSWER_SECONDS)
     except UserError:
         if not to:

@@ -224,6 +224,28 @@ def test_one_store_that_is_away_keeps_nothing_from_the_others(
     assert (made.info.run_name, made.info.status) == ("run 2", "FINISHED")
 
 
+@pytest.mark.usefixtures("store")
+def test_a_server_that_came_back_elsewhere_gets_it_there_also_without_the_password_of_the_old_address(
+    proxy: Proxy, lasting_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = proxy.uri.replace("http://", "http://me:secret@")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", old)
+    known = tracking.begin(tmp_path / "state" / "1", tmp_path.name, experiment=tracking.Experiment("0", None))
+    known.append("metrics", points=[("loss", 0.5, 1, 1)])
+    store.end(known, FINISHED)
+    proxy.close()
+    assert not [file for file in (tmp_path / "state").rglob("*") if file.is_file() and b"secret" in file.read_bytes()]
+    with pytest.raises(UserError, match=r"does not answer .*; start it or give its new address with .* --to ADDRESS$"):
+        deliver()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    with pytest.raises(UserError, match=r"the password of http://me:\*\*\*@\S+ is not kept: set MLFLOW_TRACKING_URI"):
+        deliver()
+    assert deliver_all(Options(to=lasting_server.uri)) == "1 run delivered, nothing is left"
+    client = mlflow.MlflowClient(lasting_server.uri)
+    (made,) = client.search_runs(["0"], f"attributes.run_name = '{tmp_path.name}'")
+    assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
+
+
 def test_a_study_that_was_killed_is_delivered_with_its_runs_and_can_still_go_on(
     ready: mlflow.MlflowClient,  # noqa: F811
     tmp_path: Path,
