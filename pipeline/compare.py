@@ -5,8 +5,8 @@ python -m pipeline.compare --experiment E --group-by optimizer,lr --metric val_l
 python -m pipeline.compare --verify comparison/conclusion.json
 
 With a study: its claims, against its plan. Without: each configuration of this project's runs, or each combination of
-`group_by` of anybody's, against a baseline. Reads the store and changes nothing in it, but for `--log true`. Never
-imports TensorFlow.
+`group_by` of anybody's, against a baseline. Reads the store and changes nothing in it, but for `--log true` and the run
+that `mlflow run` opened for it. Never imports TensorFlow.
 """
 
 from __future__ import annotations

@@ -6,16 +6,20 @@ import itertools
 import json
 import re
 import shlex
+import sqlite3
 import subprocess
 import textwrap
+from contextlib import closing
+from pathlib import Path
 from urllib.parse import unquote
 
 import jsonschema  # type: ignore[import-untyped]
+import mlflow
 import pytest
 import yaml
 from mlflow.utils.environment import _PythonEnv
 
-from pipeline import cli, compare, deliver, plan, report, study, train
+from pipeline import cli, compare, deliver, plan, report, store, study, train
 from tests.conftest import ROOT
 
 
@@ -109,3 +113,18 @@ def test_the_study_of_the_readme_loads_and_fits_the_schema() -> None:
         "wide encoding_dim=128",
     ]
     jsonschema.validate(yaml.safe_load(declared), json.loads(plan.SCHEMA.read_text()))
+
+
+@pytest.mark.usefixtures("store")
+def test_the_store_is_made_before_anything_is_run_and_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert store.main() == 0
+        assert capsys.readouterr().out == f"the tracking store is sqlite:///{tmp_path}/store.db\n"
+    assert mlflow.MlflowClient().search_runs(["0"]) == []
+    (tmp_path / "store.db").write_bytes(b"")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as half:  # as a kill may leave it that hits MLflow
+        half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    assert store.main() == 2
+    assert re.search(r"^error: .* was only half made, .*: delete \S+ and start again, or ", capsys.readouterr().err)
