@@ -347,7 +347,6 @@ def begin_launched(run_id: str, name: str) -> None:
     header = Header(uuid.uuid4().hex, redacted(uri), experiment, None, run_id, name, now(), life, FORMAT)
     journal = Journal.begin(state_folder() / RUNS / run_id, header)
     journal.append("tags", tags=life)
-    journal.append("rename", name=name)
 
 
 def absolute(uri: str) -> str:

@@ -752,9 +752,8 @@ def _make_model(client: mlflow.MlflowClient, journal: Journal, run_id: str) -> s
 
 
 def _rename(client: mlflow.MlflowClient, journal: Journal, run_id: str, name: str) -> None:
-    """Only a name that MLflow or the journal made up gives way: one that was given stays."""
-    known = client.get_run(run_id).info.run_name
-    if known == journal.header.name or is_random_name(known):
+    """Only a name that MLflow made up gives way: one that was given stays."""
+    if is_random_name(client.get_run(run_id).info.run_name):
         client.update_run(run_id, name=name)
 
 

@@ -359,7 +359,8 @@ def begin(
         UserError: the folder cannot be written.
     """
     experiment = experiment or Experiment.chosen()
-    tags = {**resolve_tags(), **signs_of_life(), **(tags or {})}
+    own = {name: redacted(value) for name, value in {**signs_of_life(), **(tags or {})}.items()}
+    context = {name: redacted(value) for name, value in resolve_tags().items()}
     header = Header(
         key=uuid.uuid4().hex,
         tracking_uri=redacted(store.tracking_uri()),
@@ -368,12 +369,12 @@ def begin(
         run_id=run_id,
         name=name,
         started=now(),
-        tags={key: redacted(value) for key, value in tags.items()},
+        tags={**context, **own},
         version=FORMAT,
     )
     journal = Journal.begin(folder, header)
     if run_id:
-        journal.append("tags", tags=dict(header.tags))
+        journal.append("tags", tags=own)  # MLflow knows better what has launched it
         journal.append("rename", name=name)
     return journal
 

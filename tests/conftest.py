@@ -270,8 +270,8 @@ def start(*words: str, folder: Path, **changes: str) -> subprocess.Popen[str]:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            # Ctrl-C is ignored by whatever a shell has started in the background, and by its children.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            # Ctrl-C is ignored by whatever a shell has started in the background, a closed terminal under nohup.
+            preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
         )
 
 

@@ -9,17 +9,20 @@ import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from mlflow.entities import Run
 
-from pipeline import dataset, quality, train
+from pipeline import dataset, quality, store, train
 from pipeline.config import LOSSES, QUALITY, RunConfig, UserError, pictured
 from pipeline.dataset import Images
+from pipeline.journal import journals
 from tests.conftest import ROOT, Server, answers, end_group, environment, free_port, run, start, wait_for
 
 LOCAL = ("--env-manager", "local")
@@ -250,11 +253,11 @@ def test_a_mistake_under_mlflow_run_fails_the_run_with_the_reason(parameter: str
 
 
 @pytest.mark.parametrize("words", [("python", "-m", "pipeline.train"), ("mlflow", "run", ".", *LOCAL)])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_as_killed(
     words: tuple[str, ...], number: signal.Signals, small_npz: Path, tmp_path: Path
 ) -> None:
-    """Ctrl-C goes to everybody at the terminal, SIGTERM to the launcher alone."""
+    """Ctrl-C and a closed terminal go to everybody at it, SIGTERM to the launcher alone."""
     parameters = {"epochs": "1000000", "dataset": str(small_npz)}
     flags = [
         word for k, v in parameters.items() for word in (("-P", f"{k}={v}") if words[0] == "mlflow" else (f"--{k}", v))
@@ -262,7 +265,7 @@ def test_a_signal_ends_the_run_as_killed(
     process = start(*words, *flags, folder=tmp_path)
     try:
         wait_for(lambda: "epoch 1/1000000" in (tmp_path / "output").read_text(), process)
-        if number == signal.SIGINT:
+        if number != signal.SIGTERM:
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
@@ -276,6 +279,75 @@ def test_a_signal_ends_the_run_as_killed(
     assert (
         "Traceback" not in (tmp_path / "output").read_text().split("training adadelta")[1].split("mlflow.projects")[0]
     )
+
+
+def without_seconds(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.endswith("seconds")}
+
+
+def test_a_single_run_goes_on_in_the_same_run_and_ends_as_if_never_interrupted(small_npz: Path, tmp_path: Path) -> None:
+    """After SIGTERM, after a kill -9, and by the ID that it says; what was not begun or is finished cannot go on."""
+    (tmp_path / "whole").mkdir()
+    flags = ("--optimizer", "adam", "--epochs", "1500", "--dataset", str(small_npz))
+    whole = run("python", "-m", "pipeline.train", *flags, folder=tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    words: tuple[str, ...] = ("python", "-m", "pipeline.train", *flags)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = start(*words, folder=tmp_path)
+        checkpoint = tmp_path / "state" / "runs"
+        seen = max((path.stat().st_mtime for path in checkpoint.glob("*/checkpoint.npz")), default=0.0)
+        newer = partial(_newer_checkpoint, checkpoint, seen)
+        wait_for(newer, process)
+        process.send_signal(number)
+        assert process.wait(60) != 0
+        (known,) = journals(tmp_path / "state")
+        words = ("python", "-m", "pipeline.train", "--resume", str(known.sent.run_id))
+        if number == signal.SIGTERM:
+            assert f"to go on with it: {' '.join(words)}" in (tmp_path / "output").read_text()
+    told = run("python", "-m", "pipeline.deliver", folder=tmp_path)
+    assert f"can go on: {' '.join(words)}" in told.stdout
+    assert runs_in(tmp_path)[0].info.status == "KILLED"
+    done = run(*words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (made,), (other,) = runs_in(tmp_path), runs_in(tmp_path / "whole")
+    assert made.info.run_id == known.sent.run_id
+    assert (made.info.status, made.data.tags.get("failure")) == ("FINISHED", None)
+    assert without_seconds(made.data.metrics) == without_seconds(other.data.metrics)
+    client = mlflow.MlflowClient(environment(tmp_path)["MLFLOW_TRACKING_URI"])
+    for name in LOSSES:
+        assert [point.step for point in client.get_metric_history(made.info.run_id, name)] == list(range(1, 1501))
+    again = run(*words, folder=tmp_path)
+    assert again.returncode == 2
+    assert "is not a run that can go on; none can" in again.stderr
+    both = run(*words, "--epochs", "3", folder=tmp_path)
+    assert "give it alone" in both.stderr
+
+
+def _newer_checkpoint(folder: Path, than: float) -> bool:
+    return any(path.stat().st_mtime > than for path in folder.glob("*/checkpoint.npz"))
+
+
+@pytest.mark.parametrize("whole_group", [True, False], ids=["with its child", "alone"])
+def test_a_launcher_that_is_killed_while_its_child_begins_leaves_nothing_running(
+    whole_group: bool, small_npz: Path, tmp_path: Path
+) -> None:
+    store.require_reachable(environment(tmp_path)["MLFLOW_TRACKING_URI"])
+    words = ("mlflow", "run", ".", "-P", "epochs=1000000", "-P", f"dataset={small_npz}", *LOCAL)
+    process = start(*words, folder=tmp_path)
+    wait_for(lambda: list((tmp_path / "state" / "runs").glob("*/header.json")), process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    if whole_group:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive
+    told = run("python", "-m", "pipeline.deliver", folder=tmp_path)
+    assert told.returncode == 0, told.stderr
+    (made,) = runs_in(tmp_path)
+    assert made.info.status == "KILLED"
+    assert made.data.tags["failure"] in ("its process ended without a word", "interrupted by SIGTERM")
 
 
 def wait_for_status(folder: Path, status: str) -> None:
