@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help run test check study compare ui bench lock
+.PHONY: help run test check store study compare results ui bench lock
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,7 +16,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --requirement requirements-dev.txt
 	touch $@
 
-run: $(INSTALLED) ## one run, by the command to use from then on
+run: store ## one run, by the command to use from then on
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -P optimizer=adam --env-manager local
 
 test: $(INSTALLED) ## all tests
@@ -28,12 +28,21 @@ check: $(INSTALLED) ## format, lint, types, all tests
 	$(BIN)/mypy
 	$(MAKE) test
 
-study: $(INSTALLED) ## the published study over five seeds, and its report in results/
+store: $(INSTALLED) ## the tracking store, made before several runs start at once
+	$(BIN)/python -m pipeline.store
+
+study: store ## the published study over five seeds, and its report in comparison/
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=published --env-manager local
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=published --env-manager local
 
-compare: $(INSTALLED) ## the table and the report of the runs made so far
+compare: $(INSTALLED) ## the table and the report of the runs made so far, in comparison/
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare --env-manager local
+
+results: store ## both studies over five seeds, and the reports in results/, which are committed
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=published --env-manager local
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=controlled -P a_a=true --env-manager local
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=published -P out=results --env-manager local
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=controlled -P out=results/controlled --env-manager local
 
 ui: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui

@@ -2,11 +2,11 @@
 
 python -m pipeline.compare --study published
 python -m pipeline.compare --experiment E --group-by optimizer,lr --metric val_loss --baseline optimizer=sgd
-python -m pipeline.compare --verify results/conclusion.json
+python -m pipeline.compare --verify comparison/conclusion.json
 
 With a study: its claims, against its plan. Without: each configuration of this project's runs, or each combination of
-`group_by` of anybody's, against a baseline. Reads the store and changes nothing in it, but for `--log true`. Never
-imports TensorFlow.
+`group_by` of anybody's, against a baseline. Reads the store and changes nothing in it, but for `--log true` and the run
+that `mlflow run` opened for it. Never imports TensorFlow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pipeline import cli, sentences
 from pipeline.conclusion import Cell, Claim, Conclusion, RunRecord
-from pipeline.config import REUSED_FROM, UserError, first_line, listed, quoted
+from pipeline.config import COMPARED, REUSED_FROM, UserError, first_line, listed, quoted
 from pipeline.terminal import Console
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ class Options(BaseModel):
     metrics: _Names = Field((), description="metrics, with commas, to show and compare; empty = all that are known")
     baseline: str = Field("", description="a variation's name, or parameter=value; empty = the study's, or the first")
     out: Annotated[Path, BeforeValidator(_expanded)] = Field(
-        Path("results"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
+        Path("comparison"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
     )
-    log: bool = Field(False, description="true = log the files to the study's run, or to a run of their own")
+    log: bool = Field(False, description="true = log the files to the study's run, or to one of this comparison")
     all: bool = Field(False, description="true = print the tables of metrics, the threats and the checks, too")
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
 
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         differs.extend(verify(known))
         return "\n".join(differs) or f"nothing differs: {_counted(known)}"
 
-    return cli.run(call) or int(bool(differs))
+    return cli.run(call, "compare") or int(bool(differs))
 
 
 # --- From the store to a conclusion -------------------------------------------------------------------------------
@@ -122,6 +122,7 @@ def main(argv: list[str] | None = None) -> int:
 class _Found:
     """What was read, and what `provenance` must tell of it."""
 
+    experiment: reading.Experiment
     sides: Sides
     elsewhere: pd.DataFrame | None
     origin: dict[str, Any]
@@ -151,10 +152,13 @@ def compare(options: Options) -> str:
         files = [options.out / name for name in names]
     _print(conclusion, options.all)
     written = f"written to {options.out}: {_named(names)}"
+    study_run, note = found.origin["study_run_id"], {reading.NOTE: report.note(conclusion)}
+    own = {**note, COMPARED: found.origin["command"]}
+    reading.describe_launched_run(own)
     if not options.log:
         return written
-    note = report.note(conclusion)
-    return f"{written}\nlogged to run {reading.log_files(files, found.origin['study_run_id'], note)}"
+    logged_to = reading.log_files(files, study_run, found.experiment, note if study_run else own)
+    return f"{written}\nlogged to run {logged_to}"
 
 
 def _find(options: Options, study_run_id: str | None = None) -> _Found:
@@ -181,7 +185,7 @@ def _find(options: Options, study_run_id: str | None = None) -> _Found:
         "first_run": reading.iso(_extreme(runs, "start", min)),
         "last_run": reading.iso(_extreme(runs, "end", max)),
     }
-    return _Found(judging.arrange(runs, question), elsewhere, origin)
+    return _Found(experiment, judging.arrange(runs, question), elsewhere, origin)
 
 
 def _extreme(runs: pd.DataFrame, column: str, which: Any) -> float | None:

@@ -63,7 +63,7 @@ def deliver(options: Options) -> str:
         if (known.folder / CHECKPOINT).exists() and known.status not in (None, FINISHED):
             print(f"{known.header.name} can go on: {tracking.how_to_go_on(known.sent.run_id or known.folder.name)}")
     if left:
-        raise UserError(f"{_runs(delivered)} delivered, but not {'; '.join(left)}")
+        raise UserError(f"{_runs(delivered)} delivered; left: {'; '.join(left)}")
     still = f"; {_runs(busy)} still being made" if busy else ""
     return f"{_runs(delivered)} delivered, nothing is left{still}"
 
@@ -72,9 +72,9 @@ def _send(known: Journal, to: str) -> None:
     """Send a journal and those below it, to the store's own address or to the one where it is now."""
     from pipeline import store
 
-    uri = store.with_password(known.header.tracking_uri)
     otherwise = "give its new address with python -m pipeline.deliver --to ADDRESS"
     try:
+        uri = store.with_password(known.header.tracking_uri)
         store.require_reachable(uri, otherwise=otherwise, seconds=store.SLOW_ANSWER_SECONDS)
     except UserError:
         if not to:

@@ -1,4 +1,6 @@
-"""What `compare` asks MLflow: runs, their histories, a study's plan, pictures. Reads, and writes only `log_files`.
+"""What `compare` asks MLflow: runs, their histories, a study's plan, pictures. It reads.
+
+What it writes is of the comparison itself: the files that it made, and what the run is for that was opened for it.
 
 Where `mlflow.search_runs` builds a frame cell by cell, `runs` keeps the pages as they come, and the step of each last
 metric with them: so whoever asks learns for free which epoch a run has reached.
@@ -14,6 +16,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -55,10 +58,12 @@ from pipeline.config import (
     quoted,
     redacted,
 )
+from pipeline.journal import HEADER, LAUNCHED, RUNS, Journal, state_folder
 from pipeline.plan import Study
 
 NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
 ENTRY_POINT, NOTE = "mlflow.project.entryPoint", "mlflow.note.content"
+_TRAIN_NOTHING = ("study", "compare")  # of the entry points: a study's children are runs of their own
 _DIGITS = 10  # on such a picture
 _ENLARGED = 4  # and pixels per pixel
 _MOST_PIXELS, _MOST_BYTES = 25_000_000, 50 * 2**20  # of such a picture: images of 279 x 279 pixels, and room to spare
@@ -112,7 +117,7 @@ def ui(experiment: Experiment) -> str:
 
 
 def runs(experiment_id: str, filter_string: str = "") -> pd.DataFrame:
-    """The runs of an experiment, whatever made them and however they ended; those of other entry points left out.
+    """The runs of an experiment, whatever made them and however they ended, but for those that train nothing.
 
     Args:
         filter_string: MLflow's own.
@@ -157,8 +162,8 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _is_a_run(run: Run) -> bool:
-    """Not of another entry point of this project, nor a study's parent."""
-    return run.data.tags.get(ENTRY_POINT, "main") == "main" and PLAN not in run.data.tags
+    """Neither a comparison nor a study's parent."""
+    return run.data.tags.get(ENTRY_POINT) not in _TRAIN_NOTHING and PLAN not in run.data.tags
 
 
 def _row(run: Run, typed: dict[Any, dict[str, Any] | None]) -> dict[str, Any]:
@@ -363,27 +368,33 @@ def _two_rows(png: bytes) -> Pictures:
     return rows[0], rows[1]
 
 
-def log_files(files: Iterable[Path], run_id: str | None, note: str) -> str:
-    """Log files as artifacts of a run, else of the run that `mlflow run` opened, else of a new one; returns its ID.
+def log_files(files: Iterable[Path], run_id: str | None, experiment: Experiment, tags: Mapping[str, str]) -> str:
+    """Log files, and tags, to a run, else to the one that `mlflow run` opened, else to a new one; returns its ID.
 
     Args:
-        note: Markdown that MLflow's page of the run is to show.
+        run_id: a study's.
+        experiment: where a new one is made.
 
     Raises:
         UserError: the store does not take them.
     """
-    client = mlflow.MlflowClient()
-    with store.tracking_store(mlflow.get_tracking_uri()):
-        if run_id is not None:
-            for file in files:
-                client.log_artifact(run_id, str(file), "results")
-            client.set_tag(run_id, NOTE, note)
-            return run_id
-        with mlflow.start_run(run_name="compare", tags={ENTRY_POINT: "compare"}) as run:
-            for file in files:
-                client.log_artifact(run.info.run_id, str(file))
-            client.set_tag(run.info.run_id, NOTE, note)
-        return str(run.info.run_id)
+    client, target = mlflow.MlflowClient(), run_id or os.environ.get(LAUNCHED)
+    with store.tracking_store(mlflow.get_tracking_uri()), ExitStack() as ending:
+        if target is None:
+            made = mlflow.start_run(None, experiment.id, "compare", tags={ENTRY_POINT: "compare"})
+            target = str(ending.enter_context(made).info.run_id)
+        for file in files:
+            client.log_artifact(target, str(file), "results")
+        for key, value in tags.items():
+            client.set_tag(target, key, value)
+        return target
+
+
+def describe_launched_run(tags: Mapping[str, str]) -> None:
+    """Have the run that `mlflow run` opened for a comparison say what it was; sent when that run is ended."""
+    folder = state_folder() / RUNS / os.environ.get(LAUNCHED, "")
+    if (folder / HEADER).exists():
+        Journal(folder).append("tags", tags=dict(tags))
 
 
 def versions() -> dict[str, str]:

@@ -479,7 +479,7 @@ def note(conclusion: Conclusion) -> str:
     for shown in range(len(table), -1, -1):
         rest = len(table) - shown
         blocks = [*answer, *([markdown(table[:shown])] if shown else [])]
-        blocks += [f"{counted(rest, 'more claim')} in results/report.html."] if rest else []
+        blocks += [f"{counted(rest, 'more claim')} in report.html."] if rest else []
         blocks += others
         text = "\n\n".join(block.rstrip() for block in blocks)
         if len(text) <= _MOST_NOTE:

@@ -50,6 +50,7 @@ from requests.exceptions import HTTPError, InvalidURL, TooManyRedirects
 from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
+from pipeline import cli
 from pipeline.config import (
     FAILURE,
     HEARTBEAT,
@@ -209,8 +210,8 @@ class Delivery:
 
     def _kept(self, trouble: str) -> str:
         return (
-            f"the tracking store did not take everything ({redacted(trouble)}); what is left is kept in {self._root}: "
-            "deliver it with python -m pipeline.deliver"
+            f"the tracking store did not take everything ({redacted(trouble)}): "
+            f"python -m pipeline.deliver sends the rest, which is kept in {self._root}"
         )
 
     def _tell_endings(self, trouble: UserError) -> None:
@@ -375,6 +376,8 @@ def end(journal: Journal, status: str, reason: str = "") -> None:
 def end_abandoned(journal: Journal) -> None:
     """Note that a run's process is gone without a word, unless the store knows better how it ended."""
     reason = "its process ended without a word"
+    if journal.header.run_id:  # `mlflow run` opened it, and made a name up
+        journal.append("rename", name=journal.header.name)
     journal.append(END, status=KILLED, reason=reason, at=journal.last_said, unless_known=True)
 
 
@@ -506,20 +509,20 @@ def require_reachable(
     uri: str = "",
     must_exist: bool = False,
     otherwise: str = "set MLFLOW_TRACKING_URI",
-    seconds: float = _ANSWER_SECONDS,
+    seconds: float | None = None,
 ) -> None:
     """Find out in a moment what MLflow would find out in four minutes of trying again; make a store of SQLite.
 
     Args:
         must_exist: make nothing, and refuse a store that is not there.
         otherwise: what to do where it cannot be used.
-        seconds: that a server may take to answer.
+        seconds: that a server may take to answer; default: `_ANSWER_SECONDS`.
 
     Raises:
         StoreAwayError: a server does not answer.
         UserError: the store cannot be used, or was written by another MLflow, which would be upgraded by being asked.
     """
-    uri = uri or tracking_uri()
+    uri, seconds = uri or tracking_uri(), seconds or _ANSWER_SECONDS
     try:
         parts = urlsplit(uri)
         port = parts.port  # which may be a word, or too large
@@ -937,3 +940,17 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _root(error: BaseException) -> BaseException:
     """What went wrong first, beneath what the HTTP libraries wrapped around it."""
     return list(_causes(error))[-1]
+
+
+def main() -> int:
+    """Make the store where runs go, before several of them start at once; returns the exit code."""
+
+    def make() -> str:
+        require_reachable()
+        return f"the tracking store is {redacted(tracking_uri())}"
+
+    return cli.run(make)
+
+
+if __name__ == "__main__":
+    cli.leave(main)

@@ -262,7 +262,7 @@ def test_a_comparison_is_printed_in_every_encoding(
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
     assert re.search("[-\N{MINUS SIGN}][0-9i]", text)
     assert not re.search("[?][0-9i]", text)  # without its minus a result would be a wrong one
-    report = (made / "results" / "report.md").read_text(encoding="utf-8")
+    report = (made / "comparison" / "report.md").read_text(encoding="utf-8")
     assert "\N{MINUS SIGN}" in report
 
 
@@ -314,7 +314,7 @@ def test_questions_that_the_runs_cannot_answer(
 def test_a_comparison_in_any_surroundings(setting: str, line: str, made: Path) -> None:
     done = shell(f"{setting} {line}", made, 60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "\N{MINUS SIGN}" in (made / "results" / "report.md").read_text(encoding="utf-8")
+    assert "\N{MINUS SIGN}" in (made / "comparison" / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

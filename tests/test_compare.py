@@ -32,7 +32,7 @@ import pytest
 from mlflow.entities import Metric, Param
 from PIL import Image
 
-from pipeline import compare, figures, reading, sentences
+from pipeline import compare, figures, reading, sentences, tracking
 from pipeline.compare import Options
 from pipeline.conclusion import Claim, Conclusion, Pair, Variation
 from pipeline.config import LOSSES, QUALITY, RunConfig, UserError
@@ -707,9 +707,24 @@ def test_hostile_names(tmp_path: Path) -> None:
 def test_the_files_are_logged_when_asked(tmp_path: Path) -> None:
     message = compare.compare(Options(out=tmp_path / "out", log=True))
     run_id = message.split("logged to run ")[1]
-    logged = {file.path for file in mlflow.MlflowClient().list_artifacts(run_id)}
-    assert {"conclusion.csv", "conclusion.json", "report.html", "report.md"} <= logged
+    assert {"conclusion.csv", "conclusion.json", "report.html", "report.md"} <= logged_results(run_id)
     assert run_id not in set(reading.runs("0")["run_id"])
+    made = mlflow.get_run(run_id)
+    assert (made.info.run_name, made.info.status) == ("compare", "FINISHED")
+    assert made.data.tags["compared"] == "python -m pipeline.compare --experiment Default"
+    assert made.data.tags["mlflow.note.content"].startswith("**Compared with “optimizer=adam, ")
+
+
+def logged_results(run_id: str) -> set[str]:
+    return {file.path.removeprefix("results/") for file in mlflow.MlflowClient().list_artifacts(run_id, "results")}
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_new_run_of_a_comparison_lies_in_the_experiment_that_it_compares(tmp_path: Path) -> None:
+    there = mlflow.create_experiment("there")
+    make({"x": 1}, {"last_loss": 1.0}, experiment=there)
+    message = compare.compare(Options(experiment="there", out=tmp_path / "out", log=True))
+    assert mlflow.get_run(message.split("logged to run ")[1]).info.experiment_id == there
 
 
 @pytest.mark.usefixtures("db")
@@ -720,7 +735,8 @@ def test_of_a_study_to_its_parent(tmp_path: Path) -> None:
     note = mlflow.get_run(parent).data.tags["mlflow.note.content"]  # what the UI shows on the study's own page
     assert note.startswith("Two epochs.\n\n**Of 2 claims, ")
     assert "| supported, confounded by decoder\\_hidden" in note or "| supported, confounded by decoder_hidden" in note
-    assert "results/conclusion.json" in {f.path for f in mlflow.MlflowClient().list_artifacts(parent, "results")}
+    assert "conclusion.json" in logged_results(parent)
+    assert "compared" not in mlflow.get_run(parent).data.tags
 
 
 @pytest.mark.usefixtures("mixed")
@@ -918,11 +934,42 @@ def _answers(port: int) -> bool:
 
 @pytest.mark.usefixtures("mixed")
 def test_it_runs_under_mlflow_run_and_leaves_itself_out(tmp_path: Path) -> None:
-    for _ in range(2):
-        words = ("mlflow", "run", str(ROOT), "-e", "compare", "-P", f"out={tmp_path}/out", "--env-manager", "local")
-        done = run(*words, folder=tmp_path, cwd=tmp_path)
+    before = runs_there()
+    words = ("mlflow", "run", str(ROOT), "-e", "compare", "-P", f"out={tmp_path}/out", "--env-manager", "local")
+    for log in ("false", "true"):
+        done = run(*words, "-P", f"log={log}", folder=tmp_path, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert len(compare.read_conclusion(f"{tmp_path}/out/conclusion.json").runs) == 6
+    logged, only_looked = runs_there()[: -len(before)]  # the runs that `mlflow run` opened, and no others
+    for launched in (only_looked, logged):
+        assert (launched.info.run_name, launched.info.status) == ("compare", "FINISHED")
+        assert launched.data.tags["compared"] == "python -m pipeline.compare --experiment Default"
+        assert launched.data.tags["mlflow.note.content"]
+    assert not logged_results(only_looked.info.run_id)
+    assert {"conclusion.csv", "conclusion.json", "report.html", "report.md"} <= logged_results(logged.info.run_id)
+    assert logged.info.run_id in done.stdout
+    require_invisible([logged.info.run_id, only_looked.info.run_id])
+    assert not list((tmp_path / "state").rglob("header.json"))  # the store has all that they said
+
+
+def runs_there() -> list[Any]:
+    """The newest first."""
+    return list(mlflow.MlflowClient().search_runs(["0"], order_by=["start_time DESC"]))
+
+
+def require_invisible(comparisons: Sequence[str]) -> None:
+    """Nothing that is asked of an experiment finds the run of a comparison."""
+    assert not set(comparisons) & set(reading.runs("0")["run_id"])
+    assert not set(comparisons) & set(reading.runs("0", "attributes.run_name LIKE 'compare%'")["run_id"])
+    with pytest.raises(UserError, match="study='small' has no run in this experiment; run it"):
+        reading.study_plan("0", "small")
+    known = [(each.info.run_id, each.info.status) for each in runs_there()]
+    config = RunConfig(optimizer="adam", epochs=2, l1=1e-5)
+    found = tracking.find("0", "small", "p", [("adam", config.fingerprint, HASH)], look_only=False)
+    assert (found.parent, found.finished) == (None, {})
+    assert not set(comparisons) & {each.info.run_id for each in found.elsewhere.values()}
+    assert tracking.seconds_per_epoch("0", config, HASH) == 3.0  # the newest: 9 s for three epochs
+    assert [(each.info.run_id, each.info.status) for each in runs_there()] == known  # none is dead
 
 
 @pytest.mark.usefixtures("db")

@@ -207,7 +207,7 @@ def test_what_cannot_be_read_is_named_and_kept_and_does_not_hold_back_the_rest(
     kept = (broken / LINES).read_bytes()
     HEADER_DAMAGED[kind](broken)
     told = deliver()
-    assert told.startswith("1 run delivered, but not ")
+    assert told.startswith("1 run delivered; left: ")
     assert str(broken / HEADER) in told
     assert finished_or_said(ready, small) == FINISHED
     (aside,) = (root / "damaged").iterdir()
@@ -226,7 +226,7 @@ def test_a_lock_that_is_a_folder_is_named_and_does_not_hold_back_the_rest(
         said(small, doubling, tmp_path / "state" / "runs" / name)
     (tmp_path / "state" / "runs" / "a" / LOCK).mkdir()
     told = deliver()
-    assert told.startswith("1 run delivered, but not ")
+    assert told.startswith("1 run delivered; left: ")
     assert f"{tmp_path}/state/runs/a cannot be written: Is a directory" in told
     assert finished_or_said(ready, small) == FINISHED
 

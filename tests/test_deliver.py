@@ -73,7 +73,7 @@ def test_a_server_killed_in_the_middle_of_a_training_gets_it_all_afterwards(
     said = output.read_text().splitlines()[-1]
     assert re.fullmatch(
         r"error: the tracking store did not take everything \(the tracking server http://\S+ does not answer \(.*"
-        r"/state/runs/\w+: deliver it with python -m pipeline.deliver",
+        r"/state/runs/\w+",
         said,
     )
     assert "Traceback" not in output.read_text()
@@ -81,7 +81,7 @@ def test_a_server_killed_in_the_middle_of_a_training_gets_it_all_afterwards(
     again = run("python", "-m", "pipeline.deliver", folder=tmp_path)
     assert again.returncode == 2
     (line,) = again.stderr.splitlines()
-    assert line.startswith("error: 0 runs delivered, but not adam-400ep")
+    assert line.startswith("error: 0 runs delivered; left: adam-400ep")
     server.start()
     done = run("python", "-m", "pipeline.deliver", folder=tmp_path)
     assert (done.returncode, done.stdout) == (0, "1 run delivered, nothing is left\n"), done.stderr
@@ -217,11 +217,33 @@ def test_one_store_that_is_away_keeps_nothing_from_the_others(
         known = tracking.begin(tmp_path / "state" / name, f"run {name}")
         store.end(known, FINISHED)
     proxy.close()
-    says = rf"^1 run delivered, but not run 1 \({tmp_path}/state/1\): the tracking server {proxy.uri} does not answer"
+    says = rf"^1 run delivered; left: run 1 \({tmp_path}/state/1\): the tracking server {proxy.uri} does not answer"
     with pytest.raises(UserError, match=says):
         deliver()
     (made,) = ready.search_runs([own(ready)])
     assert (made.info.run_name, made.info.status) == ("run 2", "FINISHED")
+
+
+@pytest.mark.usefixtures("store")
+def test_a_server_that_came_back_elsewhere_gets_it_there_also_without_the_password_of_the_old_address(
+    proxy: Proxy, lasting_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = proxy.uri.replace("http://", "http://me:secret@")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", old)
+    known = tracking.begin(tmp_path / "state" / "1", tmp_path.name, experiment=tracking.Experiment("0", None))
+    known.append("metrics", points=[("loss", 0.5, 1, 1)])
+    store.end(known, FINISHED)
+    proxy.close()
+    assert not [file for file in (tmp_path / "state").rglob("*") if file.is_file() and b"secret" in file.read_bytes()]
+    with pytest.raises(UserError, match=r"does not answer .*; start it or give its new address with .* --to ADDRESS$"):
+        deliver()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    with pytest.raises(UserError, match=r"the password of http://me:\*\*\*@\S+ is not kept: set MLFLOW_TRACKING_URI"):
+        deliver()
+    assert deliver_all(Options(to=lasting_server.uri)) == "1 run delivered, nothing is left"
+    client = mlflow.MlflowClient(lasting_server.uri)
+    (made,) = client.search_runs(["0"], f"attributes.run_name = '{tmp_path.name}'")
+    assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
 
 
 def test_a_study_that_was_killed_is_delivered_with_its_runs_and_can_still_go_on(

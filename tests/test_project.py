@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
+import shlex
+import sqlite3
 import subprocess
+import textwrap
+from contextlib import closing
+from pathlib import Path
 from urllib.parse import unquote
 
+import jsonschema  # type: ignore[import-untyped]
+import mlflow
 import pytest
 import yaml
 from mlflow.utils.environment import _PythonEnv
 
-from pipeline import compare, report
+from pipeline import cli, compare, deliver, plan, report, store, study, train
 from tests.conftest import ROOT
 
 
@@ -60,5 +69,62 @@ def test_the_lock_is_exact() -> None:
 def test_every_make_target_of_the_readme_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert {"run", "test", "ui", "bench"} <= named <= targets
+    assert {"run", "test", "ui", "bench", "store", "study", "results"} <= named <= targets
     assert subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def commands(text: str) -> list[list[str]]:
+    """Each `mlflow run` and `python -m pipeline.*` in a text, as words, up to a comment or the end of its quotation."""
+    found = re.findall(r"(?:mlflow run|python -m pipeline\.)[^`\n]*", text)
+    return [words for words in (shlex.split(line, comments=True) for line in found) if len(words) > 2]
+
+
+def test_every_command_of_the_readme_and_of_the_makefile_has_parameters_that_there_are() -> None:
+    entries = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+    modules = {"train": train, "study": study, "compare": compare, "deliver": deliver}
+    checked = 0
+    for name in ("README.md", "Makefile"):
+        for first, _, target, *words in commands((ROOT / name).read_text()):
+            if first == "python" and target.removeprefix("pipeline.") in modules:
+                cli.parse_arguments(modules[target.removeprefix("pipeline.")].Options, words, target, "")
+                checked += 1
+            elif first == "mlflow":
+                entry = words[words.index("-e") + 1] if "-e" in words else "main"
+                given = {word.split("=")[0] for flag, word in itertools.pairwise(words) if flag == "-P"}
+                assert given - {"optimzer"} <= set(entries[entry]["parameters"]), words  # the mistake that it shows
+                checked += 1
+    assert checked > 25
+
+
+def test_only_make_results_writes_over_the_committed_reports() -> None:
+    """Everything else writes to a folder that git ignores."""
+    assert f"{compare.Options().out}/" in (ROOT / ".gitignore").read_text().splitlines()
+    for name, recipe in re.findall(r"^([a-z]+):.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE):
+        into = re.findall(r"out=(\S+)", recipe)
+        assert into == (["results", "results/controlled"] if name == "results" else []), name
+
+
+def test_the_study_of_the_readme_loads_and_fits_the_schema() -> None:
+    (text,) = re.findall(r"^ {4}name: wider\n(?: {4}.*\n)+", (ROOT / "README.md").read_text(), re.MULTILINE)
+    declared = textwrap.dedent(text)
+    assert list(plan.parse(declared, "README.md").configurations()) == [
+        "narrow",
+        "wide encoding_dim=64",
+        "wide encoding_dim=128",
+    ]
+    jsonschema.validate(yaml.safe_load(declared), json.loads(plan.SCHEMA.read_text()))
+
+
+@pytest.mark.usefixtures("store")
+def test_the_store_is_made_before_anything_is_run_and_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert store.main() == 0
+        assert capsys.readouterr().out == f"the tracking store is sqlite:///{tmp_path}/store.db\n"
+    assert mlflow.MlflowClient().search_runs(["0"]) == []
+    (tmp_path / "store.db").write_bytes(b"")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as half:  # as a kill may leave it that hits MLflow
+        half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    assert store.main() == 2
+    assert re.search(r"^error: .* was only half made, .*: delete \S+ and start again, or ", capsys.readouterr().err)

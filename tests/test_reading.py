@@ -22,16 +22,17 @@ def test_every_run_of_every_kind_is_read_and_nothing_changed(small: Images, tmp_
         raise ZeroDivisionError
     with mlflow.start_run(run_name="by hand"):
         mlflow.log_params({"epochs": "some", "depth": "3"})
-    with mlflow.start_run(tags={"mlflow.project.entryPoint": "compare"}):
-        pass
+    for entry_point in ("compare", "study", "train"):  # the last one of somebody else's project
+        with mlflow.start_run(run_name=entry_point, tags={"mlflow.project.entryPoint": entry_point}):
+            pass
     before = (tmp_path / "store.db").read_bytes()
     runs = reading.runs(reading.experiment(None).id)
     assert (tmp_path / "store.db").read_bytes() == before
-    assert list(runs["status"]) == ["FINISHED", "FAILED", "FINISHED"]
-    assert list(runs["name"]) == ["by hand", CONFIG.name, CONFIG.name]
-    assert list(runs["ours"]) == [False, True, True]
-    assert list(runs["params.epochs"]) == ["some", 2, 2]
-    assert list(runs["params.depth"][:1]) == ["3"]
+    assert list(runs["status"]) == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
+    assert list(runs["name"]) == ["train", "by hand", CONFIG.name, CONFIG.name]
+    assert list(runs["ours"]) == [False, False, True, True]
+    assert list(runs["params.epochs"][1:]) == ["some", 2, 2]
+    assert list(runs["params.depth"][1:2]) == ["3"]
     assert len(reading.runs("0", "params.optimizer = 'adam' and attributes.status = 'FAILED'")) == 1
 
 

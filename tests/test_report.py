@@ -404,7 +404,7 @@ def test_the_note_of_a_study_is_its_description_its_answer_and_its_verdicts() ->
     text = report.note(many)
     assert 7000 < len(text) <= 8000  # as long as a tag may be
     rows = sum(line.startswith("| ") for line in text.splitlines()) - 2
-    assert f"\n\n{150 - rows} more claims in results/report.html.\n\nLowest" in text
+    assert f"\n\n{150 - rows} more claims in report.html.\n\nLowest" in text
 
 
 # --- HTML ---------------------------------------------------------------------------------------------------------

@@ -247,7 +247,7 @@ def test_a_dry_run_tells_and_changes_nothing(small_npz: Path, tmp_path: Path) ->
     after = make(file, dry_run=True)
     assert "to reuse: sgd seed 0" in after
     assert after.splitlines()[-1].startswith("0 done, 1 to reuse, 2 to train in 1 training, ")
-    assert "not known" not in after
+    assert "unknown" not in after
     assert set(runs_in(tmp_path)) == {"small", "sgd seed 0"}
 
 

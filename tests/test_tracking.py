@@ -173,7 +173,7 @@ def test_a_server_that_is_away_keeps_nothing_from_being_trained(
                 assert f"training goes on, and what it logs is kept in {tmp_path}/state" in line
                 run.log_epoch(1, {"loss": 0.5})
             assert "\n" not in str(error.value)
-            assert str(error.value).endswith("deliver it with python -m pipeline.deliver")
+            assert str(error.value).endswith(f"sends the rest, which is kept in {run.journal.folder}")
             assert len(journals(tmp_path / "state")) == number + 1
             assert [line["points"][0][1] for line, _ in run.journal.read() if line["operation"] == "metrics"] == [0.5]
             assert run.journal.ending
