@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -19,10 +20,13 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
-from pipeline import compare, journal, plan, study, training
-from pipeline.config import LOSSES, QUALITY, RunConfig, UserError
+from pipeline import compare, journal, plan, store, study, tracking, train, training
+from pipeline.config import LOSSES, PLAN, QUALITY, VARIATION, RunConfig, UserError
+from pipeline.deliver import Options as DeliverOptions
+from pipeline.deliver import deliver
 from pipeline.study import Options
-from tests.conftest import ROOT, environment, run, start, wait_for
+from tests.conftest import ROOT, Proxy, environment, run, start, wait_for
+from tests.test_store import over_proxy  # noqa: F401
 
 LOCAL = ("--env-manager", "local")
 PARENT = "mlflow.parentRunId"
@@ -513,3 +517,142 @@ def test_what_is_no_checkpoint_means_training_from_the_beginning(
     assert seen == [0, 1, 2]
     for mine, theirs in zip(anew.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+# --- Whether the server is there or not ---------------------------------------------------------------------------
+
+
+def studies_kept(folder: Path) -> list[Path]:
+    return list((folder / "state" / "studies").glob("*/header.json"))
+
+
+def stored() -> tuple[list[Run], list[Run]]:
+    """The studies and their runs that the store has."""
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
+    runs = client.search_runs([experiment.experiment_id]) if experiment else []
+    return [made for made in runs if PLAN in made.data.tags], [made for made in runs if PARENT in made.data.tags]
+
+
+def assert_one_whole_study(variations: int) -> None:
+    (parent,), children = stored()
+    assert parent.info.status == "FINISHED"
+    assert len(children) == len({child.data.tags[VARIATION] for child in children}) == variations
+    assert {child.data.tags[PARENT] for child in children} == {parent.info.run_id}
+    for child in children:
+        assert child.info.status == "FINISHED"
+        steps = [p.step for p in mlflow.MlflowClient().get_metric_history(child.info.run_id, "loss")]
+        assert steps == list(range(1, int(child.data.params["epochs"]) + 1))
+
+
+def test_a_study_that_is_begun_without_the_server_goes_on_with_it(
+    over_proxy: Proxy,  # noqa: F811
+    small_npz: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    file = declared(tmp_path / "s.yaml", small_npz, {"adam": {}, "sgd": {"optimizer": "sgd"}})
+    over_proxy.close()
+    with pytest.raises(UserError, match="did not take everything"):
+        make(file)
+    assert len(studies_kept(tmp_path)) == 1
+    over_proxy.open()
+    assert make(file).startswith("small is finished: 2 runs")
+    assert studies_kept(tmp_path) == []
+    assert_one_whole_study(2)
+
+
+def test_a_study_that_was_begun_with_the_server_goes_on_without_it(
+    over_proxy: Proxy,  # noqa: F811
+    small_npz: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    file = declared(tmp_path / "s.yaml", small_npz, {"adam": {}, "sgd": {"optimizer": "sgd"}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "train_children", _failing)
+        with pytest.raises(UserError, match="2 of 2 runs failed"):
+            make(file)
+    over_proxy.close()
+    with pytest.raises(UserError, match="did not take everything"):
+        make(file)
+    assert len(studies_kept(tmp_path)) == 1
+    over_proxy.open()
+    deliver(DeliverOptions())
+    assert_one_whole_study(2)
+    assert make(file).startswith("small is finished: 2 runs")
+    assert_one_whole_study(2)
+
+
+def _failing(children: list[train.Child]) -> None:
+    for child in children:
+        known = tracking.open_journal(child.folder, child.name, child.tags)
+        store.end(known, "FAILED", "on purpose")
+    raise UserError("on purpose")
+
+
+def test_a_fresh_study_deletes_nothing_that_the_store_does_not_have(
+    over_proxy: Proxy,  # noqa: F811
+    small_npz: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    file = declared(tmp_path / "s.yaml", small_npz, {"adam": {}})
+    over_proxy.close()
+    for _ in range(2):
+        with pytest.raises(UserError, match="did not take everything"):
+            make(file, fresh=True)
+    (aside,) = (tmp_path / "state" / "aside").iterdir()
+    assert f"the rest is kept in {aside}; deliver it with python -m pipeline.deliver" in capsys.readouterr().err
+    over_proxy.open()
+    assert deliver(DeliverOptions()) == "4 runs delivered, nothing is left"
+    parents, children = stored()
+    assert len({child.data.tags[PARENT] for child in children}) == len(parents) == len(children) == 2
+    assert {made.info.status for made in (*parents, *children)} == {"FINISHED"}
+    assert make(file, fresh=True).startswith("small is finished: 1 run")
+    assert not (tmp_path / "state" / "aside").exists() or not list((tmp_path / "state" / "aside").iterdir())
+    assert len(stored()[0]) == 3
+
+
+def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
+    over_proxy: Proxy,  # noqa: F811
+    small_npz: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = declared(tmp_path / "s.yaml", small_npz, {"adam": {}})
+    make(file)
+    (parent,), (child,) = stored()
+    client = mlflow.MlflowClient()
+    client.log_text(parent.info.run_id, "a report", "results/report.md")
+    launched = client.create_run(parent.info.experiment_id, tags={"mlflow.project.entryPoint": "study"}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", launched)
+    journal.begin_launched(launched, "study")
+    assert f"run ID: {parent.info.run_id}" in make(file)
+    tracking.end_launched_run(None, "study")
+    again = client.get_run(launched)
+    assert (again.info.status, again.info.run_name) == ("FINISHED", f"small, see {parent.info.run_id[:8]}")
+    assert again.data.tags["goes_on_in"] == parent.info.run_id
+    ((still,), (same,)) = stored()
+    assert still.to_dictionary() == parent.to_dictionary()
+    assert same.info.run_id == child.info.run_id
+    assert [point.step for point in client.get_metric_history(parent.info.run_id, "runs_planned")] == [0]
+    assert journal.journals(tmp_path / "state") == []
+
+
+def test_the_workers_end_and_no_other_process_of_the_program() -> None:
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
+    other.start()
+    workers = study.Workers(1)
+    future = workers.submit(time.sleep, 120)
+    end = time.monotonic() + 60
+    while not future.running() and time.monotonic() < end:
+        time.sleep(0.1)
+    workers.shutdown(cancel_futures=True)
+    assert other.is_alive()
+    other.terminate()
+    other.join()
