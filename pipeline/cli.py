@@ -25,6 +25,7 @@ from pipeline import journal, terminal
 from pipeline.config import HungUp, Interrupted, UserError, did_you_mean, first_line, quoted, several
 
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
+_AGAIN_SECONDS = 0.1
 _interrupted: list[type[BaseException]] = []
 
 _MLFLOW_BYTES = 2**30  # of addresses, most of which are never touched
@@ -144,10 +145,13 @@ def run(call: Callable[[], str], entry_point: str = "") -> int:
         entry_point: of MLproject; its runs that nobody took up are named after it.
     """
     with terminal.outputs() as output:
+        before, sys.unraisablehook = sys.unraisablehook, _raise_again
         try:
             code = _run(call, output, entry_point)
         except (KeyboardInterrupt, Interrupted):  # once more: the user does not want to wait for the ending either
             code = INTERRUPTED
+        finally:
+            sys.unraisablehook = before
         sys.stdout.flush()
         sys.stderr.flush()
         lost = output and output.error
@@ -275,8 +279,20 @@ def _leave_terminal() -> None:
     os.close(nowhere)
 
 
+def _raise_again(swallowed: Any) -> None:
+    """Python swallows, and shows, what a signal raises while an object is cleaned up: have it raised in a moment."""
+    if not isinstance(swallowed.exc_value, (KeyboardInterrupt, Interrupted)):
+        sys.__unraisablehook__(swallowed)
+        return
+    again = signal.SIGINT if isinstance(swallowed.exc_value, KeyboardInterrupt) else signal.SIGTERM
+    signal.signal(again, interrupt)
+    timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), again))
+    timer.daemon = True  # where nothing is at work any more, there is nothing to interrupt
+    timer.start()
+
+
 def end_if_interrupted() -> None:
-    """Raise once more what a signal has raised: Keras swallows it where it prepares its logs, Python in a `__del__`."""
+    """Raise once more what a signal has raised: Keras swallows it where it prepares its logs."""
     if _interrupted:
         raise _interrupted[-1]
 
