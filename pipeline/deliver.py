@@ -79,6 +79,8 @@ def _send(known: Journal, to: str) -> None:
     except UserError:
         if not to:
             raise
+        uri = ""
+    if not uri:
         uri = journal.absolute(to)
         store.require_reachable(uri, must_exist=True, otherwise="give another with --to")
         for each in journal.journals(known.folder):
