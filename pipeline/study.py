@@ -43,6 +43,7 @@ from pipeline.config import (
     UserError,
     first_line,
     redacted,
+    several,
 )
 from pipeline.journal import FAILED, FINISHED, HEADER, KILLED, Journal
 from pipeline.plan import Study
@@ -77,6 +78,13 @@ class Options(BaseModel):
         if seeds:
             plan.as_seeds(seeds)
         return seeds
+
+    @field_validator("filter")
+    @classmethod
+    def _are_names(cls, names: str) -> str:
+        if names and not all(name.strip() for name in names.split(",")):
+            raise ValueError("there is nothing before or behind a comma; give names, with a comma between two")
+        return names
 
 
 @dataclass(frozen=True)
@@ -262,7 +270,7 @@ def _until_told_to_end(call: Callable[..., Any], *args: Any, **kwargs: Any) -> A
 
 
 def _declared(options: Options) -> Study:
-    wanted = [name.strip() for name in options.filter.split(",") if name.strip()]
+    wanted = [name.strip() for name in options.filter.split(",")] if options.filter else []
     study = plan.load(options.study)
     seeds = (
         tuple(plan.Study.model_validate({**study.model_dump(), "seeds": options.seeds}).seeds) if options.seeds else ()
@@ -586,7 +594,7 @@ def _end_in_order(executor: Executor, work: Work) -> None:
 def _summary(study: Study, work: Work, failures: Mapping[str, str]) -> str:
     planned = work.planned
     if failures:
-        which = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        which = several([f"{name}: {reason}" for name, reason in failures.items()])
         failed = f"{len(failures)} of {planned} runs failed" if planned > 1 else "the run failed"
         return f"{failed} ({which}); start the study again to try once more"
     reused = f", {len(work.reusable)} of them reused from other studies or runs" if work.reusable else ""

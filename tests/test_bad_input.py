@@ -68,6 +68,7 @@ ARGUMENTS = [
         "train --optimzer adam",
         "unknown parameter 'optimzer', did you mean 'optimizer'[?]; the parameters are optimizer, .*",
     ),
+    ("study --filter adam,,sgd", "filter='adam,,sgd' cannot be used: there is nothing before or behind a comma; .*"),
     ("study --sedes 3", "unknown parameter 'sedes', did you mean 'seeds'[?]; the parameters are study, seeds, .*"),
     ("compare --experimnt x", "unknown parameter 'experimnt', did you mean 'experiment'[?]; the parameters are .*"),
     ("deliver --all", "unknown parameter 'all'; the parameters are to"),
