@@ -72,6 +72,7 @@ from pipeline.journal import (
     HEADER,
     KILLED,
     MODEL,
+    RUNS,
     DamagedJournalError,
     Journal,
     Sent,
@@ -80,6 +81,7 @@ from pipeline.journal import (
     now,
     place,
     replace_file,
+    state_folder,
 )
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
@@ -470,9 +472,12 @@ def is_dead(tags: dict[str, str]) -> bool:
 
 def end_dead_runs(client: mlflow.MlflowClient, experiment_id: str) -> None:
     """Mark the runs of an experiment that are RUNNING without a process as KILLED."""
+    # Of what `mlflow run` opened, only the journal may know yet for which process.
+    launched = {known.header.run_id: known.header.tags for known in journals(state_folder() / RUNS)}
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
-        gone = run.data.tags.get(OWNER, "the `mlflow run` that opened it")
-        if is_dead(run.data.tags) or _is_forsaken(run):
+        tags = {**launched.get(run.info.run_id, {}), **run.data.tags}
+        gone = tags.get(OWNER, "the `mlflow run` that opened it")
+        if is_dead(tags) or _is_forsaken(run):
             client.set_tag(run.info.run_id, FAILURE, f"its process ended without a word: {gone}")
             client.set_terminated(run.info.run_id, KILLED)
 

@@ -652,14 +652,25 @@ def test_dead_runs_are_killed_at_the_next_start_and_no_others(
         "far": {OWNER: owner("elsewhere", gone), HEARTBEAT: now},
         "far and silent": {OWNER: owner("elsewhere", gone), HEARTBEAT: "1000"},
         "by hand": {},
+        "launched": {},
+        "launched, dead": {},
     }
     ids = {name: ready.create_run(experiment, tags=each, run_name=name).info.run_id for name, each in tags.items()}
+    for name, process in {"launched": os.getpid(), "launched, dead": gone}.items():
+        signs = {OWNER: owner(process=process), HEARTBEAT: now}
+        head = journal.Header("key", store.tracking_uri(), experiment, "own", ids[name], name, 0, signs)
+        Journal.begin(journal.state_folder() / journal.RUNS / ids[name], head)
     elsewhere = ready.create_run("0", tags=tags["dead"]).info.run_id
     failed = ready.create_run(experiment, tags=tags["dead"]).info.run_id
     ready.set_terminated(failed, "FAILED")
     with tracking.track(CONFIG, small):
         status = {name: ready.get_run(run_id).info.status for name, run_id in ids.items()}
-    assert status == {**dict.fromkeys(tags, "RUNNING"), "dead": "KILLED", "far and silent": "KILLED"}
+    assert status == {
+        **dict.fromkeys(tags, "RUNNING"),
+        "dead": "KILLED",
+        "far and silent": "KILLED",
+        "launched, dead": "KILLED",
+    }
     assert ready.get_run(ids["dead"]).data.tags["failure"].startswith("its process ended without a word")
     assert ready.get_run(elsewhere).info.status == "RUNNING"
     assert ready.get_run(failed).info.status == "FAILED"
