@@ -531,8 +531,8 @@ def require_reachable(
     try:
         parts = urlsplit(uri)
         port = parts.port  # which may be a word, or too large
-        if re.search(r"[\x00-\x20\x7f]", uri):
-            raise ValueError("it has a blank or a control character")
+        if re.search(r"[\x00-\x1f\x7f]", uri):
+            raise ValueError("it has a control character")
     except ValueError as error:
         raise UserError(f"{uri!r} is not the address of a tracking store ({error}); {otherwise}") from None
     if parts.scheme.startswith("sqlite"):
