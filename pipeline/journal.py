@@ -199,6 +199,8 @@ class Journal:
     def repair(self) -> str | None:
         """Take out the lines that cannot be read, or whose files are gone; returns what was done, if anything.
 
+        To be called before anything is appended to a journal of an earlier process.
+
         What is left is no finished run, so that whoever can says what is missing once more. The journal as it was is
         kept in the state folder's `DAMAGED`. To be called by the process that has the lock.
 
@@ -212,6 +214,8 @@ class Journal:
                 (self.folder / SENT).rename(aside / SENT)
             path = self.folder / LINES
             lines = path.read_bytes()[: self._whole()].splitlines(keepends=True) if path.exists() else []
+        if self.sent.ask:  # noted now: what is appended from here on might seem to bear out what was noted before
+            self.mark_sent()
         kept, offset, trusted = [], 0, self.sent.offset
         for line in lines:
             with suppress(DamagedJournalError):

@@ -117,6 +117,16 @@ def test_what_a_power_cut_left_of_sent_is_no_error_and_makes_no_second_run(known
         assert known.sent == journal.Sent(ask=True)
 
 
+def test_what_was_noted_of_lines_that_are_gone_is_not_borne_out_by_new_ones_of_their_length(known: Journal) -> None:
+    content = (known.folder / LINES).read_bytes()
+    known.mark_sent(run_id="id", offset=len(content))
+    (known.folder / LINES).write_bytes(content[:-1])
+    assert known.repair() is None
+    known.append("tags", tags={"n": "9", "ä\n": "two\nlines"})
+    assert (known.folder / LINES).stat().st_size == len(content)
+    assert known.sent == journal.Sent(run_id="id", ask=True)
+
+
 _FULL = """
 import resource, sys
 from pathlib import Path

@@ -782,11 +782,11 @@ _MAKE = "import sys; from pipeline import store; print('begun', flush=True); sto
 def test_a_kill_while_a_store_is_made_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
     folder = tmp_path / "My Documents, 100 %"
     uri = f"sqlite:///{folder}/store.db"
-    for attempt in range(4):
+    for attempt in range(2):
         with subprocess.Popen([sys.executable, "-c", _MAKE, uri], cwd=ROOT, stdout=subprocess.PIPE) as process:
             assert process.stdout
             process.stdout.readline()
-            time.sleep(0.2 + 0.3 * attempt)
+            time.sleep(0.3 + 0.6 * attempt)
             process.kill()
         if (folder / "store.db").exists():
             break
