@@ -29,7 +29,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pipeline import cli, sentences
 from pipeline.conclusion import Cell, Claim, Conclusion, RunRecord
-from pipeline.config import COMPARED, REUSED_FROM, UserError, first_line, listed, quoted
+from pipeline.config import COMPARED, NOTE, REUSED_FROM, UserError, first_line, listed, quoted
 from pipeline.terminal import Console
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def compare(options: Options) -> str:
         files = [options.out / name for name in names]
     _print(conclusion, options.all)
     written = f"written to {options.out}: {_named(names)}"
-    study_run, note = found.origin["study_run_id"], {reading.NOTE: report.note(conclusion)}
+    study_run, note = found.origin["study_run_id"], {NOTE: report.note(conclusion)}
     own = {**note, COMPARED: found.origin["command"]}
     reading.describe_launched_run(own)
     if not options.log:

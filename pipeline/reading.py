@@ -62,7 +62,7 @@ from pipeline.journal import HEADER, LAUNCHED, RUNS, Journal, state_folder
 from pipeline.plan import Study
 
 NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
-ENTRY_POINT, NOTE = "mlflow.project.entryPoint", "mlflow.note.content"
+ENTRY_POINT = "mlflow.project.entryPoint"
 _TRAIN_NOTHING = ("study", "compare")  # of the entry points: a study's children are runs of their own
 _DIGITS = 10  # on such a picture
 _ENLARGED = 4  # and pixels per pixel

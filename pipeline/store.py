@@ -833,8 +833,13 @@ def _make_sqlite(path: Path) -> None:
         engine = create_engine(f"sqlite:///{beside}")
         _quiet(db_utils._initialize_tables, engine)
         engine.dispose()
-        with suppress(FileExistsError):  # somebody else was as quick
+        try:
             os.link(beside, path)
+        except FileExistsError:
+            pass  # somebody else was as quick
+        except OSError:  # a file system without links
+            if not path.exists():
+                beside.rename(path)
     finally:
         for left in path.parent.glob(f"{beside.name}*"):
             left.unlink(missing_ok=True)

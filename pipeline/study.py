@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline import cli, journal, plan, train
 from pipeline.config import (
+    NOTE,
     PLAN,
     PLAN_FILE,
     REUSED_FROM,
@@ -52,7 +53,6 @@ from pipeline.progress import Counts, StudyDisplay, Watched, duration
 if TYPE_CHECKING:
     from pipeline.tracking import Experiment, Found
 
-MLFLOW_RUN_NOTE = "mlflow.note.content"  # what the UI shows as a run's description
 STUDY_FILE = "study.yaml"  # artifact of the parent run: what was declared; `PLAN_FILE` says what was to be run
 
 _LOOK_SECONDS = 0.5  # between two looks at how far the runs are
@@ -404,7 +404,7 @@ def _parent(folder: Path, study: Study, options: Options, digest: str, found: Fo
     if known and not (experiment.id and run_id and _is_deleted(run_id)):
         known.append("go_on", tags=tags)
         return known
-    note = {} if found.parent else {MLFLOW_RUN_NOTE: study.description}
+    note = {} if found.parent else {NOTE: study.description}
     run_id = found.parent or os.environ.get(journal.LAUNCHED)
     parent = tracking.begin(folder, study.name, run_id, {**tags, **note}, experiment)
     if run_id and run_id == os.environ.get(journal.LAUNCHED):

@@ -32,7 +32,7 @@ from mlflow.entities.lifecycle_stage import LifecycleStage
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
 from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_LOGGED_IMAGES, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_LOGGED_IMAGES, MLFLOW_PARENT_RUN_ID
 from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
 
@@ -44,6 +44,7 @@ from pipeline.config import (
     GOES_ON_IN,
     HARDWARE,
     LOCK_HASH,
+    NOTE,
     OWNER,
     PICTURE,
     PLAN,
@@ -110,6 +111,7 @@ class TrackedRun:
         self.finished = journal.status == FINISHED
         self._id: str | None = None
         self._said = {line.get("key") for line, _ in journal.read()}
+        self._kept = 0  # the first epoch of which `has_kept` does not know yet
 
     @property
     def id(self) -> str | None:
@@ -132,12 +134,14 @@ class TrackedRun:
         if epochs > self.config.epochs:
             return False  # its results are those of an earlier epoch
         self.journal.sync()
-        said = {f"metrics epoch {epoch}" for epoch in range(1, epochs + 1)}
-        return said <= self._said and all(
-            f"artifacts {PICTURE} {epoch}" in self._said
-            for epoch in range(epochs + 1)
-            if pictured(epoch, self.config.epochs)
-        )
+        while self._kept <= epochs:  # what was there once still is
+            epoch, key = self._kept, f"{PICTURE} {self._kept}"
+            if epoch and not self._has_said("metrics", f"epoch {epoch}"):
+                return False
+            if pictured(epoch, self.config.epochs) and not self._has_said("artifacts", key):
+                return False
+            self._kept += 1
+        return True
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float], key: str = "epoch") -> None:
         """Log metrics of epoch `epoch` (from 1) at that step. What has another `key` is another set of metrics."""
@@ -570,7 +574,7 @@ def link_launched_run(run_id: str, name: str) -> None:
     """Have the run that `mlflow run` opened beside a study's own say where the study is."""
     if LAUNCHED in os.environ and run_id != os.environ[LAUNCHED] and (_launched_folder() / HEADER).exists():
         journal = Journal(_launched_folder())
-        journal.append("tags", tags={GOES_ON_IN: run_id, MLFLOW_RUN_NOTE: f"The study {name} is the run {run_id}."})
+        journal.append("tags", tags={GOES_ON_IN: run_id, NOTE: f"The study {name} is the run {run_id}."})
         journal.append("rename", name=f"{name}, see {run_id[:8]}")
 
 
