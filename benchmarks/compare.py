@@ -177,7 +177,7 @@ def _ours() -> dict[str, float]:
     import mlflow
     import pandas as pd
 
-    from pipeline import judging, reading
+    from pipeline.compare import judging, reading
 
     mlflow.search_runs(["0"], max_results=1)
     names = ("command", "experiment", "filter", "made")

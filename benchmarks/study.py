@@ -28,7 +28,8 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.compare import fill
-from pipeline.config import DATA_HASH, FINGERPRINT, RunConfig
+from pipeline.tracking.names import DATA_HASH, FINGERPRINT
+from pipeline.train.config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 RUNS = 8
@@ -147,7 +148,8 @@ def last(printed: str) -> float:
 
 
 def _bare(epochs: int, argument: str) -> float:
-    from pipeline import dataset, train
+    from pipeline.train import dataset
+    from pipeline.train import run as train
 
     training = train.import_training()
     images = dataset.load("mnist")
@@ -159,7 +161,8 @@ def _bare(epochs: int, argument: str) -> float:
 
 
 def _threads(epochs: int, argument: str) -> float:
-    from pipeline import dataset, train
+    from pipeline.train import dataset
+    from pipeline.train import run as train
 
     training = train.import_training(threads=int(argument))
     trained = training.train(RunConfig(optimizer="adam", epochs=epochs), dataset.load("mnist"))
@@ -168,7 +171,8 @@ def _threads(epochs: int, argument: str) -> float:
 
 def _query(epochs: int, argument: str) -> float:
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{argument}/store.db"
-    from pipeline import plan, tracking
+    from pipeline.study import plan
+    from pipeline.tracking import runs as tracking
 
     wanted = [(name, config.fingerprint, DATA) for name, config in plan.load("controlled").runs()]
     begin = time.perf_counter()

@@ -28,8 +28,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import dataset
-from pipeline.config import RunConfig
+from pipeline.train import dataset
+from pipeline.train.config import RunConfig
 
 Epoch = Callable[[], tuple[float, float]]  # runs one epoch; its loss and validation loss
 EndOfEpoch = Callable[[float, float], None]  # called with the two losses
@@ -109,7 +109,7 @@ def stock(images: dataset.Images, epochs: int) -> Epoch:
 
 def ours(images: dataset.Images, epochs: int) -> Epoch:
     """`training.train`."""
-    from pipeline import training
+    from pipeline.train import training
 
     config = RunConfig(optimizer="adam", epochs=epochs)
 
@@ -125,7 +125,8 @@ def ours(images: dataset.Images, epochs: int) -> Epoch:
 
 def tracked(images: dataset.Images, epochs: int) -> Epoch:
     """The same with all that a run logs while it trains, into a store of its own."""
-    from pipeline import tracking, train
+    from pipeline.tracking import runs as tracking
+    from pipeline.train import run as train
 
     config = RunConfig(optimizer="adam", epochs=epochs)
 
@@ -276,7 +277,8 @@ def _once() -> dict[str, float]:
         nonlocal last
         clock[part], last = time.perf_counter() - last, time.perf_counter()
 
-    from pipeline import tracking, train
+    from pipeline.tracking import runs as tracking
+    from pipeline.train import run as train
 
     mark("start-up: import MLflow")
     training = train.import_training()
@@ -298,7 +300,7 @@ def _once() -> dict[str, float]:
 
 def _memory(images: dataset.Images) -> dict[str, float]:
     """The peak of this process alone: `ru_maxrss` would remember the process that started it."""
-    from pipeline import training
+    from pipeline.train import training
 
     training.train(RunConfig(optimizer="adam", epochs=2), images)
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())

@@ -21,8 +21,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline import journal, terminal
-from pipeline.config import HungUp, Interrupted, UserError, did_you_mean, first_line, quoted, several
+from pipeline import terminal
+from pipeline.errors import HungUp, Interrupted, UserError, first_line
+from pipeline.texts import did_you_mean, quoted, several
+from pipeline.tracking import journal
 
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _AGAIN_SECONDS = 0.1
@@ -312,7 +314,7 @@ def _end_with(launcher: int) -> None:
 def _end_launched_run(error: BaseException | None, name: str) -> None:
     if os.environ.get(journal.LAUNCHED):
         with contextlib.suppress(MemoryError, ImportError):  # there may be no room for MLflow, either
-            from pipeline import tracking
+            from pipeline.tracking import runs as tracking
 
             tracking.end_launched_run(error, name)
 
@@ -323,7 +325,7 @@ def _keep_killed(run_id: str, launcher: int) -> None:
     MLflow 3.17 writes FAILED over whatever its child has said: it means to leave an ended run alone, but looks for
     the status's name among numbers (`mlflow.projects._maybe_set_run_terminated`).
     """
-    code = f"from pipeline import tracking; tracking.keep_killed({run_id!r}, {launcher})"
+    code = f"from pipeline.tracking import runs; runs.keep_killed({run_id!r}, {launcher})"
     nowhere = subprocess.DEVNULL
     subprocess.Popen(
         [sys.executable, "-c", code], start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere

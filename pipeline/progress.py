@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.config import EPOCH_SECONDS
+from pipeline.metrics import EPOCH_SECONDS
 from pipeline.terminal import Console, printable
 
 Report = Callable[[int, Mapping[str, float]], None]

@@ -20,8 +20,10 @@ import numpy as np
 import psutil
 import yaml
 
-from pipeline import dataset, store
-from pipeline.config import LOSSES, PLAN, VARIATION
+from pipeline.metrics import LOSSES
+from pipeline.tracking import store
+from pipeline.tracking.names import PLAN, VARIATION
+from pipeline.train import dataset
 from tests.conftest import ROOT, environment, run, start
 
 EPOCHS = {"adam": 400, "adam short": 150, "sgd": 400}

@@ -21,7 +21,11 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipeline import compare, conclusion, deliver, study, train
+from pipeline import deliver
+from pipeline.compare import __main__ as compare
+from pipeline.compare import conclusion
+from pipeline.study import __main__ as study
+from pipeline.train import __main__ as train
 from tests.conftest import ROOT, environment
 from tests.test_compare import make
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import cli
-from pipeline.config import UserError
+from pipeline.errors import UserError
 
 
 def test_a_file_is_read_whole_up_to_its_limit(tmp_path: Path) -> None:

@@ -32,11 +32,17 @@ import pytest
 from mlflow.entities import Metric, Param
 from PIL import Image
 
-from pipeline import compare, figures, reading, sentences, tracking
-from pipeline.compare import Options
-from pipeline.conclusion import Claim, Conclusion, Pair, Variation
-from pipeline.config import LOSSES, QUALITY, RunConfig, UserError
-from pipeline.plan import A_A, AGAIN, Study
+from pipeline import plots
+from pipeline.compare import reading, sentences
+from pipeline.compare import run as compare
+from pipeline.compare.__main__ import main
+from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
+from pipeline.compare.options import Options
+from pipeline.errors import UserError
+from pipeline.metrics import LOSSES, QUALITY
+from pipeline.study.plan import A_A, AGAIN, Study
+from pipeline.tracking import runs as tracking
+from pipeline.train.config import RunConfig
 from tests.conftest import ROOT, free_port, run, start, wait_for
 
 HASH = "a" * 64
@@ -764,7 +770,7 @@ def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
     originals, blob, digits = ((rng.integers(0, 256, (10, 28, 28, 1)) / 255).astype(np.float32) for _ in range(3))
     for variation_name, images in (("Original", blob), ("adam_optimizer", digits)):
         for step, made in ((0, originals), (2, images)):
-            strip = figures.strip(originals, made)
+            strip = plots.strip(originals, made)
             with mlflow.start_run(run_id=ids[variation_name, 0]):
                 mlflow.log_image(strip, key="reconstructions", step=step, synchronous=True)
     found = reading.digits(ids["Original", 0])
@@ -780,7 +786,7 @@ def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
     # A run that stands for another one has its picture there.
     elsewhere = ours(published().configurations()["with L1"], 0.09)
     with mlflow.start_run(run_id=elsewhere):
-        mlflow.log_image(figures.strip(originals, digits), key="reconstructions", step=2, synchronous=True)
+        mlflow.log_image(plots.strip(originals, digits), key="reconstructions", step=2, synchronous=True)
     tags = {"mlflow.parentRunId": ids["", 0], "study": "small", "variation": "with L1", "reused_from": elsewhere}
     mlflow.MlflowClient().delete_run(ids["with L1", 0])
     ours(published().configurations()["with L1"], 0.09, tags)
@@ -852,7 +858,7 @@ def test_images_of_another_size_are_named(tmp_path: Path) -> None:
     for name, size in (("Original", 28), ("adam_optimizer", 20)):
         x = np.zeros((10, size, size, 1), np.float32)
         with mlflow.start_run(run_id=ids[name, 0]):
-            mlflow.log_image(figures.strip(x, x), key="reconstructions", step=2, synchronous=True)
+            mlflow.log_image(plots.strip(x, x), key="reconstructions", step=2, synchronous=True)
     unused = conclude(tmp_path, study="small").unused_pictures
     assert unused == {"adam_optimizer": "its images are of another size than those of the first variation"}
 
@@ -979,7 +985,8 @@ def test_the_issues_command_without_tensorflow(tmp_path: Path) -> None:
             make({"optimizer": optimizer, "lr": lr}, {"val_loss": float(lr)})
     words = ["--experiment", "Default", "--group-by", "optimizer,lr", "--metric", "val_loss"]
     words += ["--baseline", "optimizer=sgd", "--out", str(tmp_path / "out")]
-    code = f"import sys; from pipeline import compare; print(compare.main({words!r}), 'tensorflow' in sys.modules)"
+    code = "import sys; from pipeline.compare.__main__ import main\n"
+    code += f"print(main({words!r}), 'tensorflow' in sys.modules)"
     done = run(sys.executable, "-c", code, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "0 False"
@@ -994,7 +1001,7 @@ def test_verify_names_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture
     known = conclude(tmp_path, study="small")
     path = str(tmp_path / "out" / "conclusion.json")
     assert compare.verify(known) == []
-    assert compare.main(["--verify", path]) == 0
+    assert main(["--verify", path]) == 0
     assert "nothing differs: 9 runs, 2 verdicts" in capsys.readouterr().out
 
     client = mlflow.MlflowClient()
@@ -1013,7 +1020,7 @@ def test_verify_names_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture
     changed = f"verdict: adam is better: it was supported, {because}, it would now be inconclusive, {because}"
     assert changed in lines
     assert sum(line.startswith(("changed", "vanished", "added")) for line in lines) == 3
-    assert compare.main(["--verify", path]) == 1
+    assert main(["--verify", path]) == 1
     printed = capsys.readouterr().out
     assert [line for line in lines if line not in printed] == []
 
@@ -1035,7 +1042,7 @@ def test_verify_finds_a_number_that_was_edited(tmp_path: Path) -> None:
 def test_verify_without_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "broken.json").write_text("{}")
     for path, message in (("broken.json", "is no conclusion.json of this version"), ("absent.json", "does not exist")):
-        assert compare.main(["--verify", str(tmp_path / path)]) == 2
+        assert main(["--verify", str(tmp_path / path)]) == 2
         assert message in capsys.readouterr().err
     make({"a": 1}, {"m": 1.0})
     known = conclude(tmp_path)

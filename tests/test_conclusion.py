@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline import evidence, judging
-from pipeline.conclusion import Conclusion, Finding, Unequal
-from pipeline.config import RunConfig, UserError
-from pipeline.judging import Question, arrange
-from pipeline.plan import Study
+from pipeline.compare import evidence, judging
+from pipeline.compare.conclusion import Conclusion, Finding, Unequal
+from pipeline.compare.judging import Question, arrange
+from pipeline.errors import UserError
+from pipeline.study.plan import Study
+from pipeline.train.config import RunConfig
 
 ORIGIN: dict[str, Any] = {
     "command": "python -m pipeline.compare",

@@ -10,8 +10,11 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline import cli, compare, study
-from pipeline.config import DEFAULT, OPTIMIZERS, RunConfig, UserError, path_and_white
+from pipeline import cli
+from pipeline.compare import run as compare
+from pipeline.errors import UserError
+from pipeline.study import run as study
+from pipeline.train.config import DEFAULT, OPTIMIZERS, RunConfig, path_and_white
 from tests.conftest import ROOT
 
 
@@ -153,7 +156,7 @@ def test_the_fingerprints_of_runs_that_were_made_are_unchanged() -> None:
     assert RunConfig(optimizer="adam", l1=1e-5, decoder_hidden=784, seed=4).fingerprint == "2581a8e7cf58"
 
 
-@pytest.mark.parametrize("module", ["pipeline.train", "pipeline.compare", "pipeline.tracking"])
+@pytest.mark.parametrize("module", ["train.run", "compare.run", "study.run", "tracking.runs"])
 def test_tensorflow_is_not_imported_before_it_is_needed(module: str) -> None:
-    code = f"import sys, {module}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    code = f"import sys, pipeline.{module}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -20,12 +20,12 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipeline import journal, store, tracking
-from pipeline.config import UserError
-from pipeline.dataset import Images
-from pipeline.deliver import Options
-from pipeline.deliver import deliver as deliver_all
-from pipeline.journal import ARTIFACTS, END, FINISHED, HEADER, LINES, LOCK, MODEL, SENT
+from pipeline.errors import UserError
+from pipeline.tracking import journal, store
+from pipeline.tracking import runs as tracking
+from pipeline.tracking.deliver import deliver as deliver_all
+from pipeline.tracking.journal import ARTIFACTS, END, FINISHED, HEADER, LINES, LOCK, MODEL, SENT
+from pipeline.train.dataset import Images
 from tests.test_store import CONFIG, assert_whole, doubling, empty_store, own, ready, said, say  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("ready")
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("ready")
 def deliver() -> str:
     """What `python -m pipeline.deliver` says: one line, whatever is wrong."""
     try:
-        told = deliver_all(Options())
+        told = deliver_all()
     except UserError as error:
         told = str(error)
     assert "\n" not in told

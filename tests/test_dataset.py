@@ -17,8 +17,9 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import dataset, figures
-from pipeline.config import UserError
+from pipeline import plots
+from pipeline.errors import UserError
+from pipeline.train import dataset
 
 RNG = np.random.default_rng(0)
 TRAIN = RNG.integers(0, 256, (7, 5, 6), dtype=np.uint8)
@@ -478,14 +479,14 @@ def test_of_the_longest_images_mlflow_can_make_its_previews(shape: tuple[int, in
     raw = RNG.integers(0, 256, (200, *shape), dtype=np.uint8)
     images = dataset.load(write_npz(tmp_path / "long.npz", x_train=raw, x_test=raw))
     shown = images.as_pictures(images.test[:10])
-    assert min(compress_image_size(convert_to_pil_image(figures.strip(shown, shown))).size) >= 1
+    assert min(compress_image_size(convert_to_pil_image(plots.strip(shown, shown))).size) >= 1
 
 
 def test_of_the_largest_images_the_logged_pictures_can_be_read_back() -> None:
     from PIL import Image
 
     ten_of_one_pixel = np.zeros((10, 1, 1, 1), np.float32)
-    logged = figures.strip(ten_of_one_pixel, ten_of_one_pixel).size * dataset.MOST_PIXELS
+    logged = plots.strip(ten_of_one_pixel, ten_of_one_pixel).size * dataset.MOST_PIXELS
     assert logged <= (Image.MAX_IMAGE_PIXELS or 0)
 
 

@@ -14,18 +14,21 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipeline import journal, store, tracking
-from pipeline.config import LOSSES, PLAN, QUALITY, STUDY, RunConfig, UserError
-from pipeline.dataset import Images
-from pipeline.deliver import Options
-from pipeline.deliver import deliver as deliver_all
-from pipeline.journal import FINISHED, Journal
+from pipeline.errors import UserError
+from pipeline.metrics import LOSSES, QUALITY
+from pipeline.tracking import journal, store
+from pipeline.tracking import runs as tracking
+from pipeline.tracking.deliver import deliver as deliver_all
+from pipeline.tracking.journal import FINISHED, Journal
+from pipeline.tracking.names import PLAN, STUDY
+from pipeline.train.config import RunConfig
+from pipeline.train.dataset import Images
 from tests.conftest import ROOT, Proxy, Server, environment, run, start, wait_for
 from tests.test_store import CONFIG, doubling, empty_store, own, ready, say  # noqa: F401 # fixtures among them
 
 
 def deliver() -> str:
-    return deliver_all(Options())
+    return deliver_all()
 
 
 # --- The real training
@@ -240,7 +243,7 @@ def test_a_server_that_came_back_elsewhere_gets_it_there_also_without_the_passwo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     with pytest.raises(UserError, match=r"the password of http://me:\*\*\*@\S+ is not kept: set MLFLOW_TRACKING_URI"):
         deliver()
-    assert deliver_all(Options(to=lasting_server.uri)) == "1 run delivered, nothing is left"
+    assert deliver_all(lasting_server.uri) == "1 run delivered, nothing is left"
     client = mlflow.MlflowClient(lasting_server.uri)
     (made,) = client.search_runs(["0"], f"attributes.run_name = '{tmp_path.name}'")
     assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})

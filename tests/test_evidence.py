@@ -17,8 +17,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline import evidence
-from pipeline.evidence import Difference, Verdict
+from pipeline.compare import evidence
+from pipeline.compare.evidence import Difference, Verdict
 
 Array = NDArray[Any]
 SAMPLES = 10_000

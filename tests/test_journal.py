@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import journal
-from pipeline.config import UserError
-from pipeline.journal import END, FINISHED, HEADER, LINES, LOCK, SENT, Header, Journal
+from pipeline.errors import UserError
+from pipeline.tracking import journal
+from pipeline.tracking.journal import END, FINISHED, HEADER, LINES, LOCK, SENT, Header, Journal
 from tests.conftest import ROOT
 
 HEAD = Header("key", "sqlite:////nowhere.db", None, "Default", None, "a name", 1234, {"tag": "value"})
@@ -130,8 +130,8 @@ def test_what_was_noted_of_lines_that_are_gone_is_not_borne_out_by_new_ones_of_t
 _FULL = """
 import resource, sys
 from pathlib import Path
-from pipeline.config import UserError
-from pipeline.journal import LINES, Journal
+from pipeline.errors import UserError
+from pipeline.tracking.journal import LINES, Journal
 known = Journal(Path(sys.argv[1]))
 path = known.folder / LINES
 resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + int(sys.argv[2]),) * 2)
@@ -190,7 +190,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "file"
     contents = {b"a" * 300_000, b"b" * 300_000}
     code = (
-        "import sys; from pathlib import Path; from pipeline.journal import replace_file\n"
+        "import sys; from pathlib import Path; from pipeline.tracking.journal import replace_file\n"
         "while True:\n  for c in 'ab': replace_file(Path(sys.argv[1]), c * 300_000)"
     )
     for _ in range(3):
@@ -221,7 +221,7 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
 
 def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from pipeline import journal\n"
+        "import sys, time; from pathlib import Path; from pipeline.tracking import journal\n"
         "with journal.locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
     )
     words = [sys.executable, "-c", code, str(tmp_path)]

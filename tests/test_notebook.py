@@ -14,7 +14,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from pipeline.conclusion import Conclusion
+from pipeline.compare.conclusion import Conclusion
 from tests.conftest import CHOICES_OF_A_LAUNCHER, ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "variations.ipynb"
@@ -55,7 +55,7 @@ def test_it_imports_the_pipeline_and_defines_nothing(notebook: NotebookNode) -> 
     nodes = [node for cell in cells(notebook, "code") for node in ast.walk(ast.parse(cell.source))]
     definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
     assert not [ast.unparse(node) for node in nodes if isinstance(node, definitions)]
-    assert "pipeline" in [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert "pipeline.compare" in [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
 
 
 def test_its_text_asks_and_its_cells_answer(notebook: NotebookNode) -> None:

@@ -11,8 +11,10 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from pipeline import plan
-from pipeline.config import QUALITY, RunConfig, UserError
+from pipeline.errors import UserError
+from pipeline.metrics import QUALITY
+from pipeline.study import plan
+from pipeline.train.config import RunConfig
 
 SHIPPED = ("controlled", "published")
 STUDY = """\

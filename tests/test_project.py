@@ -19,7 +19,13 @@ import pytest
 import yaml
 from mlflow.utils.environment import _PythonEnv
 
-from pipeline import cli, compare, deliver, plan, report, store, study, train
+from pipeline import cli, deliver, store
+from pipeline.compare import __main__ as compare
+from pipeline.compare import report
+from pipeline.compare.run import read_conclusion
+from pipeline.study import __main__ as study
+from pipeline.study import plan
+from pipeline.train import __main__ as train
 from tests.conftest import ROOT
 
 
@@ -40,13 +46,13 @@ def test_the_tables_of_the_readme_are_those_of_the_results() -> None:
     places = re.findall(r"<!-- (\S+): claims -->\n\n((?:\|.*\n)+)", readme)
     assert [place for place, _ in places] == ["results/conclusion.json", "results/controlled/conclusion.json"]
     for place, table in places:
-        conclusion = compare.read_conclusion(str(ROOT / place))
+        conclusion = read_conclusion(str(ROOT / place))
         assert table == report.markdown(report.claims_table(conclusion)), place
 
 
 @pytest.mark.parametrize("folder", ["results", "results/controlled"])
 def test_the_reports_are_what_their_conclusions_say(folder: str) -> None:
-    conclusion = compare.read_conclusion(str(ROOT / folder / "conclusion.json"))
+    conclusion = read_conclusion(str(ROOT / folder / "conclusion.json"))
     pictures = {path.name for path in (ROOT / folder).glob("*.png")}
     assert (ROOT / folder / "report.md").read_text() == report.markdown_report(conclusion, pictures)
     assert (ROOT / folder / "conclusion.csv").read_text() == report.conclusion_csv(conclusion)

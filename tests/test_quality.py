@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage import metrics, morphology
 
-from pipeline import dataset, quality
+from pipeline.train import dataset, quality
 
 # Two images of 2 x 2. The first is reproduced with an error of 0.5 in one bright pixel and of 0.1 in one dark one.
 X = np.array([[[1, 0], [0, 1]], [[0, 0], [1, 1]]], np.float32)[..., None]

@@ -7,9 +7,11 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from pipeline import reading, tracking
-from pipeline.config import RunConfig, UserError
-from pipeline.dataset import Images
+from pipeline.compare import reading
+from pipeline.errors import UserError
+from pipeline.tracking import runs as tracking
+from pipeline.train.config import RunConfig
+from pipeline.train.dataset import Images
 
 CONFIG = RunConfig(optimizer="adam", epochs=2, l1=1e-5)
 

@@ -20,8 +20,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from selenium.webdriver import Chrome
 
-from pipeline import figures, report, sentences
-from pipeline.conclusion import Conclusion
+from pipeline import plots
+from pipeline.compare import report, sentences
+from pipeline.compare.conclusion import Conclusion
 from tests.test_sentences import (
     BCE,
     LOSS,
@@ -456,13 +457,10 @@ def drawn(conclusion: Conclusion) -> dict[str, bytes]:
         columns=["variation", "seed", "epoch", "val_loss"],
     )
     return {
-        "forest.svg": figures.svg(figures.forest(report.differences(conclusion)), "forest"),
-        "loss_curves.svg": figures.svg(figures.curves(epochs, "val_loss", NATS), "curves"),
-        "digits.svg": figures.svg(figures.digit_grid(x, dict.fromkeys(names, x)), "digits"),
-        **{
-            f"{each.file}.png": figures.png(figures.reconstructions(x, x, each.name), 30)
-            for each in conclusion.variations
-        },
+        "forest.svg": plots.svg(plots.forest(report.differences(conclusion)), "forest"),
+        "loss_curves.svg": plots.svg(plots.curves(epochs, "val_loss", NATS), "curves"),
+        "digits.svg": plots.svg(plots.digit_grid(x, dict.fromkeys(names, x)), "digits"),
+        **{f"{each.file}.png": plots.png(plots.reconstructions(x, x, each.name), 30) for each in conclusion.variations},
     }
 
 
@@ -625,7 +623,7 @@ def test_pictures_are_in_the_page_bit_by_bit() -> None:
 
 def test_a_picture_finds_its_variation_by_its_file() -> None:
     dotted = variation("rate 0.1", 0.1, 0.1, 20.0, file="rate_0.1")
-    pixel = figures.png(figures.forest(report.differences(empty())), 10)
+    pixel = plots.png(plots.forest(report.differences(empty())), 10)
     page = Page(report.html(sample(variations=(dotted,)), {"rate_0.1": pixel, "stray.png": pixel}))
     assert "stray" in page.inside("bdi")
     assert [image["alt"] for image in page.all("img")] == [

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import evidence, sentences
-from pipeline.conclusion import (
+from pipeline.compare import evidence, sentences
+from pipeline.compare.conclusion import (
     Caveat,
     Cell,
     Check,
@@ -33,7 +33,7 @@ from pipeline.conclusion import (
     Unequal,
     Variation,
 )
-from pipeline.evidence import Verdict
+from pipeline.compare.evidence import Verdict
 
 NATS = "nats per pixel"
 LOSS, BCE, PSNR = "last_val_loss", "last_val_bce", "psnr"

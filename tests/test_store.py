@@ -27,12 +27,15 @@ import sqlalchemy
 from mlflow.entities import Run
 from mlflow.store.tracking.dbmodels.models import SqlDataset
 
-from pipeline import journal, store, tracking
-from pipeline.config import HEARTBEAT, OWNER, PLAN, STUDY, RunConfig, UserError, first_line, redacted
-from pipeline.dataset import Images
-from pipeline.deliver import Options
-from pipeline.deliver import deliver as deliver_all
-from pipeline.journal import FINISHED, MODEL, Journal
+from pipeline.errors import UserError, first_line
+from pipeline.texts import redacted
+from pipeline.tracking import journal, store
+from pipeline.tracking import runs as tracking
+from pipeline.tracking.deliver import deliver as deliver_all
+from pipeline.tracking.journal import FINISHED, MODEL, Journal
+from pipeline.tracking.names import HEARTBEAT, OWNER, PLAN, STUDY
+from pipeline.train.config import RunConfig
+from pipeline.train.dataset import Images
 from tests.conftest import ROOT, Proxy, Request, Server, free_port
 
 CONFIG = RunConfig(optimizer="adam", epochs=6, l1=1e-5)
@@ -776,7 +779,8 @@ def test_a_server_that_never_says_a_word_is_known_in_seconds(scheme: str) -> Non
         assert time.monotonic() - began < 15
 
 
-_MAKE = "import sys; from pipeline import store; print('begun', flush=True); store.require_reachable(sys.argv[1])"
+_MAKE = "import sys; from pipeline.tracking import store\n"
+_MAKE += "print('begun', flush=True); store.require_reachable(sys.argv[1])"
 
 
 def test_a_kill_while_a_store_is_made_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
@@ -847,10 +851,10 @@ def test_a_password_is_neither_kept_nor_told_and_is_found_again(
         "is not kept: set MLFLOW_TRACKING_URI to the whole address, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_"
     )
     with pytest.raises(UserError, match=asked):
-        deliver_all(Options())
+        deliver_all()
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "s3cret")
-    assert deliver_all(Options()) == "1 run delivered, nothing is left"
+    assert deliver_all() == "1 run delivered, nothing is left"
     assert store.with_password(uri.replace("s3cret", "***")) == proxy.uri  # of which MLflow knows the rest
     assert store.with_password("postgresql://me:***@h/db") == "postgresql://me:s3cret@h/db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -884,8 +888,8 @@ def test_a_server_that_came_back_under_another_address(
         over_proxy.close()
         run.log_epoch(1, {"loss": 0.5})
     with pytest.raises(UserError, match=r"start it or give its new address with python -m pipeline\.deliver --to"):
-        deliver_all(Options())
-    assert deliver_all(Options(to=lasting_server.uri)) == "1 run delivered, nothing is left"
+        deliver_all()
+    assert deliver_all(lasting_server.uri) == "1 run delivered, nothing is left"
     made = mlflow.MlflowClient(lasting_server.uri).get_run(str(run.id))
     assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
 
@@ -898,7 +902,7 @@ def test_another_store_is_not_the_one_that_moved(
         over_proxy.close()
     shutil.copy(empty_store, tmp_path / "other.db")
     with pytest.raises(UserError, match="does not have the run"):
-        deliver_all(Options(to=f"sqlite:///{tmp_path}/other.db"))
+        deliver_all(f"sqlite:///{tmp_path}/other.db")
     (known,) = journal.journals(tmp_path / "state")
     assert known.header.tracking_uri == over_proxy.uri
 

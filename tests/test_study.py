@@ -20,11 +20,19 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
-from pipeline import compare, journal, plan, store, study, tracking, train, training
-from pipeline.config import LOSSES, PLAN, QUALITY, VARIATION, RunConfig, UserError
-from pipeline.deliver import Options as DeliverOptions
-from pipeline.deliver import deliver
-from pipeline.study import Options
+from pipeline.compare import run as compare
+from pipeline.errors import UserError
+from pipeline.metrics import LOSSES, QUALITY
+from pipeline.study import plan
+from pipeline.study import run as study
+from pipeline.study.run import Options
+from pipeline.tracking import journal, store
+from pipeline.tracking import runs as tracking
+from pipeline.tracking.deliver import deliver
+from pipeline.tracking.names import PLAN, VARIATION
+from pipeline.train import run as train
+from pipeline.train import training
+from pipeline.train.config import RunConfig
 from tests.conftest import ROOT, Proxy, environment, run, start, wait_for
 from tests.test_store import over_proxy  # noqa: F401
 
@@ -504,7 +512,7 @@ def _changed(path: Path, **changes: Any) -> None:
 def test_what_is_no_checkpoint_means_training_from_the_beginning(
     damage: Any, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline import training
+    from pipeline.train import training
 
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     config = RunConfig(optimizer="adam", epochs=2, batch_size=100)
@@ -580,7 +588,7 @@ def test_a_study_that_was_begun_with_the_server_goes_on_without_it(
         make(file)
     assert len(studies_kept(tmp_path)) == 1
     over_proxy.open()
-    deliver(DeliverOptions())
+    deliver()
     assert_one_whole_study(2)
     assert make(file).startswith("small is finished: 2 runs")
     assert_one_whole_study(2)
@@ -609,7 +617,7 @@ def test_a_fresh_study_deletes_nothing_that_the_store_does_not_have(
     (aside,) = (tmp_path / "state" / "aside").iterdir()
     assert f"the rest is kept in {aside}; deliver it with python -m pipeline.deliver" in capsys.readouterr().err
     over_proxy.open()
-    assert deliver(DeliverOptions()) == "4 runs delivered, nothing is left"
+    assert deliver() == "4 runs delivered, nothing is left"
     parents, children = stored()
     assert len({child.data.tags[PARENT] for child in children}) == len(parents) == len(children) == 2
     assert {made.info.status for made in (*parents, *children)} == {"FINISHED"}

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 from mlflow.entities import Run
 
-from pipeline import journal, reading, store, tracking
-from pipeline.config import Interrupted, RunConfig, UserError
-from pipeline.dataset import Images
-from pipeline.journal import journals, state_folder
+from pipeline.compare import reading
+from pipeline.errors import Interrupted, UserError
+from pipeline.tracking import journal, store
+from pipeline.tracking import runs as tracking
+from pipeline.tracking.journal import journals, state_folder
+from pipeline.train.config import RunConfig
+from pipeline.train.dataset import Images
 from tests.conftest import free_port
 
 CONFIG = RunConfig(optimizer="adam", epochs=2, l1=1e-5)

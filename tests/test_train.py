@@ -19,10 +19,14 @@ import psutil
 import pytest
 from mlflow.entities import Run
 
-from pipeline import dataset, quality, store, train
-from pipeline.config import LOSSES, QUALITY, RunConfig, UserError, pictured
-from pipeline.dataset import Images
-from pipeline.journal import journals
+from pipeline.errors import UserError
+from pipeline.metrics import LOSSES, QUALITY
+from pipeline.tracking import store
+from pipeline.tracking.journal import journals
+from pipeline.train import dataset, quality
+from pipeline.train import run as train
+from pipeline.train.config import RunConfig, pictured
+from pipeline.train.dataset import Images
 from tests.conftest import ROOT, Server, answers, end_group, environment, free_port, run, start, wait_for
 
 LOCAL = ("--env-manager", "local")

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import model, training
-from pipeline.config import OPTIMIZERS, DivergenceError, RunConfig, UserError
-from pipeline.dataset import Images
+from pipeline.errors import DivergenceError, UserError
+from pipeline.train import model, training
+from pipeline.train.config import OPTIMIZERS, RunConfig
+from pipeline.train.dataset import Images
 
 ADAM = RunConfig(optimizer="adam", epochs=2, batch_size=128)  # 600 images: four full batches and one of 88
 

@@ -26,7 +26,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from pipeline import study
+from pipeline.study import run as study
 from tests.conftest import Server
 
 FLAGS = (

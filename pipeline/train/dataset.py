@@ -24,10 +24,12 @@ import psutil
 from numpy.typing import NDArray
 
 from pipeline.cli import user_path
-from pipeline.config import UserError, first_line, gigabytes, path_and_white, quoted
+from pipeline.errors import UserError, first_line
+from pipeline.texts import gigabytes, quoted
+from pipeline.train.config import path_and_white
 
 MNIST, FASHION_MNIST = "mnist", "fashion_mnist"  # the names; whatever else is given is a path
-SHIPPED = Path(__file__).parent / "datasets" / "mnist.npz"
+SHIPPED = Path(__file__).parents[1] / "datasets" / "mnist.npz"
 SHIPPED_SHA256 = "88eaf78b3cf8a302b5c253212171853934f34bb083759fe893a3554a84c56f0a"
 FASHION_MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # where Keras downloads it from
 

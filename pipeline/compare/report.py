@@ -25,9 +25,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.conclusion import Claim, Conclusion, Metric, Pair, Variation
-from pipeline.evidence import Verdict
-from pipeline.sentences import (
+from pipeline.compare.conclusion import Claim, Conclusion, Metric, Pair, Variation
+from pipeline.compare.evidence import Verdict
+from pipeline.compare.sentences import (
     COMPLETENESS,
     LONGEST_NAME,
     MOST_LISTED,
@@ -110,7 +110,7 @@ _SECTIONS = {
 
 
 def differences(conclusion: Conclusion) -> pd.DataFrame:
-    """What `figures.forest` draws: the claims, then the main metric's difference of each variation in none of them."""
+    """What `plots.forest` draws: the claims, then the main metric's difference of each variation in none of them."""
     shown: list[Pair] = [claim for claim in conclusion.claims if claim.why != "wall time"]
     claimed = {name for claim in shown for name in (claim.variation, claim.against)}
     shown += [pair for pair in conclusion.pairs if pair.asked == conclusion.metric and pair.variation not in claimed]
@@ -683,7 +683,7 @@ def html(conclusion: Conclusion, figures: Mapping[str, bytes]) -> str:
     """The report as one file that needs no other.
 
     Args:
-        figures: PNG, or SVG from `figures.svg`, by the name of its file with or without an ending: `forest`,
+        figures: PNG, or SVG from `plots.svg`, by the name of its file with or without an ending: `forest`,
             `loss_curves`, `digits`; any other is shown among the reconstructions, under the name of the variation whose
             `file` it is.
     """
@@ -822,4 +822,4 @@ def _element(stem: str, picture: bytes, conclusion: Conclusion) -> Markup:
         return Markup('<img src="{}" alt="{}">').format(source, alternative)
     text = picture.decode()
     opening = Markup('<svg role="img" aria-label="{}"').format(alternative)
-    return Markup(text[text.index("<svg") :].replace("<svg", str(opening), 1))  # noqa: S704, drawn by figures.svg
+    return Markup(text[text.index("<svg") :].replace("<svg", str(opening), 1))  # noqa: S704, drawn by plots.svg

@@ -30,25 +30,13 @@ from pydantic import (
 )
 
 from pipeline import cli
-from pipeline.config import (
-    DISPLAYED_LOSS,
-    EPOCH_SECONDS,
-    FIRST,
-    LAST,
-    LOSSES,
-    QUALITY,
-    TRAINING_SECONDS,
-    RunConfig,
-    UserError,
-    did_you_mean,
-    first_line,
-    listed,
-    quoted,
-    several,
-)
+from pipeline.errors import UserError, first_line
+from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, LAST, LOSSES, QUALITY, TRAINING_SECONDS
 from pipeline.terminal import printable
+from pipeline.texts import did_you_mean, listed, quoted, several
+from pipeline.train.config import RunConfig
 
-STUDIES = Path(__file__).parent / "studies"
+STUDIES = Path(__file__).parents[1] / "studies"
 SCHEMA = STUDIES / "study.schema.json"
 SUFFIX = ".yaml"
 A_A, AGAIN = " (A/A)", " (again)"  # behind the baseline's name: its runs with fresh seeds, its repeated run

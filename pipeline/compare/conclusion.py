@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from pipeline import cli
-from pipeline.evidence import Verdict
+from pipeline.compare.evidence import Verdict
 
 SCHEMA_VERSION = 1
 

@@ -16,13 +16,13 @@ from matplotlib.image import imread
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from pipeline import figures
+from pipeline import plots
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_originals_stand_above_reconstructions(channels: int) -> None:
     x = np.random.default_rng(0).random((10, 5, 4, channels), np.float32)
-    figure = figures.reconstructions(x, 1 - x, "adam-50ep")
+    figure = plots.reconstructions(x, 1 - x, "adam-50ep")
     pictures = [np.squeeze(np.asarray(axis.images[0].get_array())) for axis in figure.axes]
     assert len(pictures) == 20
     np.testing.assert_array_equal(pictures[3], np.squeeze(x[3]))
@@ -39,7 +39,7 @@ def history(penalty: float) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("penalty", "lines"), [(0.0, 2), (0.01, 4)])
 def test_the_penalty_is_drawn_where_there_is_one(penalty: float, lines: int) -> None:
-    (axis,) = figures.loss_curve(history(penalty), "t").axes
+    (axis,) = plots.loss_curve(history(penalty), "t").axes
     assert len(axis.lines) == lines
     assert np.asarray(axis.lines[0].get_xdata()).tolist() == [1, 2]
     assert np.asarray(axis.lines[0].get_ydata()).tolist() == pytest.approx([0.3 + penalty, 0.2 + penalty])
@@ -48,7 +48,7 @@ def test_the_penalty_is_drawn_where_there_is_one(penalty: float, lines: int) -> 
 
 def test_a_strip_by_hand() -> None:
     x = np.array([[[[0.0]]], [[[1.0]]]], np.float32)  # two images of one pixel
-    strip = figures.strip(x, np.array([[[[-3.0]]], [[[np.nan]]]], np.float32) + 0.5)
+    strip = plots.strip(x, np.array([[[[-3.0]]], [[[np.nan]]]], np.float32) + 0.5)
     assert strip.dtype == np.uint8
     assert strip.shape == (8, 8, 1)
     assert strip[::4, ::4, 0].tolist() == [[0, 255], [0, 0]]  # clipped, not stretched
@@ -67,7 +67,7 @@ def test_the_grid_has_a_row_per_variation(channels: int) -> None:
     x = np.random.default_rng(0).random((10, 5, 4, channels), np.float32)
     bad = x.copy()
     bad[2] = np.nan
-    figure = figures.digit_grid(x, {"a": 1 - x, "b": x + 5, "c": bad})
+    figure = plots.digit_grid(x, {"a": 1 - x, "b": x + 5, "c": bad})
     (axis,) = figure.axes
     grid = np.asarray(axis.images[0].get_array())[::4, ::4]  # enlarged four times, two pixels between the pictures
     assert grid.shape == (4 * 7 - 2, 10 * 6 - 2, 4)
@@ -85,17 +85,17 @@ def test_the_grid_has_a_row_per_variation(channels: int) -> None:
 @pytest.mark.parametrize("rows", [1, 8])
 def test_the_names_beside_the_grid_are_whole(rows: int) -> None:
     x = np.ones((10, 28, 28, 1), np.float32)
-    figure = figures.digit_grid(x, {f"{n} adadelta with deep decoder WWWWW": x for n in range(rows)})
-    pixels = imread(io.BytesIO(figures.png(figure)))
+    figure = plots.digit_grid(x, {f"{n} adadelta with deep decoder WWWWW": x for n in range(rows)})
+    pixels = imread(io.BytesIO(plots.png(figure)))
     assert (pixels[:, :3] == 1).all()  # white at the left edge
     assert (pixels[:, : pixels.shape[1] // 4] < 0.5).any()
 
 
 def test_of_many_variations_the_grid_counts_the_rest() -> None:
     x = np.zeros((2, 3, 3, 1), np.float32)
-    figure = figures.digit_grid(x, {str(n): x for n in range(1000)})
-    assert len(figure.axes[0].get_yticks()) == 1 + figures.MOST_ROWS
-    assert f"{1000 - figures.MOST_ROWS} more not shown" in text_of(figure)
+    figure = plots.digit_grid(x, {str(n): x for n in range(1000)})
+    assert len(figure.axes[0].get_yticks()) == 1 + plots.MOST_ROWS
+    assert f"{1000 - plots.MOST_ROWS} more not shown" in text_of(figure)
 
 
 def histories(**losses: list[list[float]]) -> pd.DataFrame:
@@ -114,7 +114,7 @@ def line_of(figure: Figure, name: str) -> Line2D:
 
 
 def test_curves_are_means_with_the_spread_of_the_seeds() -> None:
-    figure = figures.curves(
+    figure = plots.curves(
         histories(a=[[0.5, 0.3], [0.7, 0.4], [0.6]], b=[[0.9, 0.8, 0.7]]), "val_bce", "nats per pixel"
     )
     (axis,) = figure.axes
@@ -127,18 +127,18 @@ def test_curves_are_means_with_the_spread_of_the_seeds() -> None:
     assert axis.get_ylabel() == "val_bce (nats per pixel)"
     assert axis.get_xlabel() == "epoch"
     assert "mean over the seeds; the band goes from the lowest to the highest seed" in text_of(figure)
-    assert "one seed each" in text_of(figures.curves(histories(a=[[0.5, 0.3]]), "val_bce"))
+    assert "one seed each" in text_of(plots.curves(histories(a=[[0.5, 0.3]]), "val_bce"))
 
 
 def test_curves_leave_out_what_is_no_number() -> None:
-    figure = figures.curves(histories(a=[[0.5, math.nan, 0.3], [0.7, 0.4, math.inf]], gone=[[math.nan]]), "val_bce")
+    figure = plots.curves(histories(a=[[0.5, math.nan, 0.3], [0.7, 0.4, math.inf]], gone=[[math.nan]]), "val_bce")
     assert np.asarray(line_of(figure, "a").get_ydata()).tolist() == pytest.approx([0.6, 0.4, 0.3])
     assert "gone" not in text_of(figure)
 
 
 def test_every_line_has_its_name_at_its_end() -> None:
-    names = [f"variation {n}" for n in range(figures.MOST_LINES)]
-    same = figures.curves(histories(**{name: [[0.5, 0.3 + n * 1e-4]] for n, name in enumerate(names)}), "val_bce")
+    names = [f"variation {n}" for n in range(plots.MOST_LINES)]
+    same = plots.curves(histories(**{name: [[0.5, 0.3 + n * 1e-4]] for n, name in enumerate(names)}), "val_bce")
     same.draw_without_rendering()
     (axis,) = same.axes
     labels = {text.get_text(): text for text in axis.texts}
@@ -159,19 +159,19 @@ def test_every_line_has_its_name_at_its_end() -> None:
 
 
 def test_a_wide_range_gets_a_logarithmic_axis_with_plain_numbers() -> None:
-    wide = figures.curves(histories(a=[[0.7, 0.09]]), "val_bce")
+    wide = plots.curves(histories(a=[[0.7, 0.09]]), "val_bce")
     assert wide.axes[0].get_yscale() == "log"
     wide.draw_without_rendering()
     ticks = [label.get_text() for label in wide.axes[0].get_yticklabels()]
     assert {"0.1", "0.2", "0.5"} <= set(ticks)
-    assert figures.curves(histories(a=[[0.7, 0.6]]), "val_bce").axes[0].get_yscale() == "linear"
-    assert figures.curves(histories(a=[[0.7, 0.0]]), "val_bce").axes[0].get_yscale() == "linear"
+    assert plots.curves(histories(a=[[0.7, 0.6]]), "val_bce").axes[0].get_yscale() == "linear"
+    assert plots.curves(histories(a=[[0.7, 0.0]]), "val_bce").axes[0].get_yscale() == "linear"
 
 
 def test_a_collapsed_variation_does_not_press_the_others_together() -> None:
     falling = [0.2 + 0.5 / epoch for epoch in range(1, 51)]
     near = {f"v{n}": [[each - 0.1 + n * 1e-3 for each in falling]] for n in range(3)}
-    figure = figures.curves(histories(collapsed=[[0.7] * 50], **near), "val_bce", "nats")
+    figure = plots.curves(histories(collapsed=[[0.7] * 50], **near), "val_bce", "nats")
     whole, closer = figure.axes
     assert [text.get_text() for text in whole.texts] == ["collapsed", *near]
     assert [text.get_text() for text in closer.texts] == list(near)
@@ -182,19 +182,19 @@ def test_a_collapsed_variation_does_not_press_the_others_together() -> None:
     assert (near["v2"][0][-1] - near["v0"][0][-1]) / (high - low) > 10 * 0.002 / (0.7 - 0.1)
     # Where the lines are spread over the axis, or are two, one panel is enough.
     for few in (histories(a=[[0.9]], b=[[0.5]], c=[[0.1]]), histories(a=[[0.9]], b=[[0.1]])):
-        assert len(figures.curves(few, "val_bce").axes) == 1
+        assert len(plots.curves(few, "val_bce").axes) == 1
 
 
 def test_of_many_curves_the_rest_is_grey_and_counted() -> None:
-    figure = figures.curves(histories(**{f"v{n}": [[1.0, 0.9]] for n in range(1000)}), "val_bce")
+    figure = plots.curves(histories(**{f"v{n}": [[1.0, 0.9]] for n in range(1000)}), "val_bce")
     grey = [line for line in figure.axes[0].lines if line.get_color() == "#8c8c8c"]
-    assert len(grey) == 1000 - figures.MOST_LINES
-    assert f"one seed each; grey: {1000 - figures.MOST_LINES} more" in text_of(figure)
+    assert len(grey) == 1000 - plots.MOST_LINES
+    assert f"one seed each; grey: {1000 - plots.MOST_LINES} more" in text_of(figure)
 
 
 def test_without_an_epoch_there_is_a_sentence() -> None:
-    assert text_of(figures.curves(histories(), "val_bce")) == ["no epoch was recorded"]
-    assert text_of(figures.forest(DIFFERENCES[:0])) == ["there is nothing to compare"]
+    assert text_of(plots.curves(histories(), "val_bce")) == ["no epoch was recorded"]
+    assert text_of(plots.forest(DIFFERENCES[:0])) == ["there is nothing to compare"]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_without_an_epoch_there_is_a_sentence() -> None:
     ],
 )
 def test_labels_move_apart_as_little_as_can_be(wanted: list[float], placed: list[float]) -> None:
-    assert figures.spread(np.array(wanted), 0.1).tolist() == pytest.approx(placed)
+    assert plots.spread(np.array(wanted), 0.1).tolist() == pytest.approx(placed)
 
 
 _COLUMNS = ["variation", "against", "metric", "unit", "mean", "low", "high", "smallest", "verdict", "note"]
@@ -237,7 +237,7 @@ DIFFERENCES = pd.DataFrame(
 
 
 def test_the_forest_has_a_panel_per_metric_and_a_row_per_pair() -> None:
-    loss, psnr = figures.forest(DIFFERENCES).axes
+    loss, psnr = plots.forest(DIFFERENCES).axes
     assert [label.get_text() for label in loss.get_yticklabels()] == [
         "adam\nminus adadelta",
         "longer\nminus adam",
@@ -269,7 +269,7 @@ def test_the_forest_has_a_panel_per_metric_and_a_row_per_pair() -> None:
 
 
 def test_the_axis_shows_the_band_and_what_is_far_from_it() -> None:
-    figure = figures.forest(DIFFERENCES)
+    figure = plots.forest(DIFFERENCES)
     figure.draw_without_rendering()
     loss, psnr = figure.axes
     assert (loss.get_xscale(), psnr.get_xscale()) == ("symlog", "linear")
@@ -286,7 +286,7 @@ def test_the_axis_shows_the_band_and_what_is_far_from_it() -> None:
 @pytest.mark.parametrize("name", ["adam", "a name that is as long as any can be"])
 def test_the_labels_of_a_forest_do_not_touch(smallest: float, reach: tuple[float, float], name: str) -> None:
     rows = [(name, name, "m", "", sum(reach) / 2, *reach, smallest, "supported", "confounded by something long, too")]
-    figure = figures.forest(pd.DataFrame(rows, columns=_COLUMNS))
+    figure = plots.forest(pd.DataFrame(rows, columns=_COLUMNS))
     figure.draw_without_rendering()
     (axis,) = figure.axes
     boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
@@ -297,28 +297,28 @@ def test_the_labels_of_a_forest_do_not_touch(smallest: float, reach: tuple[float
 
 def test_the_ends_of_an_interval_are_seen_above_its_mark() -> None:
     narrow = DIFFERENCES.iloc[:1].assign(mean=-0.3, low=-0.3000001, high=-0.2999999)
-    (axis,) = figures.forest(narrow).axes
+    (axis,) = plots.forest(narrow).axes
     whisker, mark = [line for line in axis.lines if line.get_marker() not in ("None", None)]
     assert whisker.get_marker() == "|"
     assert whisker.get_markersize() > 2 * mark.get_markersize()
 
 
 def test_a_forest_of_negative_differences_has_no_positive_half() -> None:
-    (axis,) = figures.forest(DIFFERENCES.iloc[:1]).axes
+    (axis,) = plots.forest(DIFFERENCES.iloc[:1]).axes
     assert axis.get_xlim()[1] == pytest.approx(1.6 * 0.001)  # the band, and room to see where it ends
 
 
 def test_a_forest_without_bands_shades_nothing() -> None:
-    (axis,) = figures.forest(DIFFERENCES.iloc[3:4].assign(smallest=math.nan, verdict="higher")).axes
+    (axis,) = plots.forest(DIFFERENCES.iloc[3:4].assign(smallest=math.nan, verdict="higher")).axes
     assert axis.get_xlabel() == "difference in PSNR (dB)"
     assert sum(bar.get_width() for bar in axis.patches) == 0  # type: ignore[attr-defined]
 
 
 def test_of_many_pairs_the_forest_counts_the_rest() -> None:
     many = pd.concat([DIFFERENCES.iloc[3:4]] * 1000)
-    figure = figures.forest(many)
-    assert len(figure.axes[0].get_yticks()) == figures.MOST_PAIRS
-    assert f"{1000 - figures.MOST_PAIRS} more not shown" in text_of(figure)
+    figure = plots.forest(many)
+    assert len(figure.axes[0].get_yticks()) == plots.MOST_PAIRS
+    assert f"{1000 - plots.MOST_PAIRS} more not shown" in text_of(figure)
 
 
 # --- Files --------------------------------------------------------------------------------------------------------
@@ -329,29 +329,29 @@ HOSTILE = "<script>\n$\\frac{$ & 自编码 عربي\x00"
 def pictures() -> dict[str, Figure]:
     x = np.ones((2, 3, 3, 1), np.float32)
     return {
-        "forest": figures.forest(DIFFERENCES.assign(variation=HOSTILE, verdict=HOSTILE, metric=HOSTILE, unit=HOSTILE)),
-        "curves": figures.curves(histories(**{HOSTILE: [[1.0, 0.5]]}), "val_bce", HOSTILE),
-        "digits": figures.digit_grid(x, {HOSTILE: x}),
-        "reconstructions": figures.reconstructions(x, x, HOSTILE),
-        "loss": figures.loss_curve(history(0), HOSTILE),
+        "forest": plots.forest(DIFFERENCES.assign(variation=HOSTILE, verdict=HOSTILE, metric=HOSTILE, unit=HOSTILE)),
+        "curves": plots.curves(histories(**{HOSTILE: [[1.0, 0.5]]}), "val_bce", HOSTILE),
+        "digits": plots.digit_grid(x, {HOSTILE: x}),
+        "reconstructions": plots.reconstructions(x, x, HOSTILE),
+        "loss": plots.loss_curve(history(0), HOSTILE),
     }
 
 
 @pytest.mark.parametrize("name", list(pictures()))
 def test_any_name_can_be_drawn(name: str) -> None:
     """No formula, no tag, no warning about a character."""
-    element = ElementTree.fromstring(figures.svg(pictures()[name], name))  # noqa: S314, our own
+    element = ElementTree.fromstring(plots.svg(pictures()[name], name))  # noqa: S314, our own
     texts = [text for each in element.iter("{http://www.w3.org/2000/svg}text") if (text := "".join(each.itertext()))]
     assert any("<script> $\\frac{$ & 自编码 عربي" in text for text in texts)
-    assert figures.png(pictures()[name], 40).startswith(b"\x89PNG")
+    assert plots.png(pictures()[name], 40).startswith(b"\x89PNG")
 
 
 def test_a_drawing_takes_the_colour_of_its_page() -> None:
-    drawing = figures.svg(pictures()["forest"], "forest").decode()
+    drawing = plots.svg(pictures()["forest"], "forest").decode()
     assert drawing.startswith("<svg")
     assert "currentColor" in drawing
     assert "#1d2125" not in drawing
-    assert drawing == figures.svg(pictures()["forest"], "forest").decode()  # the same bytes
+    assert drawing == plots.svg(pictures()["forest"], "forest").decode()  # the same bytes
     ids = re.findall(r'\bid="([^"]*)"', drawing)
     assert len(ids) == len(set(ids))
     assert all(each.startswith("forest-") for each in ids)
@@ -360,7 +360,7 @@ def test_a_drawing_takes_the_colour_of_its_page() -> None:
 
 
 def test_a_png_is_on_white() -> None:
-    pixels = imread(io.BytesIO(figures.png(pictures()["curves"], 40)))
+    pixels = imread(io.BytesIO(plots.png(pictures()["curves"], 40)))
     assert pixels[0, 0].tolist() == [1, 1, 1, 1]
 
 
@@ -375,4 +375,4 @@ def test_a_png_is_on_white() -> None:
     ],
 )
 def test_a_name_takes_one_line(text: object, line: str) -> None:
-    assert figures.short(text) == line
+    assert plots.short(text) == line

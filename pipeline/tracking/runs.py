@@ -36,32 +36,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_LOGGED_IMAGES, ML
 from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
 
-from pipeline import store
-from pipeline.config import (
-    DATA_HASH,
-    FINGERPRINT,
-    GIT_DIRTY,
-    GOES_ON_IN,
-    HARDWARE,
-    LOCK_HASH,
-    NOTE,
-    OWNER,
-    PICTURE,
-    PLAN,
-    REUSED_FROM,
-    STUDY,
-    TRAINING_SECONDS,
-    USED_LEARNING_RATE,
-    VARIATION,
-    HungUp,
-    Interrupted,
-    RunConfig,
-    UserError,
-    first_line,
-    pictured,
-    redacted,
-)
-from pipeline.journal import (
+from pipeline.errors import HungUp, Interrupted, UserError, first_line
+from pipeline.metrics import TRAINING_SECONDS
+from pipeline.texts import redacted
+from pipeline.tracking import store
+from pipeline.tracking.journal import (
     ARTIFACTS,
     CHECKPOINT,
     FAILED,
@@ -82,14 +61,30 @@ from pipeline.journal import (
     sync_files,
     writing,
 )
+from pipeline.tracking.names import (
+    DATA_HASH,
+    FINGERPRINT,
+    GIT_DIRTY,
+    GOES_ON_IN,
+    HARDWARE,
+    LOCK_HASH,
+    NOTE,
+    OWNER,
+    PICTURE,
+    PLAN,
+    REUSED_FROM,
+    STUDY,
+    VARIATION,
+)
+from pipeline.train.config import USED_LEARNING_RATE, RunConfig, pictured
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-    from pipeline.dataset import Images
+    from pipeline.train.dataset import Images
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG_FILE = "config.json"
 
 _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")

@@ -24,10 +24,12 @@ import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipeline.config import DISPLAYED_LOSS, EPOCH_SECONDS, LOSSES, DivergenceError, RunConfig, UserError
-from pipeline.dataset import Images
-from pipeline.journal import replace_file
-from pipeline.model import build
+from pipeline.errors import DivergenceError, UserError
+from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, LOSSES
+from pipeline.tracking.journal import replace_file
+from pipeline.train.config import RunConfig
+from pipeline.train.dataset import Images
+from pipeline.train.model import build
 
 CHECKPOINT_SECONDS = 2.0  # between two checkpoints: what a kill may cost, and far more than writing one takes
 _VALIDATION_BATCH = 1000  # larger than a training batch: nothing is learned from it, so only speed counts

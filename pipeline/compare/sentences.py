@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from pipeline.conclusion import (
+from pipeline.compare.conclusion import (
     Caveat,
     Cell,
     Check,
@@ -33,9 +33,9 @@ from pipeline.conclusion import (
     Stated,
     Variation,
 )
-from pipeline.config import LAST
-from pipeline.evidence import Verdict
-from pipeline.figures import short
+from pipeline.compare.evidence import Verdict
+from pipeline.metrics import LAST
+from pipeline.plots import short
 
 MOST_ROWS = 100  # of a table or a list in a report; conclusion.csv has them all
 MOST_LISTED = 8  # things in a sentence

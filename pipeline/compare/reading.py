@@ -33,16 +33,19 @@ from mlflow.store.tracking.rest_store import RestStore
 from mlflow.utils.rest_utils import http_request
 from numpy.typing import NDArray
 
-from pipeline import store
-from pipeline.config import (
+from pipeline.errors import UserError, first_line
+from pipeline.metrics import LAST, LOSSES
+from pipeline.study.plan import Study
+from pipeline.texts import did_you_mean, listed, quoted, redacted
+from pipeline.tracking import store
+from pipeline.tracking.journal import HEADER, LAUNCHED, RUNS, Journal, state_folder
+from pipeline.tracking.names import (
     DATA_HASH,
     FAILURE,
     FINGERPRINT,
     GIT_DIRTY,
     HARDWARE,
-    LAST,
     LOCK_HASH,
-    LOSSES,
     PICTURE,
     PLAN,
     PLAN_FILE,
@@ -50,16 +53,8 @@ from pipeline.config import (
     SEED,
     STUDY,
     VARIATION,
-    RunConfig,
-    UserError,
-    did_you_mean,
-    first_line,
-    listed,
-    quoted,
-    redacted,
 )
-from pipeline.journal import HEADER, LAUNCHED, RUNS, Journal, state_folder
-from pipeline.plan import Study
+from pipeline.train.config import RunConfig
 
 NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
 ENTRY_POINT = "mlflow.project.entryPoint"
@@ -348,7 +343,7 @@ def digits(run_id: str) -> Pictures | None:
 
 
 def _two_rows(png: bytes) -> Pictures:
-    """Undo `figures.strip`. The size is in the first bytes: a small file may unpack to more than any memory."""
+    """Undo `plots.strip`. The size is in the first bytes: a small file may unpack to more than any memory."""
     from PIL import Image
 
     if not png.startswith(b"\x89PNG\r\n\x1a\n") or png[12:16] != b"IHDR" or len(png) < 24:

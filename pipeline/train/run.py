@@ -16,32 +16,22 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from pipeline import cli, dataset, journal, progress
-from pipeline.config import (
-    DISPLAYED_LOSS,
-    EPOCH_SECONDS,
-    FIRST,
-    FIRST_DISPLAYED_LOSS,
-    HARDWARE,
-    LAST,
-    LOSSES,
-    PICTURE,
-    TRAINING_SECONDS,
-    RunConfig,
-    UserError,
-    gigabytes,
-    pictured,
-    quoted,
-)
+from pipeline import cli, plots, progress
+from pipeline.errors import UserError
+from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, FIRST_DISPLAYED_LOSS, LAST, LOSSES, TRAINING_SECONDS
+from pipeline.texts import gigabytes, quoted
+from pipeline.tracking import journal
+from pipeline.tracking import runs as tracking
+from pipeline.tracking.names import HARDWARE, PICTURE
+from pipeline.tracking.runs import TrackedRun
+from pipeline.train import dataset
+from pipeline.train.config import RunConfig, pictured
+from pipeline.train.dataset import Images
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.dataset import Images
-    from pipeline.tracking import TrackedRun
-    from pipeline.training import Trained
+    from pipeline.train.training import Trained
 
 RECONSTRUCTIONS = "reconstructions.png"
 LOSS_CURVE = "loss_curve.png"
@@ -52,35 +42,12 @@ _PROC = "/proc/self/exe"
 _TENSORFLOW_BYTES = 4 * 2**30  # of addresses, most of them never touched; with less it may end in a segmentation fault
 
 
-class Options(RunConfig):
-    """A new run of this configuration, or one that goes on."""
-
-    resume: str = Field("", description="the ID of a run that was interrupted, to go on with; given alone")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Make one run, or go on with one; returns the exit code."""
-    about = "Train one autoencoder, tracked in MLflow."
-
-    def call() -> str:
-        options = cli.parse_arguments(Options, argv, "pipeline.train", about)
-        if "resume" not in options.model_fields_set:
-            return run(RunConfig.model_validate(options.model_dump(exclude={"resume"})))
-        if options.model_fields_set != {"resume"}:
-            raise UserError("resume goes on with the run's own parameters: give it alone, to python -m pipeline.train")
-        return resume(options.resume)
-
-    return cli.run(call, "main")
-
-
 def resume(run_id: str) -> str:
     """Go on with a single run that was interrupted, from its last checkpoint; returns what to tell the user about it.
 
     Raises:
         UserError: there is no such run, its images are not what they were, or as `run`.
     """
-    from pipeline import tracking
-
     folder = tracking.unfinished_run(run_id)
     with journal.locked(folder):
         params, data_hash = tracking.said_of(tracking.open_journal(folder, "", {}))
@@ -101,7 +68,6 @@ def run(config: RunConfig, folder: Path | None = None) -> str:
     images = load(config.dataset)
     require_full_batch(config, images)
     require_memory(config, images)
-    from pipeline import tracking  # here and below: a mistake above should not wait for MLflow and TensorFlow
 
     with tracking.track(config, images, folder) as tracked, progress.watch(config.name, config.epochs) as report:
         last = train_together([tracked], images, report).epochs[-1]
@@ -126,8 +92,6 @@ def train_together(
         UserError: the training diverged, or the disk is full.
     """
     training = import_training()
-    from pipeline import figures
-
     longest = max(runs, key=lambda run: run.config.epochs)
     originals = images.as_pictures(images.test[:_SHOWN])
 
@@ -141,7 +105,7 @@ def train_together(
                 run.log_epoch(epoch, {name: trained.epochs[-1][name] for name in (*LOSSES, EPOCH_SECONDS)})
             if pictured(epoch, run.config.epochs):
                 reconstructed = images.as_pictures(trained.model(images.test[:_SHOWN]).numpy())
-                run.log_image(PICTURE, epoch, figures.strip(originals, reconstructed))
+                run.log_image(PICTURE, epoch, plots.strip(originals, reconstructed))
             if epoch == run.config.epochs and run is not longest:
                 log_results(images, trained, run)
                 run.finish()
@@ -174,8 +138,6 @@ def train_children(children: Sequence[Child]) -> None:
     Raises:
         UserError: as `train_together`.
     """
-    from pipeline import tracking
-
     images = load(children[0].config.dataset)
     with contextlib.ExitStack() as locks:
         for child in children:
@@ -284,7 +246,7 @@ def import_training(threads: int = 0) -> ModuleType:
         if threads:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
-    from pipeline import training
+    from pipeline.train import training
 
     return training
 
@@ -305,7 +267,7 @@ def _silent_stderr() -> Iterator[None]:
 
 def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
     """What a run logs when it has trained: summary and quality as metrics, figures, and the model."""
-    from pipeline import figures, quality
+    from pipeline.train import quality
 
     codes = trained.model.get_layer("encoder")(images.test)
     reconstructed = trained.model.get_layer("decoder")(codes)
@@ -314,12 +276,8 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
     tracked.log_epoch(len(trained.epochs), measures, key="results")
     tracked.log_figures(
         {
-            RECONSTRUCTIONS: figures.reconstructions(x[:_SHOWN], y[:_SHOWN], tracked.name),
-            LOSS_CURVE: figures.loss_curve(trained.history, tracked.name),
+            RECONSTRUCTIONS: plots.reconstructions(x[:_SHOWN], y[:_SHOWN], tracked.name),
+            LOSS_CURVE: plots.loss_curve(trained.history, tracked.name),
         }
     )
     tracked.log_model(trained.model, images.test[:_SHOWN])
-
-
-if __name__ == "__main__":
-    cli.leave(main)

@@ -22,97 +22,25 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import ValidationError
 
-from pipeline import cli, sentences
-from pipeline.conclusion import Cell, Claim, Conclusion, RunRecord
-from pipeline.config import COMPARED, NOTE, REUSED_FROM, UserError, first_line, listed, quoted
+from pipeline import cli, plots
+from pipeline.compare import judging, reading, report, sentences
+from pipeline.compare.conclusion import Cell, Claim, Conclusion, RunRecord
+from pipeline.compare.judging import Sides
+from pipeline.compare.options import CONCLUSION, REPORT_HTML, Options
+from pipeline.errors import UserError, first_line
 from pipeline.terminal import Console
+from pipeline.texts import quoted
+from pipeline.tracking.names import COMPARED, NOTE, REUSED_FROM
 
-if TYPE_CHECKING:
-    from pipeline import reading
-    from pipeline.judging import Sides
-
-CONCLUSION, TABLE_CSV, REPORT_HTML, REPORT_MARKDOWN = "conclusion.json", "conclusion.csv", "report.html", "report.md"
+TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
 _CLOSE = 1e-9  # relative: two versions of a library may sum in another order
 _LARGEST_DRAWN = 1e100
 _MOST_BYTES = 2**29  # of a conclusion.json: one of 100,000 runs has a tenth of that
-
-
-def _split(value: Any) -> Any:
-    if not isinstance(value, str) or not value:
-        return value or ()
-    parts = tuple(part.strip() for part in value.split(","))
-    if "" in parts:
-        raise ValueError("there is nothing before or behind a comma; give names, with a comma between two")
-    return parts
-
-
-def _expanded(value: Any) -> Any:
-    if value == "":
-        raise ValueError("it is empty; give a folder, `.` for this one")
-    try:
-        return Path(value).expanduser()
-    except RuntimeError:
-        raise ValueError("it is in the home of a user that is not known here") from None
-
-
-_Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
-
-
-class Options(BaseModel):
-    """What to compare, and where to write it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    experiment: str = Field("", description="the experiment's name; empty = MLFLOW_EXPERIMENT_NAME, or Default")
-    filter: str = Field("", description="an MLflow filter string, such as params.optimizer = 'adam'")
-    study: str = Field("", description="the name of a study that was run: its latest run, against its plan and claims")
-    group_by: _Names = Field(
-        (), description="parameters, with commas, that make a variation; empty = all that differ, but for the seed"
-    )
-    metric: str = Field("", description="the metric that counts; empty = last_val_bce, else val_loss, loss, ...")
-    metrics: _Names = Field((), description="metrics, with commas, to show and compare; empty = all that are known")
-    baseline: str = Field("", description="a variation's name, or parameter=value; empty = the study's, or the first")
-    out: Annotated[Path, BeforeValidator(_expanded)] = Field(
-        Path("comparison"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
-    )
-    log: bool = Field(False, description="true = log the files to the study's run, or to one of this comparison")
-    all: bool = Field(False, description="true = print the tables of metrics, the threats and the checks, too")
-    verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
-
-    @field_validator("group_by")
-    @classmethod
-    def _without_a_study(cls, names: tuple[str, ...], given: ValidationInfo) -> tuple[str, ...]:
-        if names and given.data.get("study"):
-            raise ValueError("the variations of a study are its own; leave out --group-by or --study")
-        return names
-
-    @field_validator("verify")
-    @classmethod
-    def _alone(cls, verify: str, given: ValidationInfo) -> str:
-        others = [name for name, value in given.data.items() if value != cls.model_fields[name].default]
-        if verify and others:
-            raise ValueError(f"the file says what to compare; leave out {listed(f'--{name}' for name in others)}")
-        return verify
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Compare, or verify; returns the exit code: 1 where something is no longer as a conclusion has it."""
-    differs: list[str] = []
-
-    def call() -> str:
-        options = cli.parse_arguments(Options, argv, "pipeline.compare", "What the runs made so far say.")
-        if not options.verify:
-            return compare(options)
-        known = read_conclusion(options.verify)
-        differs.extend(verify(known))
-        return "\n".join(differs) or f"nothing differs: {_counted(known)}"
-
-    return cli.run(call, "compare") or int(bool(differs))
 
 
 # --- From the store to a conclusion -------------------------------------------------------------------------------
@@ -136,7 +64,6 @@ def compare(options: Options) -> str:
     """
     with _folder(options.out):
         pass  # it can be written, which is better known now than after the reading
-    from pipeline import judging, reading, report  # here, because a mistake in the arguments should not wait for MLflow
 
     found = _find(options)
     sides = found.sides
@@ -162,7 +89,6 @@ def compare(options: Options) -> str:
 
 
 def _find(options: Options, study_run_id: str | None = None) -> _Found:
-    from pipeline import judging, reading
 
     experiment = reading.experiment(options.experiment or None)
     study, parent = None, None
@@ -203,8 +129,6 @@ def _command(options: Options, experiment: str) -> str:
 
 def _histories(sides: Sides) -> pd.DataFrame:
     """By epoch, of the runs that are drawn: `run_id, epoch` and the metric that falls; empty where nothing is drawn."""
-    from pipeline import reading
-
     if sides.falling is None or sides.followed.empty:
         return pd.DataFrame(columns=["run_id", "epoch"])
     return reading.histories(list(sides.followed["run_id"]), [sides.falling])
@@ -215,8 +139,6 @@ def _histories(sides: Sides) -> pd.DataFrame:
 
 def _print(conclusion: Conclusion, everything: bool) -> None:
     """To a terminal in lines of its width and in colours; to anything else a sentence a line."""
-    from pipeline import report
-
     width = None if sys.stdout.isatty() else 10**4
     report.to_terminal(conclusion, Console(width=width, highlight=False, markup=False), everything)
 
@@ -235,17 +157,15 @@ def _pictures(
 
     By file name without its ending: a PNG for the folder, and what the page shows (SVG where it is a drawing).
     """
-    from pipeline import figures, report
-
     found: dict[str, tuple[bytes, bytes]] = {}
 
     def draw(name: str, figure: Any, drawing: bool = True) -> None:
-        png = figures.png(figure)
-        found[name] = (png, figures.svg(figure, name) if drawing else png)
+        png = plots.png(figure)
+        found[name] = (png, plots.svg(figure, name) if drawing else png)
 
     differences = _drawable(report.differences(conclusion), ["mean", "low", "high", "smallest"])
     if len(differences):
-        draw(report.FOREST, figures.forest(differences))
+        draw(report.FOREST, plots.forest(differences))
     if len(histories) and histories["epoch"].nunique() > 1:
         metric = sentences.metric_of(conclusion, sides.falling)
         order = {name: place for place, name in enumerate(sides.drawn)}
@@ -254,7 +174,7 @@ def _pictures(
         lines = _drawable(lines, [metric.name])
         lines = lines.sort_values("variation", key=lambda names: names.map(order), kind="stable")
         if lines[metric.name].notna().any():
-            draw(report.CURVES, figures.curves(lines, metric.name, metric.unit))
+            draw(report.CURVES, plots.curves(lines, metric.name, metric.unit))
     return found, _draw_digits(sides, conclusion, draw)
 
 
@@ -266,8 +186,6 @@ def _drawable(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> dict[str, str]:
     """Each variation's picture, of its first seed, and all of them on one; returns what `_pictures` does."""
-    from pipeline import figures, reading, report
-
     files = {variation.name: variation.file for variation in conclusion.variations}
     originals, reconstructed, missing = None, {}, {}
     for name in sides.drawn if sides.kind != "groups" else ():
@@ -282,21 +200,19 @@ def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> dict[str, s
         if pictures is None:
             missing[name] = ""
             continue
-        draw(files[name], figures.reconstructions(*pictures, f"{name}, seed {rows.index[0]}"), drawing=False)
+        draw(files[name], plots.reconstructions(*pictures, f"{name}, seed {rows.index[0]}"), drawing=False)
         originals = pictures[0] if originals is None else originals
         if pictures[0].shape == originals.shape:
             reconstructed[name] = pictures[1]
         else:
             missing[name] = "its images are of another size than those of the first variation"
     if originals is not None:
-        draw(report.DIGITS, figures.digit_grid(originals, reconstructed))
+        draw(report.DIGITS, plots.digit_grid(originals, reconstructed))
     return missing
 
 
 def _pictured(run: pd.Series) -> reading.Pictures | None:
     """What `reading.digits` finds, of a run or of the one that it stands for."""
-    from pipeline import reading
-
     origin = run.get(f"tags.{REUSED_FROM}")
     found = reading.digits(run["run_id"])
     return reading.digits(origin) if found is None and isinstance(origin, str) else found
@@ -304,8 +220,6 @@ def _pictured(run: pd.Series) -> reading.Pictures | None:
 
 def _write(folder: Path, conclusion: Conclusion, pictures: Mapping[str, tuple[bytes, bytes]]) -> list[str]:
     """Write everything into an empty folder; returns the names, `conclusion.json` last."""
-    from pipeline import report
-
     pngs = {f"{name}.png": png for name, (png, _) in pictures.items()}
     texts = {
         REPORT_HTML: report.html(conclusion, {name: shown for name, (_, shown) in pictures.items()}),
@@ -373,8 +287,6 @@ def verify(known: Conclusion) -> list[str]:
     Raises:
         UserError: the store or the experiment cannot be used, or the study's run is gone.
     """
-    from pipeline import judging
-
     source = known.provenance
     asked = {"experiment", "filter", "study", "group_by", "metric", "metrics", "baseline"}
     options = Options(**source.model_dump(include=asked - ({"group_by"} if source.study else set())))
@@ -474,10 +386,6 @@ def _changed(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> 
             yield f"{what}: {name}: it was not asked, it would now be {new}"
 
 
-def _counted(conclusion: Conclusion) -> str:
+def counted(conclusion: Conclusion) -> str:
     parts = ((len(conclusion.runs), "run"), (len(conclusion.claims), "verdict"), (len(conclusion.pairs), "difference"))
     return ", ".join(sentences.counted(count, noun) for count, noun in parts if count) or "no runs"
-
-
-if __name__ == "__main__":
-    cli.leave(main)

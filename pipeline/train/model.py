@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from pipeline.config import RunConfig
+from pipeline.train.config import RunConfig
 
 
 def build(config: RunConfig, pixels: int) -> keras.Model:

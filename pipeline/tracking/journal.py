@@ -35,7 +35,9 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from pydantic.dataclasses import dataclass
 from typing_extensions import NotRequired, TypedDict
 
-from pipeline.config import HEARTBEAT, OWNER, UserError, first_line, quoted, redacted
+from pipeline.errors import UserError, first_line
+from pipeline.texts import quoted, redacted
+from pipeline.tracking.names import HEARTBEAT, OWNER
 
 HEADER, LINES, SENT, LOCK, CHECKPOINT = "header.json", "journal.jsonl", "sent.json", "lock", "checkpoint.npz"
 ARTIFACTS, MODEL = "artifacts", "model"

@@ -15,76 +15,32 @@ import math
 import os
 import shlex
 import shutil
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
-from multiprocessing.context import SpawnContext, SpawnProcess
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pebble
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
-from pipeline import cli, journal, plan, train
-from pipeline.config import (
-    NOTE,
-    PLAN,
-    PLAN_FILE,
-    REUSED_FROM,
-    SEED,
-    STUDY,
-    VARIATION,
-    Interrupted,
-    RunConfig,
-    UserError,
-    first_line,
-    redacted,
-    several,
-)
-from pipeline.journal import FAILED, FINISHED, HEADER, KILLED, Journal
-from pipeline.plan import Study
+from pipeline import cli
+from pipeline.errors import Interrupted, UserError
 from pipeline.progress import Counts, StudyDisplay, Watched, duration
-
-if TYPE_CHECKING:
-    from pipeline.tracking import Experiment, Found
+from pipeline.study import plan
+from pipeline.study.executors import Workers, cores, what_ended
+from pipeline.study.options import Options
+from pipeline.study.plan import Study
+from pipeline.texts import redacted, several
+from pipeline.tracking import journal, store
+from pipeline.tracking import runs as tracking
+from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal
+from pipeline.tracking.names import NOTE, PLAN, PLAN_FILE, REUSED_FROM, SEED, STUDY, VARIATION
+from pipeline.tracking.runs import Experiment, Found
+from pipeline.train import run as train
+from pipeline.train.config import RunConfig
 
 STUDY_FILE = "study.yaml"  # artifact of the parent run: what was declared; `PLAN_FILE` says what was to be run
 
 _LOOK_SECONDS = 0.5  # between two looks at how far the runs are
-_END_SECONDS = 60.0  # that a worker may take to end its epoch
-
-
-class Options(BaseModel):
-    """Which study to run, and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    study: str = Field("published", min_length=1, description="a study in pipeline/studies/, or the path of a file")
-    seeds: str = Field("", description="other seeds than the file's: a count, or a list such as 0,3,4")
-    filter: str = Field("", description="variations, separated by commas; empty = all of them")
-    jobs: int = Field(0, ge=0, description="how many runs train at a time, each on one core; 0 = one for every core")
-    fresh: bool = Field(False, description="true = train anew what has finished before")
-    a_a: bool = Field(False, description="true = also run the baseline against itself, to see what chance does")
-    dry_run: bool = Field(False, description="show what would be run, and run nothing")
-
-    @field_validator("seeds")
-    @classmethod
-    def _are_seeds(cls, seeds: str) -> str:
-        if seeds:
-            plan.as_seeds(seeds)
-        return seeds
-
-    @field_validator("filter")
-    @classmethod
-    def _are_names(cls, names: str) -> str:
-        if names and not all(name.strip() for name in names.split(",")):
-            raise ValueError("there is nothing before or behind a comma; give names, with a comma between two")
-        return names
 
 
 @dataclass(frozen=True)
@@ -115,12 +71,6 @@ class Work:
         return len(self.done) + len(self.reusable) + len(self.to_train)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run a study; returns the exit code."""
-    about = "Run a study: its variations, over its seeds."
-    return cli.run(lambda: run(cli.parse_arguments(Options, argv, "pipeline.study", about)), "study")
-
-
 def run(options: Options, make_executor: Callable[[int], Executor] | None = None) -> str:
     """Run a study; returns what to tell the user about it.
 
@@ -136,7 +86,6 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
     if not options.dry_run:
         train.require_tensorflow()
     hashes = _data_hashes(study, options)
-    from pipeline import store, tracking  # a mistake above should not wait for MLflow
 
     digest = study.digest(hashes)
     experiment = _experiment(options)
@@ -190,83 +139,9 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
 
 def _told(summary: str, run_id: str | None, study: Study) -> str:
     """What to tell the user, and whoever looks at a run that `mlflow run` opened beside the study's own."""
-    from pipeline import tracking
-
     if run_id:
         tracking.link_launched_run(run_id, study.name)
     return f"{summary}\nrun ID: {run_id or 'not known until it is delivered'}\nto see it: {tracking.ui_command()}"
-
-
-class Workers(Executor):
-    """Processes that import TensorFlow once and train one trajectory after another, each on one core.
-
-    Where one is killed, the others go on, and another takes its place: the standard library's pool would break.
-    `benchmarks/study.py` has why it is one thread each.
-    """
-
-    def __init__(self, jobs: int) -> None:
-        pebble.CONSTS.term_timeout = _END_SECONDS
-        self._processes: list[BaseProcess] = []
-        self._pool = pebble.ProcessPool(
-            max_workers=jobs,
-            initializer=_begin_worker,
-            initargs=(os.getpid(),),
-            context=_Context(self._processes),
-        )
-
-    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have `call` run by the next worker that is free."""
-        return self._pool.schedule(_until_told_to_end, (call, *args), kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the workers: when they have done everything or have ended their epoch; when interrupted, at once."""
-        try:
-            if cancel_futures:
-                for worker in self._processes:
-                    worker.terminate()
-                self._pool.stop()
-            else:
-                self._pool.close()
-            if wait:
-                self._pool.join()
-        except (KeyboardInterrupt, Interrupted):
-            for worker in self._processes:
-                worker.kill()
-            raise
-
-
-class _Context(SpawnContext):
-    """Starts processes that are new, and remembers them: the host program may have others of its own."""
-
-    def __init__(self, processes: list[BaseProcess]) -> None:
-        super().__init__()
-        self._processes = processes
-
-    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # type: ignore[override]  # noqa: N802
-        self._processes.append(SpawnProcess(*args, **kwargs))
-        return self._processes[-1]
-
-
-def _begin_worker(parent: int) -> None:
-    def end_with_parent() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whose terminal is closed, the study tells its workers to end
-    train.import_training(threads=1)
-
-
-def _until_told_to_end(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Told to end (SIGTERM), a worker says so in the journals of its runs, and is gone."""
-    before = signal.signal(signal.SIGTERM, cli.interrupt)
-    try:
-        return call(*args, **kwargs)
-    except Interrupted:
-        os._exit(cli.INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _declared(options: Options) -> Study:
@@ -284,7 +159,7 @@ def _data_hashes(study: Study, options: Options) -> dict[str, str]:
     Raises:
         UserError: one cannot be read, is too small for a batch, or memory does not hold what is trained at a time.
     """
-    at_once = min(options.jobs or _cores(), len(list(study.runs())))
+    at_once = min(options.jobs or cores(), len(list(study.runs())))
     hashes = {}
     configs = list(study.configurations().values())
     for name in {config.dataset for config in configs}:
@@ -310,8 +185,6 @@ def _key(parts: Sequence[str | None]) -> str:
 
 def _experiment(options: Options) -> Experiment:
     """Where the runs go, as far as the store is there to be asked."""
-    from pipeline import store, tracking
-
     try:
         return tracking.experiment(make=not options.dry_run)
     except store.StoreAwayError as away:
@@ -324,8 +197,6 @@ def _folder(study: Study, digest: str, experiment: Experiment) -> Path:
 
     A study is known by what it runs, its store and its experiment, of which only a name may be known, or only an ID.
     """
-    from pipeline import store
-
     uri, root = redacted(store.tracking_uri()), journal.state_folder() / journal.STUDIES
     for known in journal.journals(root):
         header = known.header
@@ -336,7 +207,6 @@ def _folder(study: Study, digest: str, experiment: Experiment) -> Path:
 
 
 def _find(experiment: Experiment, study: Study, digest: str, runs: Sequence[Planned], options: Options) -> Found:
-    from pipeline import store, tracking
 
     wanted = [] if options.fresh else [run.identity for run in runs]
     with contextlib.suppress(store.StoreAwayError):
@@ -347,8 +217,6 @@ def _find(experiment: Experiment, study: Study, digest: str, runs: Sequence[Plan
 
 def _link(work: Work, found: Found) -> None:
     """Make the runs that stand for finished ones; where the store has just gone away, train them after all."""
-    from pipeline import store, tracking
-
     for planned in list(work.reusable):
         child = planned.child
         try:
@@ -383,8 +251,6 @@ def _begun(folder: Path) -> bool:
 
 def _forget_deleted(folder: Path) -> None:
     """Have a run that was deleted in the store made anew: from its journal or, where that is not whole, by training."""
-    from pipeline import store, tracking
-
     with contextlib.suppress(store.StoreAwayError):
         for known in journal.journals(folder):
             if known.folder != folder and known.sent.run_id and tracking.is_deleted(known.sent.run_id):
@@ -396,8 +262,6 @@ def _forget_deleted(folder: Path) -> None:
 
 def _parent(folder: Path, study: Study, options: Options, digest: str, found: Found, experiment: Experiment) -> Journal:
     """The study's own run: what was declared and what is to be run. It goes on in the one that there is."""
-    from pipeline import tracking
-
     tags = {STUDY: study.name, PLAN: digest, **journal.signs_of_life()}
     known = Journal(folder) if (folder / HEADER).exists() else None
     run_id = known and known.sent.run_id
@@ -423,7 +287,6 @@ def _parent(folder: Path, study: Study, options: Options, digest: str, found: Fo
 
 
 def _is_deleted(run_id: str) -> bool:
-    from pipeline import store, tracking
 
     with contextlib.suppress(store.StoreAwayError):
         return tracking.is_deleted(run_id)
@@ -432,8 +295,6 @@ def _is_deleted(run_id: str) -> bool:
 
 def _set_aside(folder: Path) -> None:
     """Give an earlier study up: what the store has of it is deleted, and what it does not take is kept and said."""
-    from pipeline import store
-
     if not journal.journals(folder):
         return
     with journal.locked(folder):
@@ -504,7 +365,7 @@ def _train(work: Work, options: Options, make_executor: Callable[[int], Executor
     failures: dict[str, str] = {}
     if not groups:
         return failures
-    jobs = min(options.jobs or _cores(), len(groups))
+    jobs = min(options.jobs or cores(), len(groups))
     executor = make_executor(jobs)
     try:
         with StudyDisplay() as display:
@@ -543,8 +404,6 @@ def _as_completed(
 
 def _ended(future: Future[Any], training: Training, counts: Counts, display: StudyDisplay) -> dict[str, str]:
     """Count the runs of a trajectory, and see that those without an ending get one."""
-    from pipeline import store, tracking
-
     error = future.exception()
     failures = {}
     for run in training.runs:
@@ -553,8 +412,8 @@ def _ended(future: Future[Any], training: Training, counts: Counts, display: Stu
             continue
         known = tracking.open_journal(child.folder, child.name, child.tags)
         if known.ending is None:
-            store.end(known, FAILED, _reason(error))
-        ending = known.ending or {"status": FAILED, "reason": _reason(error)}
+            store.end(known, FAILED, what_ended(error))
+        ending = known.ending or {"status": FAILED, "reason": what_ended(error)}
         if ending["status"] != FINISHED:
             failures[child.name] = ending["reason"]
     counts.failed += len(failures)
@@ -569,18 +428,8 @@ def _ended(future: Future[Any], training: Training, counts: Counts, display: Stu
     return failures
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, pebble.ProcessExpired):
-        number = -(error.exitcode or 0)
-        how = f"killed by {signal.Signals(number).name}" if number > 0 else f"gone with exit code {error.exitcode}"
-        return f"its process was {how}" + ("; out of memory, perhaps" if number == signal.SIGKILL else "")
-    return f"{type(error).__name__}: {first_line(error)}"
-
-
 def _end_in_order(executor: Executor, work: Work) -> None:
     """Have the workers end their epochs; another Ctrl-C ends them at once."""
-    from pipeline import store
-
     print("ending the runs after their epoch; Ctrl-C once more ends them at once", file=sys.stderr, flush=True)
     with contextlib.suppress(KeyboardInterrupt, Interrupted):
         executor.shutdown(cancel_futures=True)
@@ -602,7 +451,6 @@ def _summary(study: Study, work: Work, failures: Mapping[str, str]) -> str:
 
 
 def _end(parent: Journal, work: Work, failures: Mapping[str, str], summary: str) -> None:
-    from pipeline import store
 
     failed, planned = len(failures), work.planned
     counts = {"planned": planned, "finished": planned - failed, "reused": len(work.reusable), "failed": failed}
@@ -622,10 +470,6 @@ def _end(parent: Journal, work: Work, failures: Mapping[str, str], summary: str)
     store.end(parent, FAILED if failures else FINISHED, summary if failures else "")
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _command(options: Options) -> str:
     """What the user typed, without what would not be wanted again."""
     given = {name: value for name, value in options.model_dump().items() if name in options.model_fields_set}
@@ -638,7 +482,7 @@ def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options)
     for state, some in (("done", work.done), ("to reuse", work.reusable), ("to train", work.to_train)):
         lines += [f"{state}: {run.child.name}" for run in some]
     groups = _trajectories(work.to_train)
-    jobs = max(1, min(options.jobs or _cores(), len(groups)))
+    jobs = max(1, min(options.jobs or cores(), len(groups)))
     known = [seconds for seconds in (_seconds(experiment, group) for group in groups) if not math.isnan(seconds)]
     time_left = f"estimated time: {duration(sum(known) / jobs)}"
     if len(known) < len(groups):
@@ -651,14 +495,8 @@ def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options)
 
 def _seconds(experiment: Experiment, group: Sequence[Planned]) -> float:
     """How long a trajectory will take, as far as earlier runs tell; NaN where none does."""
-    from pipeline import store, tracking
-
     epochs = max(run.child.config.epochs for run in group)
     with contextlib.suppress(store.StoreAwayError):
         if experiment.id:
             return epochs * tracking.seconds_per_epoch(experiment.id, group[0].child.config, group[0].data_hash)
     return float("nan")
-
-
-if __name__ == "__main__":
-    cli.leave(main)

@@ -1,21 +1,20 @@
-"""What one run is made of: its parameters, stated once, and the names that writers and readers share.
+"""What one run is made of: its parameters, stated once.
 
 The command line is made from `RunConfig`, and a test holds `MLproject` against it.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
-import reprlib
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+
+from pipeline.texts import did_you_mean
 
 # Keras's optimizers that fit a plain `fit`, with Keras's own learning rates. They stand here, and a
 # test holds them against Keras, because whoever reads a run back must know them without TensorFlow.
@@ -38,103 +37,10 @@ OPTIMIZERS = {
 DEFAULT = "default"  # the optimizer's own learning rate
 _LEARNING_RATE_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": DEFAULT}]}
 
-# Per-epoch metrics. `loss` is what was minimised, penalty included; `bce` the reconstruction alone.
-LOSSES = ("loss", "val_loss", "bce", "val_bce")
-EPOCH_SECONDS = "epoch_seconds"
-# End-of-run metrics: `first_loss`, `last_val_bce`, ... and the quality of the test reconstructions.
-FIRST, LAST = "first_", "last_"
-DISPLAYED_LOSS = "displayed_loss"
-FIRST_DISPLAYED_LOSS = FIRST + DISPLAYED_LOSS
-TRAINING_SECONDS = "training_seconds"
-QUALITY = ("mse", "psnr", "ssim", "dark_noise", "thin_stroke_error", "collapse", "dead_units")
-
 # A parameter beside `learning_rate`: `mlflow run` logs that one as typed, which may be `default`.
 USED_LEARNING_RATE = "learning_rate_used"
 
-# Artifacts that are read back: what a study's run was to make, and the key of the pictures that a run logs.
-PLAN_FILE = "plan.json"
-PICTURE = "reconstructions"
-
-# Tags: what made the run.
-FINGERPRINT = "fingerprint"
-DATA_HASH = "data_hash"
-LOCK_HASH = "lock_hash"
-GIT_DIRTY = "git_dirty"
-HARDWARE = "hardware"
-FAILURE = "failure"  # why it did not finish
-# Tags: its place in a study.
-STUDY = "study"
-VARIATION = "variation"
-SEED = "seed"
-PLAN = "plan"  # of a study's parent run: a digest of what was to be run
-REUSED_FROM = "reused_from"  # the run that this one stands for
-COMPARED = "compared"  # of a run that `compare` made or that was opened for it: the command that says what
-NOTE = "mlflow.note.content"  # MLflow's own: what its UI shows as a run's description
-GOES_ON_IN = "goes_on_in"  # of a run that `mlflow run` opened for a study: the study's own run
-# Tags: whether it is alive, and where what it says is kept until the store has it.
-OWNER = "owner"
-HEARTBEAT = "heartbeat"
-JOURNAL = "journal"
-
-
 _SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # positive numbers of 32 bits, with all their digits
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = 90  # characters
-
-
-class UserError(Exception):
-    """A mistake of the user's or of the surroundings: one line that says what, what is allowed, what to do.
-
-    It says no password.
-    """
-
-    def __str__(self) -> str:
-        return redacted(super().__str__())
-
-
-class DivergenceError(UserError):
-    """The loss is no number any more, so there is nothing left to train.
-
-    It is here, and not in `training`, for the process that a study's workers report to: it does without TensorFlow.
-    """
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, for use in such a line: its first line, or its type where it says nothing."""
-    return redacted((str(error).strip() or type(error).__name__).splitlines()[0])
-
-
-# Of `scheme://user:password@host`; not the port of `http://host:5000/a@b`. A password may have an @ and a slash itself.
-_PASSWORD = re.compile(r"(?<=://)([^:/?#\s@]*):(?!\d+[/?#])\S+@")
-_SECRET = re.compile(r"([?&](?:\w*pass\w*|pwd|\w*token|\w*secret\w*)=)[^&\s'\")]+", re.IGNORECASE)
-
-
-def redacted(text: str) -> str:
-    """A text whose URIs have `***` for their passwords."""
-    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
-
-
-def quoted(value: object) -> str:
-    """What a user gave, for use in such a line: in quotes, without control characters or the middle of a long one."""
-    return _SHORT.repr(str(value))
-
-
-def several(problems: Sequence[str], most: int = 3) -> str:
-    """Some problems in one line, and how many more there are."""
-    more = len(problems) - most
-    return "; ".join([*problems[:most], *([f"and {more:,} more"] if more > 0 else [])])
-
-
-def listed(texts: Iterable[str], most: int = 12) -> str:
-    """What is allowed, in such a line: as many as a person reads, and how many more there are."""
-    known = list(texts)
-    return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")
-
-
-def gigabytes(number: float) -> str:
-    """A number of bytes, for use in such a line."""
-    return f"{number / 1e9:,.1f} GB"
 
 
 def path_and_white(dataset: str) -> tuple[str, float | None]:
@@ -178,14 +84,6 @@ def _optimizer(value: Any) -> Any:
     if name not in OPTIMIZERS:
         raise ValueError(f"allowed: {', '.join(OPTIMIZERS)}{did_you_mean(name, OPTIMIZERS)}")
     return name
-
-
-class Interrupted(BaseException):
-    """SIGTERM or SIGHUP, as an exception, so that a run can end as KILLED. Ctrl-C has its own, KeyboardInterrupt."""
-
-
-class HungUp(Interrupted):
-    """SIGHUP."""
 
 
 class RunConfig(BaseModel):
@@ -255,9 +153,3 @@ class RunConfig(BaseModel):
 def pictured(epoch: int, epochs: int) -> bool:
     """Whether the UI shows reconstructions of this epoch: 0 (where its slider begins), 1, 2, 5, 10, ..., the last."""
     return epoch in (0, epochs) or str(epoch).rstrip("0") in {"1", "2", "5"}
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` where a known word is close, else nothing."""
-    close = difflib.get_close_matches(word[: _SHORT.maxstring], list(known), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""

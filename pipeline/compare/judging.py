@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline import evidence
-from pipeline.conclusion import (
+from pipeline.compare import evidence
+from pipeline.compare.conclusion import (
     Caveat,
     Cell,
     Check,
@@ -45,29 +45,22 @@ from pipeline.conclusion import (
     Unequal,
     Variation,
 )
-from pipeline.config import (
+from pipeline.errors import UserError
+from pipeline.metrics import EPOCH_SECONDS, FIRST, FIRST_DISPLAYED_LOSS, LAST, LOSSES, QUALITY, TRAINING_SECONDS
+from pipeline.study.plan import A_A, AGAIN, HIGHER_IS_BETTER, Study
+from pipeline.study.plan import Published as PublishedPlan
+from pipeline.texts import did_you_mean, quoted
+from pipeline.tracking.names import (
     DATA_HASH,
-    EPOCH_SECONDS,
     FAILURE,
     FINGERPRINT,
-    FIRST,
-    FIRST_DISPLAYED_LOSS,
     GIT_DIRTY,
     HARDWARE,
-    LAST,
     LOCK_HASH,
-    LOSSES,
-    QUALITY,
     REUSED_FROM,
-    TRAINING_SECONDS,
     VARIATION,
-    RunConfig,
-    UserError,
-    did_you_mean,
-    quoted,
 )
-from pipeline.plan import A_A, AGAIN, HIGHER_IS_BETTER, Study
-from pipeline.plan import Published as PublishedPlan
+from pipeline.train.config import RunConfig
 
 MAIN_METRIC = LAST + "val_bce"
 DRAWN = 20  # variations of which the histories are read: more lines than that cannot be told apart

@@ -26,8 +26,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from pipeline.evidence import Verdict
-
 Array = NDArray[Any]
 
 # Okabe and Ito's palette (2008), which colour-blind readers can tell apart, without its yellow, too pale for a line.
@@ -36,12 +34,12 @@ _TRAINING, _VALIDATION = _BLUE, _VERMILION
 _LINES = [(colour, style) for style in ("-", (0, (5, 2))) for colour in (_BLUE, _VERMILION, _GREEN, _PURPLE, _ORANGE)]
 _GREY = "#8c8c8c"
 _INK = "#1d2125"  # text and axes; `svg` turns it into the colour of the page's text
-_MARKS = {
-    Verdict.SUPPORTED: (_GREEN, "o"),
-    Verdict.CONTRADICTED: (_VERMILION, "X"),
-    Verdict.NEGLIGIBLE: (_SKY, "s"),
-    Verdict.INCONCLUSIVE: (_ORANGE, "D"),
-    Verdict.NOT_JUDGED: (_GREY, "v"),
+_MARKS = {  # by verdict
+    "supported": (_GREEN, "o"),
+    "contradicted": (_VERMILION, "X"),
+    "negligible": (_SKY, "s"),
+    "inconclusive": (_ORANGE, "D"),
+    "not judged": (_GREY, "v"),
 }
 _UNCLAIMED = (_BLUE, "o")
 
@@ -318,7 +316,7 @@ def _panel(axis: Axes, metric: str, rows: pd.DataFrame) -> None:
 
 def _whisker(axis: Axes, place: int, row: Mapping[Any, Any]) -> None:
     verdict = short(row["verdict"] or "")
-    colour, marker = _MARKS.get(verdict, _UNCLAIMED)  # type: ignore[call-overload]
+    colour, marker = _MARKS.get(verdict, _UNCLAIMED)
     mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
     known = bool(np.isfinite([low, high]).all())
     if known:

@@ -1,0 +1,1 @@
+"""What runs show: read from MLflow, judged, and reported."""

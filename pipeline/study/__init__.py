@@ -1,0 +1,1 @@
+"""A study: declared variations over seeds, and what runs them."""

@@ -1,0 +1,22 @@
+"""`python -m pipeline.study`: variations over seeds."""
+
+from __future__ import annotations
+
+from pipeline import cli
+from pipeline.study.options import Options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a study; returns the exit code."""
+
+    def call() -> str:
+        options = cli.parse_arguments(Options, argv, "pipeline.study", "Run a study: its variations, over its seeds.")
+        from pipeline.study import run  # a mistake above should not wait for MLflow
+
+        return run.run(options)
+
+    return cli.run(call, "study")
+
+
+if __name__ == "__main__":
+    cli.leave(main)

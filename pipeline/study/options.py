@@ -1,0 +1,35 @@
+"""What `study` is asked."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipeline.study import plan
+
+
+class Options(BaseModel):
+    """Which study to run, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study: str = Field("published", min_length=1, description="a study in pipeline/studies/, or the path of a file")
+    seeds: str = Field("", description="other seeds than the file's: a count, or a list such as 0,3,4")
+    filter: str = Field("", description="variations, separated by commas; empty = all of them")
+    jobs: int = Field(0, ge=0, description="how many runs train at a time, each on one core; 0 = one for every core")
+    fresh: bool = Field(False, description="true = train anew what has finished before")
+    a_a: bool = Field(False, description="true = also run the baseline against itself, to see what chance does")
+    dry_run: bool = Field(False, description="show what would be run, and run nothing")
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_seeds(cls, seeds: str) -> str:
+        if seeds:
+            plan.as_seeds(seeds)
+        return seeds
+
+    @field_validator("filter")
+    @classmethod
+    def _are_names(cls, names: str) -> str:
+        if names and not all(name.strip() for name in names.split(",")):
+            raise ValueError("there is nothing before or behind a comma; give names, with a comma between two")
+        return names

@@ -1,0 +1,1 @@
+"""What runs say: kept on disk until MLflow's tracking store has it."""

@@ -1,0 +1,28 @@
+"""Names in the tracking store that writers and readers share: artifacts and tags."""
+
+from __future__ import annotations
+
+# Artifacts that are read back: what a study's run was to make, and the key of the pictures that a run logs.
+PLAN_FILE = "plan.json"
+PICTURE = "reconstructions"
+
+# Tags: what made the run.
+FINGERPRINT = "fingerprint"
+DATA_HASH = "data_hash"
+LOCK_HASH = "lock_hash"
+GIT_DIRTY = "git_dirty"
+HARDWARE = "hardware"
+FAILURE = "failure"  # why it did not finish
+# Tags: its place in a study.
+STUDY = "study"
+VARIATION = "variation"
+SEED = "seed"
+PLAN = "plan"  # of a study's parent run: a digest of what was to be run
+REUSED_FROM = "reused_from"  # the run that this one stands for
+COMPARED = "compared"  # of a run that `compare` made or that was opened for it: the command that says what
+NOTE = "mlflow.note.content"  # MLflow's own: what its UI shows as a run's description
+GOES_ON_IN = "goes_on_in"  # of a run that `mlflow run` opened for a study: the study's own run
+# Tags: whether it is alive, and where what it says is kept until the store has it.
+OWNER = "owner"
+HEARTBEAT = "heartbeat"
+JOURNAL = "journal"

@@ -1,0 +1,1 @@
+"""One run of the autoencoder: its configuration, data, model, training, quality and pictures."""
