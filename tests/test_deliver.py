@@ -129,7 +129,7 @@ _UNTIL_KILLED = """
 import sys, time
 import numpy as np
 from pipeline import store, tracking
-from pipeline.config import RunConfig
+from pipeline.train.config import RunConfig
 from pipeline.dataset import Images
 store._PAUSES = (float(sys.argv[1]),)
 images = Images("some", "file:///some", "0" * 64, (1, 1), np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
