@@ -495,9 +495,10 @@ _MANY = """
 import os, sys, time
 from pathlib import Path
 import numpy as np
-from pipeline import store, tracking
+from pipeline.tracking import store
+from pipeline.tracking import runs as tracking
 from pipeline.train.config import RunConfig
-from pipeline.dataset import Images
+from pipeline.train.dataset import Images
 store._PAUSES = (0.01,)
 images = Images("some", "file:///some", "0" * 64, (1, 1), np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
 at = time.time() + 0.5
