@@ -128,9 +128,10 @@ def test_a_server_that_comes_and_goes_while_a_training_goes_on(
 _UNTIL_KILLED = """
 import sys, time
 import numpy as np
-from pipeline import store, tracking
+from pipeline.tracking import store
+from pipeline.tracking import runs as tracking
 from pipeline.train.config import RunConfig
-from pipeline.dataset import Images
+from pipeline.train.dataset import Images
 store._PAUSES = (float(sys.argv[1]),)
 images = Images("some", "file:///some", "0" * 64, (1, 1), np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
 with tracking.track(RunConfig(epochs=30), images) as run:
