@@ -29,9 +29,8 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline import cli
+from pipeline import cli, metrics
 from pipeline.errors import UserError, first_line
-from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, LAST, LOSSES, QUALITY, TRAINING_SECONDS
 from pipeline.terminal import printable
 from pipeline.texts import did_you_mean, listed, quoted, several
 from pipeline.train.config import RunConfig
@@ -41,16 +40,7 @@ SCHEMA = STUDIES / "study.schema.json"
 SUFFIX = ".yaml"
 A_A, AGAIN = " (A/A)", " (again)"  # behind the baseline's name: its runs with fresh seeds, its repeated run
 
-# What a run logs and a claim may be about.
-METRICS = (
-    *LOSSES,
-    *(edge + loss for edge in (FIRST, LAST) for loss in LOSSES),
-    FIRST + DISPLAYED_LOSS,
-    *QUALITY,
-    EPOCH_SECONDS,
-    TRAINING_SECONDS,
-)
-HIGHER_IS_BETTER = ("psnr", "ssim", "collapse")
+METRICS = tuple(row.name for row in metrics.METRICS)  # what a run logs and a claim may be about
 _VARIED = [name for name in RunConfig.model_fields if name != "seed"]  # the seeds are the study's own
 _RUN = RunConfig.model_json_schema()["properties"]
 _MOST_VARIATIONS, _MOST_SEEDS = 1000, 10_000  # a grid grows fast; more are a mistake
@@ -80,9 +70,10 @@ class _MisplacedError(ValueError):
 
 
 def _known_metric(name: Any) -> Any:
-    if name not in METRICS:
-        raise ValueError(f"allowed: {listed(METRICS)}{did_you_mean(str(name), METRICS)}")
-    return name
+    now = metrics.current(str(name))
+    if now not in METRICS:
+        raise ValueError(f"allowed: {listed(METRICS)}{did_you_mean(now, METRICS)}")
+    return now
 
 
 def _require_parameter(name: Any, *keys: str | int) -> None:

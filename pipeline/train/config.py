@@ -122,6 +122,11 @@ class RunConfig(BaseModel):
     )
 
     @property
+    def params(self) -> dict[str, Any]:
+        """Values by name, in the order above."""
+        return self.model_dump()
+
+    @property
     def fingerprint(self) -> str:
         """12 hexadecimal digits that are the same for the same configuration, however it was typed."""
         canonical = json.dumps(self.model_dump(), sort_keys=True)
