@@ -26,6 +26,7 @@ from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study import plan
 from pipeline.study import run as study
 from pipeline.study.run import Options
+from pipeline.task import Child
 from pipeline.tracking import journal, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver
@@ -594,7 +595,7 @@ def test_a_study_that_was_begun_with_the_server_goes_on_without_it(
     assert_one_whole_study(2)
 
 
-def _failing(children: list[train.Child]) -> None:
+def _failing(children: list[Child]) -> None:
     for child in children:
         known = tracking.open_journal(child.folder, child.name, child.tags)
         store.end(known, "FAILED", "on purpose")
@@ -655,7 +656,7 @@ def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
 def test_the_workers_end_and_no_other_process_of_the_program() -> None:
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
     other.start()
-    workers = study.Workers(1)
+    workers = study.Workers(1, train.start_worker)
     future = workers.submit(time.sleep, 120)
     end = time.monotonic() + 60
     while not future.running() and time.monotonic() < end:

@@ -5,6 +5,7 @@ from __future__ import annotations
 # Artifacts that are read back: what a study's run was to make, and the key of the pictures that a run logs.
 PLAN_FILE = "plan.json"
 PICTURE = "reconstructions"
+RECONSTRUCTIONS_FILE = "reconstructions.npz"  # `originals` and `reconstructed`: [images, height, width, channels] uint8
 
 # Tags: what made the run.
 FINGERPRINT = "fingerprint"
