@@ -63,7 +63,15 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: st
 
 
 def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
-    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option. `--dry-run` is `--dry_run`."""
+    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option. `--dry-run` is `--dry_run`.
+
+    A field whose schema has `formerly` is also known by that name.
+    """
+    former = {
+        extra["formerly"]: name
+        for name, field in options.model_fields.items()
+        if isinstance(extra := field.json_schema_extra, dict)
+    }
     switches = {f"--{name}" for name, field in options.model_fields.items() if field.annotation is bool}
     joined: list[str] = []
     for word in words:
@@ -72,7 +80,10 @@ def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
             joined[-1] += f"={word}"
         else:
             name, equals, value = word.partition("=")
-            joined.append(f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word)
+            known = name[2:].replace("-", "_")
+            if known in former:
+                print(f"{name} is now called --{former[known]}", file=sys.stderr)
+            joined.append(f"--{former.get(known, known)}{equals}{value}" if name.startswith("--") else word)
     return joined
 
 

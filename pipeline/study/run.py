@@ -105,11 +105,11 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
     runs = [_planned(study, variation, config, hashes, folder) for variation, config in study.runs()]
     if options.dry_run:
         found = _find(experiment, study, digests, runs, options)
-        return _dry_run(experiment, study, _sorted(runs, found, options), options)
+        return _dry_run(experiment, study, _classify(runs, found, options), options)
 
     for told in journal.set_aside_damaged(folder):
         print(told, file=sys.stderr, flush=True)
-    if options.fresh:
+    if options.retrain:
         _set_aside(folder)
     with journal.locked(folder):
         for repaired in [known.repair() for known in journal.journals(folder)]:
@@ -118,7 +118,7 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
         if experiment.id:
             _forget_deleted(folder)
         found = _find(experiment, study, digests, runs, options)
-        work = _sorted(runs, found, options)
+        work = _classify(runs, found, options)
         if found.parent_finished and not (work.to_train or work.reusable or (folder / HEADER).exists()):
             return _told(_summary(study, work, {}), found.parent, study)
         parent = _parent(folder, study, options, digests[0], found, experiment)
@@ -162,7 +162,7 @@ def _declared(options: Options) -> Study:
     seeds = (
         tuple(plan.Study.model_validate({**study.model_dump(), "seeds": options.seeds}).seeds) if options.seeds else ()
     )
-    return study.narrowed(wanted, seeds).model_copy(update={"a_a": options.a_a or study.a_a})
+    return study.narrowed(wanted, seeds).model_copy(update={"a_a": options.aa_test or study.a_a})
 
 
 def _planned(study: Study, variation: str, config: Any, hashes: Mapping[str, str], folder: Path) -> Planned:
@@ -203,7 +203,7 @@ def _folder(study: Study, digests: Sequence[str], experiment: Experiment) -> Pat
 def _find(
     experiment: Experiment, study: Study, digests: Sequence[str], runs: Sequence[Planned], options: Options
 ) -> Found:
-    wanted = [] if options.fresh else [run.identities for run in runs]
+    wanted = [] if options.retrain else [run.identities for run in runs]
     with contextlib.suppress(store.StoreAwayError):
         if experiment.id:
             return tracking.find(experiment.id, study.name, digests, wanted, look_only=options.dry_run)
@@ -222,11 +222,11 @@ def _link(work: Work, found: Found) -> None:
             work.to_train.append(planned)
 
 
-def _sorted(runs: Sequence[Planned], found: Found, options: Options) -> Work:
+def _classify(runs: Sequence[Planned], found: Found, options: Options) -> Work:
     """What is to be done about each run: its journal knows best, then its study, then the experiment."""
     work = Work()
     for run in runs:
-        here = _begun(run.child.folder) and not options.fresh
+        here = _begun(run.child.folder) and not options.retrain
         finished = here and Journal(run.child.folder).status == FINISHED
         if finished or (not here and run.finished_in(found)):
             work.done.append(run)
@@ -335,14 +335,14 @@ class Training:
         """The others are what it was on its way."""
         return self.runs[0]
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """See in the journal how far it is."""
         with contextlib.suppress(OSError, ValueError):
             for line, end in Journal(self.longest.child.folder).read(self.offset):
                 self.offset = end
                 if str(line.get("key", "")).startswith("metrics epoch"):
                     points = {name: value for name, value, _, _ in line["points"]}
-                    self.watched.see(line["points"][0][3], points)
+                    self.watched.update(line["points"][0][3], points)
 
 
 def _train(work: Work, task: Task, options: Options, make_executor: Callable[[int], Executor] | None) -> dict[str, str]:
@@ -386,11 +386,11 @@ def _as_completed(
         completed, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
         cli.end_if_interrupted()
         for future in completed:
-            futures[future].look()
+            futures[future].poll()
             yield future, futures[future]
         running = [futures[future] for future in waiting if future.running()]
         for training in running:
-            training.look()
+            training.poll()
         counts.running = sum(len(training.runs) for training in running)
         display.show(counts, [training.watched for training in running], jobs)
 
@@ -417,7 +417,7 @@ def _ended(future: Future[Any], training: Training, counts: Counts, display: Stu
         elif run is training.longest:
             display.say(f"finished: {run.child.name}: {training.watched.loss_text}")
         else:
-            display.say(f"finished: {run.child.name}: on the way of {training.longest.child.name}")
+            display.say(f"finished: {run.child.name} (taken from the training of {training.longest.child.name})")
     return failures
 
 
@@ -466,7 +466,7 @@ def _end(parent: Journal, work: Work, failures: Mapping[str, str], summary: str)
 def _command(options: Options) -> str:
     """What the user typed, without what would not be wanted again."""
     given = {name: value for name, value in options.model_dump().items() if name in options.model_fields_set}
-    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "fresh"]
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "retrain"]
     return " ".join(["python -m pipeline.study", *words])
 
 
