@@ -16,7 +16,6 @@ import sys
 import textwrap
 import time
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
@@ -27,13 +26,9 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import mlflow
 import numpy as np
 from mlflow.data import numpy_dataset
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # MLflow makes it at import
+from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as MlflowRun
-from mlflow.entities.lifecycle_stage import LifecycleStage
-from mlflow.tracking.context.registry import resolve_tags
-from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_LOGGED_IMAGES, MLFLOW_PARENT_RUN_ID
-from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
 
 from pipeline.errors import HungUp, Interrupted, UserError, first_line
@@ -61,6 +56,14 @@ from pipeline.tracking.journal import (
     sync_files,
     writing,
 )
+from pipeline.tracking.mlflow_compat import (
+    compress_image_size,
+    convert_to_pil_image,
+    is_local_uri,
+    is_random_name,
+    local_file_uri_to_path,
+    resolve_tags,
+)
 from pipeline.tracking.names import (
     DATA_HASH,
     FINGERPRINT,
@@ -68,6 +71,9 @@ from pipeline.tracking.names import (
     GOES_ON_IN,
     HARDWARE,
     LOCK_HASH,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_LOGGED_IMAGES,
+    MLFLOW_PARENT_RUN_ID,
     NOTE,
     OWNER,
     PLAN,
@@ -581,7 +587,7 @@ def _given_name(uri: str) -> str | None:
             name = str(store.client_of(uri).get_run(os.environ[LAUNCHED]).info.run_name)
     except UserError:
         return None
-    return None if store.is_random_name(name) else name
+    return None if is_random_name(name) else name
 
 
 def take_up_launched_run() -> None:
@@ -657,10 +663,8 @@ def require_room(artifact_uri: str, variable: str = "MLFLOW_TRACKING_URI") -> No
 
 
 def _as_mlflow_dataset(data: Data) -> mlflow.data.dataset.Dataset:
-    with warnings.catch_warnings():
-        # MLflow registers its source of local files twice and wonders aloud which of the two to take.
-        warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways")
-        return numpy_dataset.from_numpy(data.arrays, data.source, name=data.name, digest=data.sha256[:16])
+    source = LocalArtifactDatasetSource(data.source)  # of the URI alone MLflow would warn: it is registered twice
+    return numpy_dataset.from_numpy(data.arrays, source, name=data.name, digest=data.sha256[:16])
 
 
 def _is_alive(process: int) -> bool:
