@@ -29,7 +29,7 @@ from pipeline.study import plan
 from pipeline.study.executors import Workers, cores, what_ended
 from pipeline.study.options import Options
 from pipeline.study.plan import Study
-from pipeline.texts import redacted, several
+from pipeline.texts import command, redacted, several
 from pipeline.tracking import journal, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal
@@ -311,7 +311,7 @@ def _set_aside(folder: Path) -> None:
             return
     print(
         f"the store does not have all of the earlier study: the rest is kept in {aside}; "
-        "deliver it with python -m pipeline.deliver",
+        f"deliver it with {command('deliver')}",
         file=sys.stderr,
         flush=True,
     )
@@ -474,7 +474,7 @@ def _command(options: Options) -> str:
     """What the user typed, without what would not be wanted again."""
     given = {name: value for name, value in options.model_dump().items() if name in options.model_fields_set}
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "fresh"]
-    return " ".join(["python -m pipeline.study", *words])
+    return " ".join([command("study"), *words])
 
 
 def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options) -> str:
