@@ -23,7 +23,7 @@ def redacted(text: str) -> str:
 
 
 def command(entry_point: str) -> str:
-    """An entry point as this user calls it: `variations train`, `python -m pipeline train`, `python -m pipeline.train`."""
+    """An entry point as it was called: `variations train`, `python -m pipeline train` or `python -m pipeline.train`."""
     called = Path(sys.argv[0])
     if called.stem == "variations":
         return f"variations {entry_point}".rstrip()

@@ -179,8 +179,8 @@ def test_a_git_uri_runs(git_uri: str, small_npz: Path, tmp_path: Path) -> None:
     assert made.data.tags["git_dirty"] == "false"
     assert made.data.tags["mlflow.source.name"] == git_uri
 
-    words = ("-e", "compare", "-P", "out=report")  # not in the clone, which MLflow makes in a temporary folder
-    done = run("mlflow", "run", git_uri, *words, *LOCAL, folder=tmp_path, cwd=folder)
+    report = ("-e", "compare", "-P", "out=report")  # not in the clone, which MLflow makes in a temporary folder
+    done = run("mlflow", "run", git_uri, *report, *LOCAL, folder=tmp_path, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "written to report: " in done.stdout
     assert (folder / "report" / "report.html").is_file()
