@@ -216,7 +216,8 @@ SURROUNDINGS = [
 
 def shell(line: str, folder: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     """A line for the shell in a folder, with its own store; `train`, `study`, ... are the entry points."""
-    commands = "".join(f'{name}() {{ {sys.executable} -m pipeline.{name} "$@"; }}; export -f {name}; ' for name in MAIN)
+    modules = {name: main.__module__.removesuffix(".__main__") for name, main in MAIN.items()}
+    commands = "".join(f'{n}() {{ {sys.executable} -m {of} "$@"; }}; export -f {n}; ' for n, of in modules.items())
     env = {**environment(folder), "PYTHONPATH": str(ROOT)}
     words = ["bash", "-c", commands + line]
     return subprocess.run(words, cwd=folder, env=env, timeout=seconds, capture_output=True, text=True)

@@ -1,7 +1,7 @@
 """A study as it is declared: variations, seeds, claims and published figures, from a YAML file in `pipeline/studies/`.
 
-`study.schema.json` beside the studies is made from `Study` (`python -m pipeline.plan`), so that editors complete and
-check a study file while it is written; a test keeps it true.
+`study.schema.json` beside the studies is made from `Study` (`python -m pipeline.study.plan`), so that editors complete
+and check a study file while it is written; a test keeps it true.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from pipeline.study.executors import Workers, cores, what_ended
 from pipeline.study.options import Options
 from pipeline.study.plan import Study
 from pipeline.task import Child, Task
-from pipeline.texts import redacted, several
+from pipeline.texts import command, redacted, several
 from pipeline.tracking import journal, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal
@@ -307,7 +307,7 @@ def _set_aside(folder: Path) -> None:
             return
     print(
         f"the store does not have all of the earlier study: the rest is kept in {aside}; "
-        "deliver it with python -m pipeline.deliver",
+        f"deliver it with {command('deliver')}",
         file=sys.stderr,
         flush=True,
     )
@@ -468,6 +468,8 @@ def _command(options: Options) -> str:
     given = {name: value for name, value in options.model_dump().items() if name in options.model_fields_set}
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "retrain"]
     return " ".join(["python -m pipeline.study", *words])
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "fresh"]
+    return " ".join([command("study"), *words])
 
 
 def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options) -> str:

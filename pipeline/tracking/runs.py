@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import HungUp, Interrupted, UserError, first_line
 from pipeline.task import Configuration
-from pipeline.texts import redacted
+from pipeline.texts import command, redacted
 from pipeline.tracking import store
 from pipeline.tracking.journal import (
     ARTIFACTS,
@@ -308,7 +308,7 @@ def track(config: C, data: Data, folder: Path | None = None) -> Iterator[Tracked
 
 def how_to_go_on(run: str) -> str:
     """What takes up a single run that did not finish, by MLflow's ID or by the name of its folder."""
-    return f"python -m pipeline.train --resume {run}"
+    return f"{command('train')} --resume {run}"
 
 
 def unfinished_run(run: str) -> Path:

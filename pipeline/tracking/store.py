@@ -44,7 +44,7 @@ from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from pipeline.errors import Interrupted, UserError, first_line
-from pipeline.texts import redacted
+from pipeline.texts import command, redacted
 from pipeline.tracking import mlflow_compat
 from pipeline.tracking.journal import (
     ARTIFACTS,
@@ -208,7 +208,7 @@ class Delivery:
     def _kept(self, trouble: str) -> str:
         return (
             f"the tracking store did not take everything ({redacted(trouble)}): "
-            f"python -m pipeline.deliver sends the rest, which is kept in {self._root}"
+            f"{command('deliver')} sends the rest, which is kept in {self._root}"
         )
 
     def _tell_endings(self, trouble: UserError) -> None:

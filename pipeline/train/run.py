@@ -178,6 +178,7 @@ def load(name: str) -> Images:
         UserError: as `dataset.load`.
     """
     if name == dataset.FASHION_MNIST:
+        require_surroundings()
         import_training()  # Keras loads these images, and TensorFlow comes with it
     return dataset.load(name)
 
@@ -256,8 +257,9 @@ def require_surroundings() -> None:
     """Refuse surroundings in which TensorFlow would end the process, or not be what Keras trains with.
 
     Raises:
-        UserError: they are such.
+        UserError: they are such, or TensorFlow is not installed.
     """
+    cli.require_installed("train", "tensorflow", "keras")
     backend = os.environ.get("KERAS_BACKEND") or _BACKEND
     if backend != _BACKEND:
         raise UserError(f"KERAS_BACKEND={quoted(backend)} cannot be used; unset it, or set it to {_BACKEND}")
