@@ -174,9 +174,9 @@ def _query(epochs: int, argument: str) -> float:
     from pipeline.study import plan
     from pipeline.tracking import runs as tracking
 
-    wanted = [(name, config.fingerprint, DATA) for name, config in plan.load("controlled").runs()]
+    wanted = [[(name, config.fingerprint, DATA)] for name, config in plan.load("controlled").runs()]
     begin = time.perf_counter()
-    tracking.find("0", "controlled", "0" * 12, wanted, look_only=False)
+    tracking.find("0", "controlled", ["0" * 12], wanted, look_only=False)
     return time.perf_counter() - begin
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import importlib.util
 import os
 import re
 import resource
@@ -19,13 +20,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from pydantic import BaseModel, ValidationError
 
 from pipeline import terminal
 from pipeline.errors import HungUp, Interrupted, UserError, first_line
-from pipeline.texts import did_you_mean, quoted, several
+from pipeline.texts import command, did_you_mean, quoted, several
 from pipeline.tracking import journal
 
+_LAUNCHER = "VARIATIONS_LAUNCHER"  # the process ID of `mlflow run`, which MLproject's commands hand on
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _AGAIN_SECONDS = 0.1
 _interrupted: list[type[BaseException]] = []
@@ -40,13 +43,16 @@ _EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFI
 Options = TypeVar("Options", bound=BaseModel)
 
 
-def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: str, description: str) -> Options:
+def parse_arguments(options: type[Options], argv: Sequence[str] | None, entry_point: str, description: str) -> Options:
     """The command line of `options`: one `--name value` for each of its fields; a switch needs no value.
+
+    Args:
+        entry_point: such as `train`; the usage line has it as the user called it.
 
     Raises:
         UserError: an unknown name, a missing value, or a value that `options` does not allow.
     """
-    parser = _Parser(prog=f"python -m {prog}", description=description, allow_abbrev=False)
+    parser = _Parser(prog=command(entry_point), description=description, allow_abbrev=False)
     for name, field in options.model_fields.items():
         about = f"{field.description} (default: {field.default})".replace("%", "%%")
         how: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
@@ -63,7 +69,15 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: st
 
 
 def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
-    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option. `--dry-run` is `--dry_run`."""
+    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option. `--dry-run` is `--dry_run`.
+
+    A field whose schema has `formerly` is also known by that name.
+    """
+    former = {
+        extra["formerly"]: name
+        for name, field in options.model_fields.items()
+        if isinstance(extra := field.json_schema_extra, dict)
+    }
     switches = {f"--{name}" for name, field in options.model_fields.items() if field.annotation is bool}
     joined: list[str] = []
     for word in words:
@@ -72,7 +86,10 @@ def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
             joined[-1] += f"={word}"
         else:
             name, equals, value = word.partition("=")
-            joined.append(f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word)
+            known = name[2:].replace("-", "_")
+            if known in former:
+                print(f"{name} is now called --{former[known]}", file=sys.stderr)
+            joined.append(f"--{former.get(known, known)}{equals}{value}" if name.startswith("--") else word)
     return joined
 
 
@@ -172,6 +189,7 @@ def _run(call: Callable[[], str], output: terminal.Output | None, entry_point: s
     if launched_run:
         threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
+        _enter_callers_folder()
         if launched_run:
             journal.begin_launched(launched_run, entry_point)
         _require_surroundings(output)
@@ -201,6 +219,17 @@ def _say(message: str) -> None:
     print(terminal.error_line(message), file=sys.stderr, flush=True)
 
 
+def _enter_callers_folder() -> None:
+    """Be where `mlflow run` was typed: relative paths mean that folder.
+
+    MLflow starts the command in the project's folder, which is a temporary clone where the project is a git URL.
+    Workers begin where this process is. Called directly, an entry point is there already.
+    """
+    if launcher := os.environ.get(_LAUNCHER):
+        with contextlib.suppress(psutil.Error, OSError):  # it is gone, which `_end_with` sees, or its folder is
+            os.chdir(psutil.Process(int(launcher)).cwd())
+
+
 def _require_surroundings(output: terminal.Output | None) -> None:
     """What every entry point needs of the process that it is started in.
 
@@ -220,6 +249,20 @@ def _require_surroundings(output: terminal.Output | None) -> None:
         sys.warnoptions[:] = [option for option in sys.warnoptions if not option.startswith("e")]
         os.environ["PYTHONWARNINGS"] = ",".join(sys.warnoptions)  # of the processes that train
         warnings.filters[:] = [known for known in warnings.filters if known[0] != "error"]  # type: ignore[index]
+
+
+def require_installed(extra: str, *modules: str) -> None:
+    """Refuse to begin what needs an extra of this package that is not installed.
+
+    Raises:
+        UserError: one of its modules is missing.
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} must be installed to {extra}: pip install 'autoencoder-variations[{extra}]', "
+            f"or in a checkout pip install '.[{extra}]'"
+        )
 
 
 def require_addresses(needed: int, library: str) -> None:
@@ -301,7 +344,7 @@ def end_if_interrupted() -> None:
 
 def _launcher() -> int:
     """The process ID of `mlflow run`: the shell of MLproject's commands has seen it before Python began to import."""
-    return int(os.environ.get("VARIATIONS_LAUNCHER") or os.getppid())
+    return int(os.environ.get(_LAUNCHER) or os.getppid())
 
 
 def _end_with(launcher: int) -> None:
@@ -328,5 +371,10 @@ def _keep_killed(run_id: str, launcher: int) -> None:
     code = f"from pipeline.tracking import runs; runs.keep_killed({run_id!r}, {launcher})"
     nowhere = subprocess.DEVNULL
     subprocess.Popen(
-        [sys.executable, "-c", code], start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # where `pipeline` is, installed or not
+        start_new_session=True,
+        stdin=nowhere,
+        stdout=nowhere,
+        stderr=nowhere,
     )

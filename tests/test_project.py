@@ -126,11 +126,11 @@ def test_the_store_is_made_before_anything_is_run_and_stays_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
-        assert store.main() == 0
+        assert store.main([]) == 0
         assert capsys.readouterr().out == f"the tracking store is sqlite:///{tmp_path}/store.db\n"
     assert mlflow.MlflowClient().search_runs(["0"]) == []
     (tmp_path / "store.db").write_bytes(b"")
     with closing(sqlite3.connect(tmp_path / "store.db")) as half:  # as a kill may leave it that hits MLflow
         half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
-    assert store.main() == 2
+    assert store.main([]) == 2
     assert re.search(r"^error: .* was only half made, .*: delete \S+ and start again, or ", capsys.readouterr().err)

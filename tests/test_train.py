@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import urllib.request
@@ -169,13 +170,44 @@ def git_uri(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_git_uri_runs(git_uri: str, small_npz: Path, tmp_path: Path) -> None:
-    words = ("-P", "epochs=1", "-P", f"dataset={small_npz}", "--run-name", "mine")
-    done = run("mlflow", "run", git_uri, *words, *LOCAL, folder=tmp_path, cwd=tmp_path)
+    folder = with_images(tmp_path / "mine", small_npz)
+    words = ("-P", "epochs=1", "-P", "dataset=images.npz", "--run-name", "mine")
+    done = run("mlflow", "run", git_uri, *words, *LOCAL, folder=tmp_path, cwd=folder)
     assert done.returncode == 0, done.stderr
     (made,) = runs_in(tmp_path)
     assert (made.info.status, made.info.run_name) == ("FINISHED", "mine")
     assert made.data.tags["git_dirty"] == "false"
     assert made.data.tags["mlflow.source.name"] == git_uri
+
+    report = ("-e", "compare", "-P", "out=report")  # not in the clone, which MLflow makes in a temporary folder
+    done = run("mlflow", "run", git_uri, *report, *LOCAL, folder=tmp_path, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "written to report: " in done.stdout
+    assert (folder / "report" / "report.html").is_file()
+
+
+def with_images(folder: Path, npz: Path) -> Path:
+    """A folder with `images.npz`, far from the project."""
+    folder.mkdir()
+    shutil.copy(npz, folder / "images.npz")
+    return folder
+
+
+def test_relative_paths_mean_the_folder_where_mlflow_run_is_typed(small_npz: Path, tmp_path: Path) -> None:
+    folder = with_images(tmp_path / "mine", small_npz)
+    base = "base: {optimizer: adam, epochs: 1, dataset: images.npz}"  # which the workers read
+    (folder / "mine.yaml").write_text(f"name: mine\ndescription: d\nseeds: 2\n{base}\nvariations: [{{name: a}}]\n")
+    words = ("-e", "study", "-P", "study=mine.yaml")
+    done = run("mlflow", "run", str(ROOT), *words, *LOCAL, folder=tmp_path, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert [made.info.status for made in runs_in(tmp_path)] == ["FINISHED"] * 3
+    words = ("-e", "compare", "-P", "study=mine")
+    done = run("mlflow", "run", str(ROOT), *words, *LOCAL, folder=tmp_path, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "comparison" / "conclusion.json").is_file()
+    words = ("-e", "compare", "-P", "verify=comparison/conclusion.json")
+    done = run("mlflow", "run", str(ROOT), *words, *LOCAL, folder=tmp_path, cwd=folder)
+    assert (done.returncode, "nothing differs" in done.stdout) == (0, True), done.stderr
 
 
 def test_a_file_uri_of_a_clone_runs(small_npz: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ def main(argv: list[str] | None = None) -> int:
     differs: list[str] = []
 
     def call() -> str:
-        options = cli.parse_arguments(Options, argv, "pipeline.compare", "What the runs made so far say.")
+        options = cli.parse_arguments(Options, argv, "compare", "What the runs made so far say.")
         from pipeline.compare import run  # a mistake above should not wait for MLflow
 
         if not options.verify:

@@ -1,7 +1,8 @@
 """What a comparison concludes, as data: everything that a report shows, and enough to check it again later.
 
 `conclusion.json` is `Conclusion.model_dump_json()`, and `Conclusion.model_json_schema()` its documented schema
-(`python -m pipeline.conclusion` prints it). No sentence about a result stands in here: `report` makes them from this.
+(`python -m pipeline.compare.conclusion` prints it). No sentence about a result stands in here: `report` makes them
+from this.
 
 Numbers: a value that there is none of is NaN in Python and null in JSON; the infinities are "inf" and "-inf" in JSON.
 """
@@ -415,7 +416,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print the schema of a conclusion; returns the exit code."""
 
     def call() -> str:
-        cli.parse_arguments(Options, argv, "pipeline.conclusion", "Print the JSON Schema of conclusion.json.")
+        cli.parse_arguments(Options, argv, "compare.conclusion", "Print the JSON Schema of conclusion.json.")
         return json.dumps(Conclusion.model_json_schema(), indent=2)
 
     return cli.run(call)

@@ -36,7 +36,7 @@ from pipeline.compare.options import CONCLUSION, REPORT_HTML, Options
 from pipeline.errors import UserError, first_line
 from pipeline.task import Task
 from pipeline.terminal import Console
-from pipeline.texts import quoted
+from pipeline.texts import command, quoted
 from pipeline.tracking.names import COMPARED, NOTE, REUSED_FROM
 
 TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
@@ -125,7 +125,7 @@ def _command(options: Options, experiment: str) -> str:
     words = {"experiment": experiment, **options.model_dump(include={"filter", "study", "metric", "baseline"})}
     words |= {name: ",".join(getattr(options, name)) for name in ("group_by", "metrics")}
     given = [f"--{name} {shlex.quote(value)}" for name, value in words.items() if value]
-    return " ".join(["python -m pipeline.compare", *given])
+    return " ".join([command("compare"), *given])
 
 
 def _histories(grouped: GroupedRuns) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import UserError
-from pipeline.texts import redacted
+from pipeline.texts import command, redacted
 from pipeline.tracking import journal, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import CHECKPOINT, FINISHED, Journal
@@ -55,7 +55,7 @@ def deliver(to: str = "") -> str:
 
 def _send(known: Journal, to: str) -> None:
     """Send a journal and those below it, to the store's own address or to the one where it is now."""
-    otherwise = "give its new address with python -m pipeline.deliver --to ADDRESS"
+    otherwise = f"give its new address with {command('deliver')} --to ADDRESS"
     try:
         uri = store.with_password(known.header.tracking_uri)
         store.require_reachable(uri, otherwise=otherwise, seconds=store.SLOW_ANSWER_SECONDS)
