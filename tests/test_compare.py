@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
@@ -43,6 +44,7 @@ from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.task import load
 from pipeline.tracking import runs as tracking
+from pipeline.tracking.names import RECONSTRUCTIONS_FILE
 from pipeline.train.config import RunConfig
 from pipeline.train.task import Autoencoder
 from tests.conftest import ROOT, free_port, run, start, wait_for
@@ -839,6 +841,94 @@ def test_a_picture_that_cannot_be_used_is_named_and_costs_no_time(content: bytes
     said = f"The picture of \u201cOriginal\u201d was not used in the grid: {why}"
     assert said in (tmp_path / "out" / "report.md").read_text().replace("\\", "")
     assert said in html.unescape((tmp_path / "out" / "report.html").read_text())
+
+
+def log_arrays(run_id: str, folder: Path, content: bytes) -> None:
+    """As `RECONSTRUCTIONS_FILE`."""
+    folder.mkdir(exist_ok=True)
+    (folder / RECONSTRUCTIONS_FILE).write_bytes(content)
+    mlflow.MlflowClient().log_artifacts(run_id, str(folder))
+
+
+def npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def zipped(member: bytes, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """An archive of which both arrays are these bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name in ("originals", "reconstructed"):
+            archive.writestr(f"{name}.npy", member)
+    return buffer.getvalue()
+
+
+def header(shape: tuple[int, ...], version: tuple[int, int] = (1, 0), kind: str = "|u1") -> bytes:
+    """The first bytes of an array of that shape."""
+    text = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode()
+    length = struct.pack("<H" if version == (1, 0) else "<I", len(text))
+    return b"\x93NUMPY" + bytes(version) + length + text
+
+
+@pytest.mark.usefixtures("db")
+def test_arrays_that_a_run_logged_come_before_its_pictures(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (12, 20, 28, 3), np.uint8)
+    run_id = make({}, {})
+    strip = plots.strip(*(np.zeros((10, 28, 28, 1), np.float32) for _ in range(2)))
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_image(strip, key="reconstructions", step=2, synchronous=True)
+    log_arrays(run_id, tmp_path / "arrays", npz(originals=x, reconstructed=np.asfortranarray((x / 255).astype("f4"))))
+    found = reading.digits(run_id)
+    assert found is not None
+    for images in found:
+        assert images.dtype == np.float32
+        np.testing.assert_allclose(images, x[:10] / 255, atol=1e-7)
+
+
+_FOUR = np.zeros((10, 4, 4, 1), np.float32)
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is not an NPZ file"),
+        (b"PK\x03\x04 and no more", "it is not an NPZ file"),
+        (npz(originals=_FOUR), "it is damaged ("),
+        (zipped(header((10, 4, 4, 1))), "it is damaged ("),
+        (zipped(b"no array"), "it is damaged ("),
+        (zipped(header((10**6, 10**6, 10**6, 1))), "it has 1,000,000 x 1,000,000 x 1,000,000 x 1 values, more than 25"),
+        (zipped(header((10, 4, 4, 1), (2, 0))), "it is not two arrays of images"),
+        (zipped(header((-1, 4, 4, 1))), "it is not two arrays of images"),
+        (zipped(header((160,))), "it is not two arrays of images"),
+        (zipped(header((10, 4, 4, 1), kind="|O")), "it is not two arrays of images"),
+        (zipped(header((10, 4, 4, 1)), zipfile.ZIP_LZMA), "it is not packed as NumPy does"),
+        (npz(originals=_FOUR, reconstructed=_FOUR.astype(object)), "it is not two arrays of images"),
+        (npz(originals=_FOUR, reconstructed=_FOUR[:9]), "its originals and its reconstructions are not of one size"),
+        (npz(originals=_FOUR, reconstructed=_FOUR - 1), "it has values outside [0, 1]"),
+        (npz(originals=_FOUR, reconstructed=_FOUR * math.nan), "it has values outside [0, 1]"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_named_and_cost_no_time(content: bytes, why: str, tmp_path: Path) -> None:
+    run_id = make({}, {})
+    log_arrays(run_id, tmp_path / "arrays", content)
+    begin = time.process_time()
+    with pytest.raises(reading.PictureError, match=re.escape(why)):
+        reading.digits(run_id)
+    assert time.process_time() - begin < 2
+
+
+@pytest.mark.usefixtures("db")
+def test_large_arrays_are_not_even_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = make({}, {})
+    with (tmp_path / RECONSTRUCTIONS_FILE).open("wb") as file:
+        file.truncate(2**26)
+    mlflow.MlflowClient().log_artifact(run_id, str(tmp_path / RECONSTRUCTIONS_FILE))
+    monkeypatch.setattr(mlflow.MlflowClient, "download_artifacts", pytest.fail)
+    with pytest.raises(reading.PictureError, match="it has 64 MB, more than 50"):
+        reading.digits(run_id)
 
 
 @pytest.mark.usefixtures("db")
