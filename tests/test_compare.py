@@ -29,12 +29,13 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow.entities import Metric, Param
 from PIL import Image
 
 from pipeline import plots
-from pipeline.compare import reading, sentences
+from pipeline.compare import evidence, reading, sentences
 from pipeline.compare import run as compare
 from pipeline.compare.__main__ import main
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
@@ -796,6 +797,40 @@ def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
     ours(published().configurations()["with L1"], 0.09, tags)
     compare.compare(Options(study="small", out=tmp_path / "again"))
     assert (tmp_path / "again" / "with_L1.png").exists()
+
+
+@pytest.mark.usefixtures("db")
+def test_metrics_of_earlier_versions_are_read_under_their_old_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = {"first_displayed_loss": 0.7, "collapse": 0.01}, {"keras2_progressbar_loss": 0.7, "variance_ratio": 0.01}
+    config = published().configurations()["Original"]
+    tags = {"fingerprint": config.fingerprint, "data_hash": HASH}
+    before, now = ({**config.params, "seed": seed} for seed in range(2))
+    made = make(before, {"last_val_bce": 0.4, **old}, tags)
+    make(now, {"last_val_bce": 0.4, **new}, tags)
+    make({"x": 1}, {"collapse": 0.3}, experiment=mlflow.create_experiment("foreign"))
+    conclusion = conclude(tmp_path, metrics="collapse,keras2_progressbar_loss")
+    (only,) = conclusion.variations
+    cells = {cell.metric: (cell.n, cell.mean) for cell in only.cells}
+    assert cells == {"last_val_bce": (2, 0.4), "keras2_progressbar_loss": (2, 0.7), "variance_ratio": (2, 0.01)}
+    assert next((flag.flag, flag.metric, flag.seeds) for flag in only.flags) == ("collapsed", "variance_ratio", (0, 1))
+    # A run has the digest that it had before, and a conclusion of then is still what its runs say.
+    as_logged = pd.DataFrame(
+        [
+            {f"params.{k}": v for k, v in before.items()}
+            | {f"metrics.{k}": v for k, v in {"last_val_bce": 0.4, **old}.items()}
+        ]
+    )
+    assert {run.run_id: run.digest for run in conclusion.runs}[made] == evidence.digest(as_logged)
+    then = (tmp_path / "out" / "conclusion.json").read_text()
+    for was, name in zip(old, new, strict=True):
+        then = then.replace(name, was)
+    (tmp_path / "then.json").write_text(then)
+    assert main(["--verify", str(tmp_path / "then.json")]) == 0
+    assert "nothing differs" in capsys.readouterr().out
+    # In somebody else's run it is another metric.
+    assert [metric.name for metric in conclude(tmp_path, experiment="foreign").metrics] == ["collapse"]
 
 
 def oversized(width: int, height: int) -> bytes:
