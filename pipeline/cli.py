@@ -357,9 +357,9 @@ def _end_with(launcher: int) -> None:
 def _end_launched_run(error: BaseException | None, name: str) -> None:
     if os.environ.get(journal.LAUNCHED):
         with contextlib.suppress(MemoryError, ImportError):  # there may be no room for MLflow, either
-            from pipeline.tracking import runs as tracking
+            from pipeline.tracking import launched
 
-            tracking.end_launched_run(error, name)
+            launched.end(error, name)
 
 
 def _keep_killed(run_id: str, launcher: int) -> None:
@@ -368,7 +368,7 @@ def _keep_killed(run_id: str, launcher: int) -> None:
     MLflow 3.17 writes FAILED over whatever its child has said: it means to leave an ended run alone, but looks for
     the status's name among numbers (`mlflow.projects._maybe_set_run_terminated`).
     """
-    code = f"from pipeline.tracking import runs; runs.keep_killed({run_id!r}, {launcher})"
+    code = f"from pipeline.tracking import launched; launched.keep_killed({run_id!r}, {launcher})"
     nowhere = subprocess.DEVNULL
     subprocess.Popen(
         [sys.executable, "-c", code],

@@ -642,7 +642,7 @@ def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
     monkeypatch.setenv("MLFLOW_RUN_ID", launched)
     journal.begin_launched(launched, "study")
     assert f"run ID: {parent.info.run_id}" in make(file)
-    tracking.end_launched_run(None, "study")
+    launched.end(None, "study")
     again = client.get_run(launched)
     assert (again.info.status, again.info.run_name) == ("FINISHED", f"small, see {parent.info.run_id[:8]}")
     assert again.data.tags["goes_on_in"] == parent.info.run_id

@@ -19,7 +19,7 @@ from mlflow.entities import Run
 
 from pipeline.compare import reading
 from pipeline.errors import Interrupted, UserError
-from pipeline.tracking import journal, store
+from pipeline.tracking import journal, launched, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import journals, state_folder
 from pipeline.train.config import RunConfig
@@ -141,7 +141,7 @@ def test_every_epoch_arrives_once_at_its_own_step(small: Images) -> None:
 @pytest.mark.usefixtures("store")
 def test_a_run_that_nobody_took_up_is_ended_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     journal.begin_launched(launched(monkeypatch), "main")
-    tracking.end_launched_run(UserError("epochs='abc' cannot be used"), "main")
+    launched.end(UserError("epochs='abc' cannot be used"), "main")
     assert journals(state_folder()) == []
     assert latest().info.run_name == "failed: epochs='abc' cannot be used"
     assert latest().info.status == "FAILED"

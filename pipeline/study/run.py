@@ -33,11 +33,12 @@ from pipeline.study.options import Options
 from pipeline.study.plan import Study
 from pipeline.task import Child, Task
 from pipeline.texts import command, redacted, several
-from pipeline.tracking import journal, store
+from pipeline.tracking import journal, launched, search, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal
 from pipeline.tracking.names import NOTE, PLAN, PLAN_FILE, REUSED_FROM, SEED, STUDY, VARIATION
-from pipeline.tracking.runs import Experiment, Found, Identity
+from pipeline.tracking.runs import Experiment
+from pipeline.tracking.search import Found, Identity
 
 STUDY_FILE = "study.yaml"  # artifact of the parent run: what was declared; `PLAN_FILE` says what was to be run
 
@@ -126,7 +127,7 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
         delivery = store.Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
-            tracking.nest(parent, [run.child.folder for run in runs])
+            search.nest(parent, [run.child.folder for run in runs])
         except BaseException as error:
             store.end_now(parent, *tracking.ending(error))
             if not parent.sent.run_id and len(journal.journals(folder)) == 1:
@@ -152,7 +153,7 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
 def _told(summary: str, run_id: str | None, study: Study) -> str:
     """What to tell the user, and whoever looks at a run that `mlflow run` opened beside the study's own."""
     if run_id:
-        tracking.link_launched_run(run_id, study.name)
+        launched.link(run_id, study.name)
     return f"{summary}\nrun ID: {run_id or 'not known until it is delivered'}\nto see it: {tracking.ui_command()}"
 
 
@@ -180,10 +181,10 @@ def _key(parts: Sequence[str | None]) -> str:
 def _experiment(options: Options) -> Experiment:
     """Where the runs go, as far as the store is there to be asked."""
     try:
-        return tracking.experiment(make=not options.dry_run)
+        return search.experiment(make=not options.dry_run)
     except store.StoreAwayError as away:
         print(f"{away}; what has finished before is not known", file=sys.stderr, flush=True)
-        return tracking.Experiment.chosen()
+        return Experiment.chosen()
 
 
 def _folder(study: Study, digests: Sequence[str], experiment: Experiment) -> Path:
@@ -206,8 +207,8 @@ def _find(
     wanted = [] if options.retrain else [run.identities for run in runs]
     with contextlib.suppress(store.StoreAwayError):
         if experiment.id:
-            return tracking.find(experiment.id, study.name, digests, wanted, look_only=options.dry_run)
-    return tracking.Found()
+            return search.find(experiment.id, study.name, digests, wanted, look_only=options.dry_run)
+    return search.Found()
 
 
 def _link(work: Work, found: Found) -> None:
@@ -216,7 +217,7 @@ def _link(work: Work, found: Found) -> None:
         child = planned.child
         try:
             if origin := planned.stands_in_for_it(found):
-                tracking.link(child.folder, child.name, origin, child.tags)
+                search.link(child.folder, child.name, origin, child.tags)
         except store.StoreAwayError:
             work.reusable.remove(planned)
             work.to_train.append(planned)
@@ -249,7 +250,7 @@ def _forget_deleted(folder: Path) -> None:
     """Have a run that was deleted in the store made anew: from its journal or, where that is not whole, by training."""
     with contextlib.suppress(store.StoreAwayError):
         for known in journal.journals(folder):
-            if known.folder != folder and known.sent.run_id and tracking.is_deleted(known.sent.run_id):
+            if known.folder != folder and known.sent.run_id and search.is_deleted(known.sent.run_id):
                 if known.header.run_id is None and (known.folder / journal.ARTIFACTS).exists():
                     known.forget_sent()
                 else:
@@ -268,7 +269,7 @@ def _parent(folder: Path, study: Study, options: Options, digest: str, found: Fo
     run_id = found.parent or os.environ.get(journal.LAUNCHED)
     parent = tracking.begin(folder, study.name, run_id, {**tags, **note}, experiment)
     if run_id and run_id == os.environ.get(journal.LAUNCHED):
-        tracking.take_up_launched_run()
+        launched.take_up()
     files = {STUDY_FILE: plan.read(options.study), PLAN_FILE: study.model_dump_json(indent=2)}
     with journal.writing(folder):
         (folder / journal.ARTIFACTS).mkdir(exist_ok=True)
@@ -285,7 +286,7 @@ def _parent(folder: Path, study: Study, options: Options, digest: str, found: Fo
 def _is_deleted(run_id: str) -> bool:
 
     with contextlib.suppress(store.StoreAwayError):
-        return tracking.is_deleted(run_id)
+        return search.is_deleted(run_id)
     return False
 
 
@@ -494,7 +495,7 @@ def _seconds(experiment: Experiment, task: Task, longest: Planned) -> float:
     config = longest.child.config
     with contextlib.suppress(store.StoreAwayError):
         if experiment.id:
-            for run in tracking.finished_runs(experiment.id, longest.data_hash, task.sizes(config)):
+            for run in search.finished_runs(experiment.id, longest.data_hash, task.sizes(config)):
                 seconds = task.seconds(config, run.data.params, run.data.metrics)
                 if not math.isnan(seconds):
                     return seconds
