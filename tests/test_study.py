@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -181,6 +182,29 @@ def counted(folder: Path, filter_string: str = "") -> list[str]:
     compare.compare(compare.Options(out=folder / "out", filter=filter_string))
     runs = compare.read_conclusion(str(folder / "out" / "conclusion.json")).runs
     return sorted(made.name for made in runs if made.used)
+
+
+@pytest.mark.usefixtures("store")
+def test_runs_of_the_version_before_are_known_by_their_fingerprints(small_npz: Path, tmp_path: Path) -> None:
+    """Their study is finished as it is, and another study reuses them."""
+    file = declared(tmp_path / "s.yaml", small_npz, {"a": {"epochs": 1}, "b": {"epochs": 1, "l1": 1e-3}})
+    make(file)
+    before = runs_in(tmp_path)
+    client = mlflow.MlflowClient()
+    for name, made in before.items():
+        if name == "small":
+            hashes = {str(small_npz): before["a seed 0"].data.tags["data_hash"]}
+            client.set_tag(made.info.run_id, PLAN, plan.load(str(file)).digests(hashes)[1])
+        else:
+            now, then = RunConfig.from_params(made.data.params).fingerprints
+            assert made.data.tags["fingerprint"] == now
+            client.set_tag(made.info.run_id, "fingerprint", then)
+    shutil.rmtree(tmp_path / "state")
+    assert make(file).splitlines()[:2] == ["small is finished: 2 runs", f"run ID: {before['small'].info.run_id}"]
+    assert {made.info.run_id for made in runs_in(tmp_path).values()} == {each.info.run_id for each in before.values()}
+    other = declared(tmp_path / "o.yaml", small_npz, {"c": {"epochs": 1}}, name="other")
+    assert make(other).startswith("other is finished: 1 run, 1 of them reused from other studies or runs")
+    assert runs_in(tmp_path)["c seed 0"].data.tags["reused_from"] == before["a seed 0"].info.run_id
 
 
 @pytest.mark.usefixtures("store")
