@@ -330,10 +330,10 @@ def test_where_journals_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 def test_when_it_was_last_written_to(known: Journal) -> None:
     os.utime(known.folder / LINES, (1000, 1000.5))
-    assert known.last_said == 1000_500
+    assert known.last_written == 1000_500
     (known.folder / LINES).unlink()
     os.utime(known.folder / HEADER, (1000, 900.25))
-    assert known.last_said == 900_250
+    assert known.last_written == 900_250
 
 
 def test_the_lines_are_json_that_others_can_read(known: Journal) -> None:

@@ -12,6 +12,7 @@ from pipeline.errors import UserError
 from pipeline.texts import redacted
 from pipeline.tracking import journal, store
 from pipeline.tracking import runs as tracking
+from pipeline.tracking.delivery import Delivery, end_abandoned, require_run
 from pipeline.tracking.journal import CHECKPOINT, FINISHED, Journal
 
 
@@ -21,7 +22,7 @@ def deliver(to: str = "") -> str:
     Args:
         to: the address at which the store is found now, for what does not reach it at its own.
 
-    A run whose process is gone without a word is marked as KILLED. What cannot be read is moved aside, and named.
+    A run whose process died without reporting an end is marked as KILLED; what cannot be read is moved aside and named.
 
     Raises:
         UserError: a store did not take everything, or something could not be read.
@@ -39,7 +40,7 @@ def deliver(to: str = "") -> str:
                 waiting = [each for each in below if not each.all_sent or not each.ending]
                 for each in waiting:
                     if not each.ending:
-                        store.end_abandoned(each)
+                        end_abandoned(each)
                 _send(known, to)
                 delivered += len(waiting)
         except UserError as error:
@@ -67,10 +68,10 @@ def _send(known: Journal, to: str) -> None:
         uri = journal.absolute(to)
         store.require_reachable(uri, must_exist=True, otherwise="give another with --to")
         for each in journal.journals(known.folder):
-            store.require_run(each, uri)
+            require_run(each, uri)
         for each in journal.journals(known.folder):
             each.move(redacted(uri))
-    store.Delivery(known.folder, uri).send()
+    Delivery(known.folder, uri).send()
 
 
 def _is_being_made(known: Journal) -> bool:

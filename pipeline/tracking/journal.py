@@ -294,7 +294,7 @@ class Journal:
         return sent
 
     @property
-    def last_said(self) -> int:
+    def last_written(self) -> int:
         """When it was written to for the last time, in milliseconds since 1970."""
         lines = self.folder / LINES
         return int((lines if lines.exists() else self.folder / HEADER).stat().st_mtime * 1000)

@@ -35,6 +35,7 @@ from pipeline.errors import HungUp, Interrupted, UserError, first_line
 from pipeline.metrics import TRAINING_SECONDS
 from pipeline.texts import redacted
 from pipeline.tracking import store
+from pipeline.tracking.delivery import Delivery, end_now, record_end
 from pipeline.tracking.journal import (
     ARTIFACTS,
     CHECKPOINT,
@@ -219,14 +220,14 @@ class TrackedRun:
 
     def finish(self) -> None:
         """Say that it is finished, and give up what it would need to go on."""
-        store.end(self.journal, FINISHED)
+        record_end(self.journal, FINISHED)
         if self.journal.ending:
             self.checkpoint.unlink(missing_ok=True)
         self.finished = True
 
     def end(self, error: BaseException) -> None:
         """Say that it ended by `error`: KILLED where somebody wanted it so, else FAILED."""
-        store.end(self.journal, *ending(error))
+        record_end(self.journal, *ending(error))
 
     def _has_said(self, operation: str, key: str) -> bool:
         return f"{operation} {key}" in self._said
@@ -252,7 +253,7 @@ def track(config: RunConfig, images: Images, folder: Path | None = None) -> Iter
     """A run of `config`: one that goes on, the one that `mlflow run` opened, or a new one.
 
     It ends as FINISHED; as FAILED where the body raises, with the reason as the tag `config.FAILURE`; as KILLED
-    on Ctrl-C and on `Interrupted`. A store that goes away does not end it: see `store.Delivery`.
+    on Ctrl-C and on `Interrupted`. A store that goes away does not end it: see `delivery.Delivery`.
 
     Args:
         folder: of the journal of a run that goes on, which its caller has locked; None = it begins.
@@ -270,11 +271,11 @@ def track(config: RunConfig, images: Images, folder: Path | None = None) -> Iter
         try:
             run.log_config(images)
             require_room(str(folder), "VARIATIONS_STATE")
-            delivery = store.Delivery(folder, uri)
+            delivery = Delivery(folder, uri)
             delivery.begin()
             _require_room_for_artifacts(uri, run.id)
         except BaseException as error:
-            store.end_now(run.journal, *ending(error))
+            end_now(run.journal, *ending(error))
             if not goes_on:
                 run.journal.remove()
             raise
@@ -531,7 +532,7 @@ def link(folder: Path, name: str, origin: MlflowRun, tags: Mapping[str, str]) ->
     journal.append("params", params=origin.data.params)
     journal.append("tags", tags={key: origin.data.tags[key] for key in _MADE_BY if key in origin.data.tags})
     journal.append("metrics", points=points)
-    store.end(journal, FINISHED)
+    record_end(journal, FINISHED)
 
 
 def seconds_per_epoch(experiment: str, config: RunConfig, data_hash: str) -> float:
@@ -595,10 +596,10 @@ def end_launched_run(error: BaseException | None, name: str) -> None:
             if error:
                 name = textwrap.shorten(f"{status.lower()}: {reason.removeprefix('UserError: ')}", _LONGEST_NAME)
             journal.append("rename", name=name)
-            store.end(journal, status, reason)
+            record_end(journal, status, reason)
         uri = store.tracking_uri()
         store.require_reachable(uri)
-        store.Delivery(journal.folder, uri).send()
+        Delivery(journal.folder, uri).send()
 
 
 def _launched_folder() -> Path:
