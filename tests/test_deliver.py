@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import signal
@@ -21,6 +23,7 @@ from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver as deliver_all
 from pipeline.tracking.journal import FINISHED, Journal
 from pipeline.tracking.names import PLAN, STUDY
+from pipeline.tracking.store import require_reachable
 from pipeline.train.config import RunConfig
 from pipeline.train.dataset import Images
 from tests.conftest import ROOT, Proxy, Server, environment, run, start, wait_for
@@ -296,3 +299,29 @@ def test_an_ending_that_the_store_knows_is_not_replaced_by_a_guess(
     (made,) = ready.search_runs([own(ready)])
     assert (made.info.status, made.info.end_time) == ("FINISHED", 5000)
     assert "failure" not in made.data.tags
+
+
+def test_on_nfs_a_store_is_made_and_runs_are_delivered(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It locks nothing that is not open to be written, so no directory; SQLite's own locks are others."""
+    flock = fcntl.flock
+
+    def as_on_nfs(descriptor: int, operation: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    with (tmp_path / "x").open("w"), (tmp_path / "x").open() as file, pytest.raises(OSError, match="Bad file"):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    require_reachable(store)
+    known = tracking.begin(tmp_path / "state" / "run", "a run", experiment=tracking.Experiment("0", None))
+    known.append("metrics", points=[("loss", 0.5, 1, 1)])
+    with journal.locked(known.folder):
+        assert deliver() == "0 runs delivered, nothing is left; 1 run still being made"
+    delivery.record_end(known, FINISHED)
+    assert deliver() == "1 run delivered, nothing is left"
+    (made,) = mlflow.MlflowClient().search_runs(["0"])
+    assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "state") == ["store.db", "x"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -19,7 +20,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.tracking import journal
-from pipeline.tracking.journal import END, FINISHED, HEADER, LINES, LOCK, SENT, Header, Journal
+from pipeline.tracking.journal import END, FINISHED, HEADER, LINES, SENT, Header, Journal
 from tests.conftest import ROOT
 
 HEAD = Header("key", "sqlite:////nowhere.db", None, "Default", None, "a name", 1234, {"tag": "value"})
@@ -235,46 +236,81 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
             pass
 
 
-def test_a_lock_that_was_deleted_with_its_folder_locks_nobody_out_and_lets_only_one_in(tmp_path: Path) -> None:
-    """One waits while the holder deletes the folder, as a finished run does; another one comes when it is gone."""
+def test_a_lock_that_was_deleted_locks_nobody_out_and_lets_only_one_in(tmp_path: Path) -> None:
+    """One waits while the holder deletes it, and is at work when the holder leaves; others come later."""
     folder, inside, most = tmp_path / "run", [0], [0]
+    there: list[bool] = []
 
     def work(seconds: float) -> None:
         with journal.locked(folder, patience=10):
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             time.sleep(seconds)
+            there.append(journal.lock_of(folder).exists())
             inside[0] -= 1
 
     with journal.locked(folder):
         waiting = threading.Thread(target=work, args=(0.5,))
         waiting.start()
         time.sleep(0.3)
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+        journal.lock_of(folder).unlink()
+        time.sleep(0.3)
     others = [threading.Thread(target=work, args=(0.3,)) for _ in range(3)]
     for other in others:
         other.start()
     for thread in (waiting, *others):
         thread.join()
     assert most == [1]
-    assert (folder / LOCK).exists()
+    assert there == [True] * 4
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_that_is_deleted_at_the_last_moment_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try_lock = journal._try_lock
+    try_lock = journal.lock_descriptor
     deleted: list[bool] = []
 
-    def deleting(descriptor: int) -> bool:
+    def deleting(descriptor: int, blocking: bool) -> bool:
         if not deleted:
-            (tmp_path / LOCK).unlink()
+            journal.lock_of(tmp_path).unlink()
             deleted.append(True)
-        return try_lock(descriptor)
+        return try_lock(descriptor, blocking=blocking)
 
-    monkeypatch.setattr(journal, "_try_lock", deleting)
+    monkeypatch.setattr(journal, "lock_descriptor", deleting)
     with journal.locked(tmp_path):
         assert journal.is_locked(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_where_a_file_system_has_no_locks_that_is_said(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no file is taken for a lock, which would outlive a process that is killed."""
+
+    def without(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", without)
+        says = f"run cannot be written: {os.strerror(number)}; make room, or set VARIATIONS_STATE to another folder"
+        with pytest.raises(UserError, match=says), journal.locked(tmp_path / "run"):
+            pass
+        assert not journal.is_locked(tmp_path / "run")
+    with journal.locked(tmp_path / "run", patience=0):
+        pass
+
+
+def test_a_folder_that_is_moved_or_deleted_while_it_is_locked_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VARIATIONS_STATE", str(tmp_path / "state"))
+    for leave in (lambda known: known.remove(), lambda known: journal.set_aside(known.folder)):
+        folder = tmp_path / "runs" / "run"
+        with journal.locked(folder):
+            leave(Journal.begin(folder, HEAD))
+            assert not folder.exists()
+            assert journal.is_locked(folder)
+        assert list((tmp_path / "runs").iterdir()) == []
+    assert len(journal.journals(tmp_path / "state")) == 1
 
 
 def test_a_study_comes_before_its_runs_and_what_vanishes_is_no_error(

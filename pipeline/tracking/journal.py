@@ -8,7 +8,8 @@ The folder of a run:
     artifacts/      files, as they shall lie in the artifact store
     model/          an MLflow model
     checkpoint.npz  where the training stands; see `training.Checkpoint`
-    lock            held by the process that writes the journal
+
+Beside it lies `<folder>.lock`, as long as a process works in it.
 
 Whatever is killed at whatever moment: a line is whole or it does not count, and a file is replaced as a whole. A
 power cut takes the last seconds of whatever was not made durable, so the order is: files, then the lines that name
@@ -17,7 +18,6 @@ them, then the checkpoint, then `sent.json`; nothing is believed that the journa
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -25,12 +25,13 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import psutil
+from filelock import lock_descriptor
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from typing_extensions import NotRequired, TypedDict
@@ -39,7 +40,7 @@ from pipeline.errors import UserError, first_line
 from pipeline.texts import quoted, redacted
 from pipeline.tracking.names import HEARTBEAT, OWNER
 
-HEADER, LINES, SENT, LOCK, CHECKPOINT = "header.json", "journal.jsonl", "sent.json", "lock", "checkpoint.npz"
+HEADER, LINES, SENT, CHECKPOINT = "header.json", "journal.jsonl", "sent.json", "checkpoint.npz"
 ARTIFACTS, MODEL = "artifacts", "model"
 RUNS, STUDIES, ASIDE, DAMAGED = "runs", "studies", "aside", "damaged"  # in the state folder
 END = "end"  # the operation that says how a run ended
@@ -402,20 +403,51 @@ def locked(folder: Path, patience: float = _LOCK_SECONDS) -> Iterator[None]:
     Raises:
         UserError: another process has it for longer than `patience` seconds.
     """
-    give_up = time.monotonic() + patience
-    while (file := _open_locked(folder)) is None:
+    with ExitStack() as lock:
+        with writing(folder):
+            make_folder(folder.parent)
+            try:
+                lock.enter_context(alone_at(folder, patience))
+            except TimeoutError:
+                raise UserError(f"{folder} is in use by another process; wait for it, or end it") from None
+        yield
+
+
+@contextmanager
+def alone_at(path: Path, patience: float) -> Iterator[None]:
+    """Be the only process that works at `path`, by a file beside it: it lies in nobody's way when that is moved.
+
+    `filelock.lock_descriptor`, and not its `FileLock`: that would leave a file for every run that ever was, and where
+    a file system has no locks, take a mere file for one, which a process that is killed leaves for ever.
+
+    Raises:
+        TimeoutError: another process has it for longer than `patience` seconds.
+        OSError: the lock cannot be written, or the file system has none.
+    """
+    lock, give_up = lock_of(path), time.monotonic() + patience
+    while (file := _open_locked(lock)) is None:
         if time.monotonic() > give_up:
-            raise UserError(f"{folder} is in use by another process; wait for it, or end it")
+            raise TimeoutError(f"another process works at {path}")
         time.sleep(0.1)
     with file:
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows deletes no file that is open: it stays, and is locked by nobody
+                if _lies_at(lock, file):
+                    lock.unlink()
+
+
+def lock_of(path: Path) -> Path:
+    """The file by which a process is alone at `path`."""
+    return path.with_name(f"{path.name}.lock")
 
 
 def is_locked(folder: Path) -> bool:
     """Whether a process works in `folder` at this moment."""
     try:
-        with (folder / LOCK).open() as file:
-            return not _try_lock(file.fileno())
+        with lock_of(folder).open("r+") as file:  # to write: NFS locks nothing else
+            return not lock_descriptor(file.fileno(), blocking=False)
     except OSError:  # none, or what is no lock: whoever wants it will be told
         return False
 
@@ -552,25 +584,22 @@ def replace_file(path: Path, content: str | bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _open_locked(folder: Path) -> TextIO | None:
-    """The lock of a folder, held; None while another process has it, or has just deleted the folder."""
-    path = folder / LOCK
-    with writing(folder), suppress(FileNotFoundError):
-        make_folder(folder)
-        file = path.open("w")
-        with suppress(FileNotFoundError):
-            if _try_lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()
+def _open_locked(lock: Path) -> TextIO | None:
+    """A lock's file, held; None while another process has it, or has just deleted it."""
+    with ExitStack() as opened:
+        file = opened.enter_context(lock.open("w"))
+        if lock_descriptor(file.fileno(), blocking=False) and _lies_at(lock, file):
+            opened.pop_all()
+            return file
     return None
 
 
-def _try_lock(descriptor: int) -> bool:
+def _lies_at(path: Path, file: TextIO) -> bool:
+    """Whether an open file is still the one at `path`; its links, which NFS counts otherwise, would not tell."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
         return False
-    return True
 
 
 @contextmanager

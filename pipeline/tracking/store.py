@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import os
 import re
@@ -14,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
@@ -30,7 +29,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from pipeline.errors import UserError, first_line
 from pipeline.texts import redacted
 from pipeline.tracking import mlflow_compat
-from pipeline.tracking.journal import KILLED, RUNS, absolute, journals, place, state_folder
+from pipeline.tracking.journal import KILLED, RUNS, absolute, alone_at, journals, place, state_folder
 from pipeline.tracking.names import FAILURE, HEARTBEAT, MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_SOURCE_NAME, OWNER
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
@@ -79,7 +78,7 @@ def client_of(uri: str = "") -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of every run that ends, amid our own
     mlflow_compat.be_quiet_about_databases()
-    return _PatientClient(mlflow.MlflowClient(uri or tracking_uri()))
+    return _PatientClient(patiently(lambda: mlflow.MlflowClient(uri or tracking_uri())))
 
 
 class _PatientClient:
@@ -303,24 +302,21 @@ def _require_sqlite(uri: str, path: Path, must_exist: bool, otherwise: str) -> N
     try:
         if not must_exist:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _alone_in(path.parent):
-                if not path.exists():
+            if not path.exists():
+                with alone_at(path, _LOCKED_SECONDS):
                     _make_sqlite(path)
         with path.open("rb"):
             pass  # what is not to be read is said in fewer words than SQLite's
         _require_schema(uri, f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", must_exist, otherwise)
-        if not must_exist:
-            with closing(sqlite3.connect(path)) as connection:
-                patiently(lambda: connection.execute("PRAGMA schema_version"))
-            with _alone_in(path.parent), tracking_store(uri):
-                client_of(uri).search_experiments()
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         reason = first_line(error.orig if isinstance(error, DBAPIError) and error.orig else error)
         raise UserError(f"the tracking store {uri} cannot be opened ({reason}); {otherwise} to another") from None
 
 
 def _make_sqlite(path: Path) -> None:
-    """MLflow's tables in a new file, which takes its name when it is whole: a kill in the middle would break it."""
+    """A store in a new file, which takes its name when it is whole: a kill in the middle would break it."""
+    if path.exists():
+        return  # by whoever had the lock before
     for left in path.parent.glob(f".{path.name}.*.new*"):  # by a kill
         left.unlink(missing_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
@@ -376,17 +372,6 @@ def _require_schema(uri: str, look_at: str, must_exist: bool, otherwise: str) ->
             f"the tracking store {uri} is of a newer MLflow than {mlflow.__version__} (schema {found}): "
             f"use that MLflow, or {otherwise}"
         )
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time: of several that make the tables of one new database, all but one would fail."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def is_away(error: BaseException) -> bool:
