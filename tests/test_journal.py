@@ -364,6 +364,22 @@ def test_where_journals_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert journal.state_folder() == tmp_path / ".local" / "state" / "autoencoder-variations"
 
 
+def test_where_journals_lie_on_another_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And where they lay before, which is not forgotten."""
+    library = tmp_path / "Library" / "Application Support"
+    monkeypatch.setattr(journal, "user_state_path", lambda name, appauthor: library / name)
+    for variable in ("VARIATIONS_STATE", "XDG_STATE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert journal.state_folder() == library / "autoencoder-variations"
+    (tmp_path / ".local" / "state" / "autoencoder-variations").mkdir(parents=True)
+    assert journal.state_folder() == tmp_path / ".local" / "state" / "autoencoder-variations"
+    monkeypatch.setenv("XDG_STATE_HOME", "~/mine")  # which platformdirs does not take for a path
+    assert journal.state_folder() == library / "autoencoder-variations"
+    (tmp_path / "mine" / "autoencoder-variations").mkdir(parents=True)
+    assert journal.state_folder() == tmp_path / "mine" / "autoencoder-variations"
+
+
 def test_when_it_was_last_written_to(known: Journal) -> None:
     os.utime(known.folder / LINES, (1000, 1000.5))
     assert known.last_written == 1000_500

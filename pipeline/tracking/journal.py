@@ -32,6 +32,7 @@ from typing import Annotated, Any, TextIO
 
 import psutil
 from filelock import lock_descriptor
+from platformdirs import user_state_path
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from typing_extensions import NotRequired, TypedDict
@@ -46,6 +47,7 @@ RUNS, STUDIES, ASIDE, DAMAGED = "runs", "studies", "aside", "damaged"  # in the 
 END = "end"  # the operation that says how a run ended
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 FORMAT = 2  # of a journal; 1 had no number, and fewer fields
+_APPLICATION = "autoencoder-variations"
 _END_BEGINS = json.dumps({"operation": END}).rstrip("}").encode()
 _LAST_LINE = 2**16  # bytes that hold the line which says how a run ended
 LAUNCHED = "MLFLOW_RUN_ID"  # the run that `mlflow run` opened for this process
@@ -529,15 +531,19 @@ def _folders(root: Path) -> list[Path]:
 
 
 def state_folder() -> Path:
-    """Where journals lie: `$VARIATIONS_STATE`, else where the user's programs keep their state (XDG).
+    """Where journals lie: `$VARIATIONS_STATE`, else where a user's programs keep their state on this system.
 
     Raises:
         UserError: it is a file, or no path at all.
     """
-    usual = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "autoencoder-variations"
-    given = os.environ.get("VARIATIONS_STATE") or usual
+    chosen = os.environ.get("VARIATIONS_STATE")
+    # Where it was on every system, before this followed macOS's customs: what lies there is yet to be delivered.
+    before = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / _APPLICATION
+    given = chosen or before
     try:
         folder = Path(given).expanduser().absolute()
+        if not chosen and not folder.exists():
+            folder = user_state_path(_APPLICATION, appauthor=False)
         reason = "is not a directory" if folder.exists() and not folder.is_dir() else ""
     except RuntimeError:  # `~`, where there is no such user, or this one has no home
         reason = "is in a home that is not known here"
