@@ -927,7 +927,7 @@ def test_the_wait_at_the_end_has_a_bound_that_is_said(
     over_proxy: Proxy, small: Images, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(delivery, "_END_SECONDS", 3.0)
-    monkeypatch.setattr(delivery, "_SAID_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_NOTICE_SECONDS", 0.1)
     with pytest.raises(UserError, match="longer than 3 s"), tracking.track(CONFIG, small):  # noqa: PT012
         over_proxy.treat = lambda request: time.sleep(2) or Proxy.PASS  # type: ignore[func-returns-value]
         began = time.monotonic()

@@ -67,7 +67,7 @@ from pipeline.tracking.store import (
 _BEGIN_SECONDS = 10.0  # that the first attempt may keep a training from its beginning
 _PAUSES = (2.0, 4.0, 8.0, 15.0)  # between two attempts to send: a commit per epoch would slow short epochs down
 _END_SECONDS = 120.0  # that the end may wait for the store in all
-_SAID_SECONDS = 3.0  # of which so many pass before it is said
+_NOTICE_SECONDS = 3.0  # of which so many pass before the user is told
 _PATIENCE_SECONDS = 20.0  # at the end, without any progress
 _AGAIN_SECONDS = 1.0  # between two attempts at the end
 _REFUSED = 3  # times that something is tried at the end which a store refuses: some refuse by chance
@@ -136,23 +136,23 @@ class Delivery:
             raise
 
     def _wait_for_the_rest(self) -> UserError | None:
-        """What kept the store from taking everything; a wait that a person would notice is said, with its bound."""
-        said = threading.Timer(
-            _SAID_SECONDS,
+        """What kept the store from taking everything; a wait that a person would notice is announced, with its bound."""
+        notice = threading.Timer(
+            _NOTICE_SECONDS,
             lambda: print(
                 f"sending the rest to {redacted(self._uri)}: {_END_SECONDS:.0f} s at most; Ctrl-C keeps it for later",
                 file=sys.stderr,
                 flush=True,
             ),
         )
-        said.daemon = True
-        said.start()
+        notice.daemon = True
+        notice.start()
         try:
             return within(_END_SECONDS, self._drain)
         except StoreAwayError as slow:
             return slow
         finally:
-            said.cancel()
+            notice.cancel()
 
     def _kept(self, trouble: str) -> str:
         return (
@@ -200,9 +200,9 @@ class Delivery:
                 self.send()
                 attempt = 0
             except StoreAwayError:
-                attempt += 1  # said at the end, should it last
+                attempt += 1  # reported at the end, should it last
                 continue
-            except Exception:  # also said at the end
+            except Exception:  # also reported at the end
                 attempt += 1
             self._show_life()
 
@@ -298,7 +298,7 @@ def _tidy(journal: Journal, uri: str) -> None:
 
 
 def has_ended(journal: Journal, uri: str) -> bool:
-    """Whether the store at `uri`, being asked, knows how a run ended, and everything else that its journal says.
+    """Whether the store at `uri`, being asked, knows how a run ended, and has everything else of its journal.
 
     Raises:
         one of STORE_ERRORS: the store does not answer.
@@ -381,7 +381,7 @@ def _send_lines(client: mlflow.MlflowClient, journal: Journal, sent: Sent) -> No
 
 
 class _KnownPoints:
-    """The points that a run has in the store, by name and step: one that is said again has another time."""
+    """The points that a run has in the store, by name and step: one that is recorded again has another time."""
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
         self._client, self._run_id = client, run_id

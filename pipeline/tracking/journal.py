@@ -1,4 +1,4 @@
-"""What a run has to say, kept on disk until the tracking store has it. Knows no MLflow.
+"""What a run records, kept on disk until the tracking store has it. Does not use MLflow.
 
 The folder of a run:
 
@@ -44,14 +44,14 @@ from pipeline.tracking.names import HEARTBEAT, OWNER
 HEADER, LINES, SENT, CHECKPOINT = "header.json", "journal.jsonl", "sent.json", "checkpoint.npz"
 ARTIFACTS, MODEL = "artifacts", "model"
 RUNS, STUDIES, ASIDE, DAMAGED = "runs", "studies", "aside", "damaged"  # in the state folder
-END = "end"  # the operation that says how a run ended
+END = "end"  # the operation that records how a run ended
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 FORMAT = 2  # of a journal; 1 had no number, and fewer fields
 _APPLICATION = "autoencoder-variations"
 _END_BEGINS = json.dumps({"operation": END}).rstrip("}").encode()
-_LAST_LINE = 2**16  # bytes that hold the line which says how a run ended
+_LAST_LINE = 2**16  # bytes that hold the line which records how a run ended
 LAUNCHED = "MLFLOW_RUN_ID"  # the run that `mlflow run` opened for this process
-_LOCK_SECONDS = 30.0  # a process that was killed lets go at once; one that was told to end, soon
+_LOCK_SECONDS = 30.0  # a process that was killed releases it at once; one that was asked to end, soon
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -167,7 +167,7 @@ class Journal:
                 os.fsync(file.fileno())
 
     def sync(self) -> None:
-        """Make durable what was said so far.
+        """Make durable what has been recorded so far.
 
         Raises:
             UserError: the disk cannot be written.
@@ -206,7 +206,7 @@ class Journal:
 
         To be called before anything is appended to a journal of an earlier process.
 
-        What is left is no finished run, so that whoever can says what is missing once more. The journal as it was is
+        What is left is not a finished run, so that whoever can records what is missing again. The journal as it was is
         kept in the state folder's `DAMAGED`. To be called by the process that has the lock.
 
         Raises:
@@ -248,7 +248,7 @@ class Journal:
 
     @property
     def ending(self) -> dict[str, Any] | None:
-        """The last operation, where that says how the run ended."""
+        """The last operation, where that records how the run ended."""
         end = self._whole()
         try:
             with (self.folder / LINES).open("rb") as file:
@@ -260,7 +260,7 @@ class Journal:
 
     @property
     def status(self) -> str | None:
-        """How the run ended; None where it did not, or nobody said so."""
+        """How the run ended; None where it did not, or that was not recorded."""
         return (self.ending or {}).get("status")
 
     @property
@@ -309,7 +309,7 @@ class Journal:
         return sent.run_id is not None and sent.offset >= self._whole()
 
     def remove(self) -> None:
-        """Delete the folder: what it says is in the store, and nobody will go on with it."""
+        """Delete the folder: the store has all of it, and nobody will resume it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def move(self, tracking_uri: str) -> None:
@@ -327,7 +327,7 @@ class Journal:
         (self.folder / SENT).unlink(missing_ok=True)
 
     def remove_files(self) -> None:
-        """Delete what the store has now, and keep what was said."""
+        """Delete the files that the store has now, and keep the lines."""
         for name in (ARTIFACTS, MODEL):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
@@ -450,7 +450,7 @@ def is_locked(folder: Path) -> bool:
     try:
         with lock_of(folder).open("r+") as file:  # to write: NFS locks nothing else
             return not lock_descriptor(file.fileno(), blocking=False)
-    except OSError:  # none, or what is no lock: whoever wants it will be told
+    except OSError:  # there is none, or not a file: `locked` reports that
         return False
 
 
@@ -610,7 +610,7 @@ def _lies_at(path: Path, file: TextIO) -> bool:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """What goes wrong in here is the fault of the disk, and said in one line.
+    """What goes wrong in here is the fault of the disk, and reported in one line.
 
     Raises:
         UserError: the disk is full, or cannot be written.

@@ -1,4 +1,4 @@
-"""MLflow's tracking store: reach it, make it, say what is wrong with it, tell its living runs from its dead ones."""
+"""MLflow's tracking store: reach it, make it, report what is wrong with it, find its dead runs."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def end_dead_runs(client: mlflow.MlflowClient, experiment_id: str) -> None:
 
 
 def _is_forsaken(run: Run) -> bool:
-    """Whether `mlflow run` opened a run of this project, and was gone before the project's code could say so.
+    """Whether `mlflow run` opened a run of this project, and was gone before the project's code could record that.
 
     It has shown no life for as long as a process elsewhere may be silent, and here nobody is launching anything.
     """
@@ -251,7 +251,7 @@ def _require_driver(uri: str) -> None:
 
 @contextmanager
 def tracking_store(uri: str = "") -> Iterator[None]:
-    """What goes wrong in here is the tracking store's fault, and said in one line.
+    """What goes wrong in here is the tracking store's fault, and reported in one line.
 
     Raises:
         StoreAwayError: a server does not answer, or not now.
@@ -306,7 +306,7 @@ def _require_sqlite(uri: str, path: Path, must_exist: bool, otherwise: str) -> N
                 with alone_at(path, _LOCKED_SECONDS):
                     _make_sqlite(path)
         with path.open("rb"):
-            pass  # what is not to be read is said in fewer words than SQLite's
+            pass  # for a file that cannot be read, a clearer error than SQLite's
         _require_schema(uri, f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", must_exist, otherwise)
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         reason = first_line(error.orig if isinstance(error, DBAPIError) and error.orig else error)
@@ -335,7 +335,7 @@ def _make_sqlite(path: Path) -> None:
 
 
 def _require_schema(uri: str, look_at: str, must_exist: bool, otherwise: str) -> None:
-    """Refuse a database that MLflow, being asked, would upgrade without a word, fill with its tables, or stumble over.
+    """Refuse a database that MLflow would silently upgrade, fill with its tables, or fail on at its first call.
 
     Raises:
         UserError: it is of another version of MLflow, of another program, or only half made.
@@ -375,9 +375,9 @@ def _require_schema(uri: str, look_at: str, must_exist: bool, otherwise: str) ->
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the store may answer again: no connection, no answer in time, or a server that says `later`."""
+    """Whether the store may answer again: no connection, no answer in time, or a server that asks to try later."""
     if any(isinstance(cause, SQLAlchemyError) for cause in _causes(error)):
-        return False  # a database of ours, of which MLflow says 503 whatever is wrong with it
+        return False  # a database of ours, for which MLflow reports 503 whatever is wrong with it
     if isinstance(error, MlflowException) and error.get_http_status_code() in _LATER:
         return True
     if mlflow_compat.is_server_error(error):
