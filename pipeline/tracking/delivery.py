@@ -136,7 +136,7 @@ class Delivery:
             raise
 
     def _wait_for_the_rest(self) -> UserError | None:
-        """What kept the store from taking everything; a wait that a person would notice is announced, with its bound."""
+        """What kept the store from taking everything; a wait that one would notice is announced, with its bound."""
         notice = threading.Timer(
             _NOTICE_SECONDS,
             lambda: print(

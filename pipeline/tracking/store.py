@@ -269,7 +269,10 @@ def tracking_store(uri: str = "") -> Iterator[None]:
 
 
 def patiently(call: Callable[[], Result]) -> Result:
-    """What `call` returns, tried again while another writer keeps SQLite locked; `call` must bear repetition."""
+    """What `call` returns, tried again while another writer keeps SQLite locked; `call` must bear repetition.
+
+    SQLite's own timeout does not serve: MLflow sets it to 20 s whatever the URI asks for, and Ctrl-C waits for it.
+    """
     give_up = time.monotonic() + _LOCKED_SECONDS
     while True:
         try:
@@ -341,11 +344,15 @@ def _require_schema(uri: str, look_at: str, must_exist: bool, otherwise: str) ->
         UserError: it is of another version of MLflow, of another program, or only half made.
     """
     engine = create_engine(look_at)
+
+    def look() -> tuple[set[str], int, mlflow_compat.Schema]:
+        with engine.connect() as connection:
+            tables = set(inspect(connection).get_table_names())
+            runs = connection.execute(text("SELECT COUNT(*) FROM runs")).scalar_one() if "runs" in tables else 0
+            return tables, runs, mlflow_compat.schema(connection)
+
     try:
-        with patiently(engine.connect) as connection:
-            tables = set(patiently(lambda: inspect(connection).get_table_names()))
-            schema = mlflow_compat.schema(connection)
-            runs = connection.execute(text("SELECT COUNT(*) FROM runs")).scalar() if "runs" in tables else 0
+        tables, runs, schema = patiently(look)
     finally:
         engine.dispose()
     found, needed = schema.revision, schema.needed
