@@ -25,6 +25,7 @@ from pipeline.tracking import delivery, journal, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver as deliver_all
 from pipeline.tracking.journal import ARTIFACTS, END, FINISHED, HEADER, LINES, MODEL, SENT
+from pipeline.tracking.locks import lock_of
 from pipeline.train.dataset import Images
 from tests.test_store import CONFIG, assert_whole, doubling, empty_store, own, ready, said, say  # noqa: F401
 
@@ -224,7 +225,7 @@ def test_a_lock_that_is_a_folder_is_named_and_does_not_hold_back_the_rest(
 ) -> None:
     for name in "ab":
         said(small, doubling, tmp_path / "state" / "runs" / name)
-    journal.lock_of(tmp_path / "state" / "runs" / "a").mkdir()
+    lock_of(tmp_path / "state" / "runs" / "a").mkdir()
     told = deliver()
     assert told.startswith("1 run delivered; left: ")
     assert f"{tmp_path}/state/runs/a cannot be written: Is a directory" in told

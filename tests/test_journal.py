@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.tracking import journal
+from pipeline.tracking import journal, locks
 from pipeline.tracking.journal import END, FINISHED, HEADER, LINES, SENT, Header, Journal
 from tests.conftest import ROOT
 
@@ -210,12 +210,12 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    assert not journal.is_locked(folder)
+    assert not locks.is_locked(folder)
     with journal.locked(folder):
-        assert journal.is_locked(folder)
+        assert locks.is_locked(folder)
         with pytest.raises(UserError, match="is in use by another process"), journal.locked(folder, patience=0.2):
             pass
-    assert not journal.is_locked(folder)
+    assert not locks.is_locked(folder)
     with journal.locked(folder, patience=0):
         pass
 
@@ -229,7 +229,7 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         other.stdout.readline()
-        assert journal.is_locked(tmp_path)
+        assert locks.is_locked(tmp_path)
         other.kill()
         other.wait()
         with journal.locked(tmp_path, patience=5):
@@ -246,14 +246,14 @@ def test_a_lock_that_was_deleted_locks_nobody_out_and_lets_only_one_in(tmp_path:
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             time.sleep(seconds)
-            there.append(journal.lock_of(folder).exists())
+            there.append(locks.lock_of(folder).exists())
             inside[0] -= 1
 
     with journal.locked(folder):
         waiting = threading.Thread(target=work, args=(0.5,))
         waiting.start()
         time.sleep(0.3)
-        journal.lock_of(folder).unlink()
+        locks.lock_of(folder).unlink()
         time.sleep(0.3)
     others = [threading.Thread(target=work, args=(0.3,)) for _ in range(3)]
     for other in others:
@@ -266,18 +266,18 @@ def test_a_lock_that_was_deleted_locks_nobody_out_and_lets_only_one_in(tmp_path:
 
 
 def test_a_lock_that_is_deleted_at_the_last_moment_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try_lock = journal.lock_descriptor
+    try_lock = locks.lock_descriptor
     deleted: list[bool] = []
 
     def deleting(descriptor: int, blocking: bool) -> bool:
         if not deleted:
-            journal.lock_of(tmp_path).unlink()
+            locks.lock_of(tmp_path).unlink()
             deleted.append(True)
         return try_lock(descriptor, blocking=blocking)
 
-    monkeypatch.setattr(journal, "lock_descriptor", deleting)
+    monkeypatch.setattr(locks, "lock_descriptor", deleting)
     with journal.locked(tmp_path):
-        assert journal.is_locked(tmp_path)
+        assert locks.is_locked(tmp_path)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
@@ -294,7 +294,7 @@ def test_where_a_file_system_has_no_locks_that_is_said(
         says = f"run cannot be written: {os.strerror(number)}; make room, or set VARIATIONS_STATE to another folder"
         with pytest.raises(UserError, match=says), journal.locked(tmp_path / "run"):
             pass
-        assert not journal.is_locked(tmp_path / "run")
+        assert not locks.is_locked(tmp_path / "run")
     with journal.locked(tmp_path / "run", patience=0):
         pass
 
@@ -308,7 +308,7 @@ def test_a_folder_that_is_moved_or_deleted_while_it_is_locked_leaves_no_lock(
         with journal.locked(folder):
             leave(Journal.begin(folder, HEAD))
             assert not folder.exists()
-            assert journal.is_locked(folder)
+            assert locks.is_locked(folder)
         assert list((tmp_path / "runs").iterdir()) == []
     assert len(journal.journals(tmp_path / "state")) == 1
 

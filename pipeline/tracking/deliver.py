@@ -14,6 +14,7 @@ from pipeline.tracking import journal, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.delivery import Delivery, end_abandoned, require_run
 from pipeline.tracking.journal import CHECKPOINT, FINISHED, Journal
+from pipeline.tracking.locks import is_locked
 
 
 def deliver(to: str = "") -> str:
@@ -31,7 +32,7 @@ def deliver(to: str = "") -> str:
     delivered, left, busy = 0, journal.set_aside_damaged(root), 0
     for known in _outermost(root):
         below = journal.journals(known.folder)
-        if any(journal.is_locked(each.folder) for each in below) or _is_being_made(known):
+        if any(is_locked(each.folder) for each in below) or _is_being_made(known):
             busy += 1
             continue
         try:

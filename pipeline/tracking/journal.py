@@ -28,10 +28,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import psutil
-from filelock import lock_descriptor
 from platformdirs import user_state_path
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -39,6 +38,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from pipeline.errors import UserError, first_line
 from pipeline.texts import quoted, redacted
+from pipeline.tracking.locks import alone_at, is_locked
 from pipeline.tracking.names import HEARTBEAT, OWNER
 
 HEADER, LINES, SENT, CHECKPOINT = "header.json", "journal.jsonl", "sent.json", "checkpoint.npz"
@@ -415,45 +415,6 @@ def locked(folder: Path, patience: float = _LOCK_SECONDS) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def alone_at(path: Path, patience: float) -> Iterator[None]:
-    """Be the only process that works at `path`, by a file beside it: it lies in nobody's way when that is moved.
-
-    `filelock.lock_descriptor`, and not its `FileLock`: that would leave a file for every run that ever was, and where
-    a file system has no locks, take a mere file for one, which a process that is killed leaves for ever.
-
-    Raises:
-        TimeoutError: another process has it for longer than `patience` seconds.
-        OSError: the lock cannot be written, or the file system has none.
-    """
-    lock, give_up = lock_of(path), time.monotonic() + patience
-    while (file := _open_locked(lock)) is None:
-        if time.monotonic() > give_up:
-            raise TimeoutError(f"another process works at {path}")
-        time.sleep(0.1)
-    with file:
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # Windows deletes no file that is open: it stays, and is locked by nobody
-                if _lies_at(lock, file):
-                    lock.unlink()
-
-
-def lock_of(path: Path) -> Path:
-    """The file by which a process is alone at `path`."""
-    return path.with_name(f"{path.name}.lock")
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process works in `folder` at this moment."""
-    try:
-        with lock_of(folder).open("r+") as file:  # to write: NFS locks nothing else
-            return not lock_descriptor(file.fileno(), blocking=False)
-    except OSError:  # there is none, or not a file: `locked` reports that
-        return False
-
-
 def journals(root: Path) -> list[Journal]:
     """The journals in `root` and in the folders below it that can be read, a study's own before those of its runs.
 
@@ -588,24 +549,6 @@ def replace_file(path: Path, content: str | bytes) -> None:
         _sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _open_locked(lock: Path) -> TextIO | None:
-    """A lock's file, held; None while another process has it, or has just deleted it."""
-    with ExitStack() as opened:
-        file = opened.enter_context(lock.open("w"))
-        if lock_descriptor(file.fileno(), blocking=False) and _lies_at(lock, file):
-            opened.pop_all()
-            return file
-    return None
-
-
-def _lies_at(path: Path, file: TextIO) -> bool:
-    """Whether an open file is still the one at `path`; its links, which NFS counts otherwise, would not tell."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 @contextmanager

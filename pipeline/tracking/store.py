@@ -29,7 +29,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from pipeline.errors import UserError, first_line
 from pipeline.texts import redacted
 from pipeline.tracking import mlflow_compat
-from pipeline.tracking.journal import KILLED, RUNS, absolute, alone_at, journals, place, state_folder
+from pipeline.tracking.journal import KILLED, RUNS, absolute, journals, place, state_folder
+from pipeline.tracking.locks import alone_at
 from pipeline.tracking.names import FAILURE, HEARTBEAT, MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_SOURCE_NAME, OWNER
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
