@@ -28,7 +28,7 @@ from pipeline.study import plan
 from pipeline.study import run as study
 from pipeline.study.run import Options
 from pipeline.task import Child
-from pipeline.tracking import journal, store
+from pipeline.tracking import delivery, journal
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver
 from pipeline.tracking.names import PLAN, VARIATION
@@ -584,7 +584,7 @@ def test_a_study_that_is_begun_without_the_server_goes_on_with_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.1)
     file = declared(tmp_path / "s.yaml", small_npz, {"adam": {}, "sgd": {"optimizer": "sgd"}})
     over_proxy.close()
     with pytest.raises(UserError, match="did not take everything"):
@@ -602,7 +602,7 @@ def test_a_study_that_was_begun_with_the_server_goes_on_without_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.1)
     file = declared(tmp_path / "s.yaml", small_npz, {"adam": {}, "sgd": {"optimizer": "sgd"}})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "train_children", _failing)
@@ -622,7 +622,7 @@ def test_a_study_that_was_begun_with_the_server_goes_on_without_it(
 def _failing(children: list[Child]) -> None:
     for child in children:
         known = tracking.open_journal(child.folder, child.name, child.tags)
-        store.end(known, "FAILED", "on purpose")
+        delivery.record_end(known, "FAILED", "on purpose")
     raise UserError("on purpose")
 
 
@@ -633,7 +633,7 @@ def test_a_fresh_study_deletes_nothing_that_the_store_does_not_have(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.1)
     file = declared(tmp_path / "s.yaml", small_npz, {"adam": {}})
     over_proxy.close()
     for _ in range(2):

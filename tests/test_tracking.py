@@ -19,7 +19,7 @@ from mlflow.entities import Run
 
 from pipeline.compare import reading
 from pipeline.errors import Interrupted, UserError
-from pipeline.tracking import journal, launched, store
+from pipeline.tracking import delivery, journal, launched, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import journals, state_folder
 from pipeline.train.config import RunConfig
@@ -163,7 +163,7 @@ def test_a_server_that_is_away_keeps_nothing_from_being_trained(
     small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One that refuses, one that is silent; what they did not take is on disk."""
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(store, "_ANSWER_SECONDS", 1.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
