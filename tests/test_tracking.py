@@ -19,6 +19,7 @@ from mlflow.entities import Run
 
 from pipeline.compare import reading
 from pipeline.errors import Interrupted, UserError
+from pipeline.task import load
 from pipeline.tracking import delivery, journal, launched, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import journals, state_folder
@@ -91,7 +92,7 @@ def test_what_mlflow_run_has_logged_already_stays_as_typed(small: Images, monkey
     assert logged.data.params["l1"] == "0.00001"
     assert logged.data.params["learning_rate"] == "default"
     assert logged.data.params["learning_rate_used"] == "0.001"
-    row = reading.runs("0").iloc[0]
+    row = reading.runs("0", load()).iloc[0]
     assert row["params.l1"] == 1e-5
     assert row["params.learning_rate"] == 0.001
     assert row["params.dataset"] == "my data"

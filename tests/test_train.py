@@ -89,7 +89,7 @@ def test_every_metric_is_there_at_its_epoch(logged: Run) -> None:
             assert logged.data.metrics[f"first_{name}"] == history[0].value
             assert logged.data.metrics[f"last_{name}"] == history[-1].value
     metrics = logged.data.metrics
-    assert metrics["first_displayed_loss"] > metrics["first_loss"]
+    assert metrics["keras2_progressbar_loss"] > metrics["first_loss"]
     assert metrics["loss"] > metrics["bce"]
     assert metrics["training_seconds"] > 0
     assert set(QUALITY) < set(metrics)
@@ -422,5 +422,5 @@ def test_the_first_and_last_of_a_history() -> None:
     summary = train.summarise(history)
     assert summary["first_val_loss"] == 1.5
     assert summary["last_val_bce"] == 3.125
-    assert summary["first_displayed_loss"] == 4.5
+    assert summary["keras2_progressbar_loss"] == 4.5
     assert summary["training_seconds"] == 5

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import cli, plots, progress
 from pipeline.errors import UserError
-from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, FIRST_DISPLAYED_LOSS, LAST, LOSSES, TRAINING_SECONDS
+from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, KERAS2_LOSS, LAST, LOSSES, TRAINING_SECONDS
 from pipeline.task import Child
 from pipeline.texts import gigabytes, quoted
 from pipeline.tracking import journal
@@ -248,7 +248,7 @@ def summarise(history: pd.DataFrame) -> dict[str, float]:
     return {
         **{FIRST + name: history[name].iloc[0] for name in LOSSES},
         **{LAST + name: history[name].iloc[-1] for name in LOSSES},
-        FIRST_DISPLAYED_LOSS: history[DISPLAYED_LOSS].iloc[0],
+        KERAS2_LOSS: history[DISPLAYED_LOSS].iloc[0],
         TRAINING_SECONDS: history[EPOCH_SECONDS].sum(),
     }
 
