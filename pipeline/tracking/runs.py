@@ -169,7 +169,7 @@ class TrackedRun:
         self._say_files("figures", list(figures))
 
     def log_model(self, model: keras.Model, example: NDArray[np.float32]) -> None:
-        """Log a Keras model as `runs:/<id>/model`, with a signature that `example` [images, pixels] gives."""
+        """Log a Keras model as `runs:/<id>/model`, with a signature that `example`, some images, gives."""
         if self._has_said("model", MODEL):
             return
         import mlflow.tensorflow
@@ -633,7 +633,7 @@ def require_room(artifact_uri: str, variable: str = "MLFLOW_TRACKING_URI") -> No
 
 
 def _as_mlflow_dataset(images: Images) -> mlflow.data.dataset.Dataset:
-    pictures = {name: images.as_pictures(getattr(images, name)) for name in ("train", "test")}
+    pictures = {"train": images.train, "test": images.test}
     with warnings.catch_warnings():
         # MLflow registers its source of local files twice and wonders aloud which of the two to take.
         warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways")
