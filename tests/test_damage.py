@@ -292,7 +292,7 @@ def test_what_was_noted_last_is_never_ahead_of_what_it_speaks_of(
 def main(times: int) -> None:
     """Truncate journals at random bytes, sent in full, in part or not at all, and deliver or train what is left."""
     outcomes: Counter[str] = Counter()
-    images = Images("small", "file:///small", "0" * 64, (28, 28, 1), *[__import__("numpy").zeros((4, 784), "f4")] * 2)
+    images = Images("small", "file:///small", "0" * 64, *__import__("numpy").zeros((2, 4, 28, 28, 1), "f4"))
     root = Path(tempfile.mkdtemp())
     store.require_reachable(f"sqlite:///{root}/empty.db")
     mlflow.pyfunc.save_model(str(root / MODEL), python_model=_double, pip_requirements=["numpy"])

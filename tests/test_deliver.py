@@ -136,7 +136,7 @@ from pipeline.tracking import runs as tracking
 from pipeline.train.config import RunConfig
 from pipeline.train.dataset import Images
 store._PAUSES = (float(sys.argv[1]),)
-images = Images("some", "file:///some", "0" * 64, (1, 1), np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
+images = Images("some", "file:///some", "0" * 64, *np.zeros((2, 2, 1, 1, 1), np.float32))
 with tracking.track(RunConfig(epochs=30), images) as run:
     for epoch in range(1, 6):
         run.log_epoch(epoch, {"loss": 1 / epoch})

@@ -500,7 +500,7 @@ from pipeline.tracking import runs as tracking
 from pipeline.train.config import RunConfig
 from pipeline.train.dataset import Images
 store._PAUSES = (0.01,)
-images = Images("some", "file:///some", "0" * 64, (1, 1), np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
+images = Images("some", "file:///some", "0" * 64, *np.zeros((2, 2, 1, 1, 1), np.float32))
 at = time.time() + 0.5
 children = []
 for number in range(8):

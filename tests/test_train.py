@@ -101,12 +101,12 @@ def test_the_model_serves_python_and_its_parts_have_names(logged: Run, small: Im
     parts = mlflow.tensorflow.load_model(f"runs:/{logged.info.run_id}/model")
     codes = parts.get_layer("encoder").predict(small.test, verbose=0)
     np.testing.assert_allclose(parts.get_layer("decoder").predict(codes, verbose=0), y, atol=1e-6)
-    assert model.metadata.get_input_schema().inputs[0].shape == (-1, 784)
-    assert model.input_example.shape == (10, 784)
-    pictures = np.round(small.as_pictures(small.test)[..., 0] * 255).astype(np.uint8)
-    as_the_readme_says = pictures.reshape(len(pictures), -1).astype("float32") / 255
+    assert model.metadata.get_input_schema().inputs[0].shape == (-1, 28, 28, 1)
+    assert model.input_example.shape == (10, 28, 28, 1)
+    pictures = np.round(small.test[..., 0] * 255).astype(np.uint8)
+    as_the_readme_says = pictures[..., None].astype("float32") / 255
     np.testing.assert_allclose(model.predict(as_the_readme_says), y, atol=1e-6)
-    measured = quality.measure(small.as_pictures(small.test), small.as_pictures(y), codes)
+    measured = quality.measure(small.test, y, codes)
     assert {name: logged.data.metrics[name] for name in QUALITY} == pytest.approx(measured, rel=1e-4)
 
 

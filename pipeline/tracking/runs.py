@@ -172,11 +172,11 @@ class TrackedRun(Generic[C]):
         """Log arrays as a file, for `numpy.load`."""
         if not self._has_said("artifacts", name):
             with writing(self.journal.folder):
-                np.savez_compressed(self._artifact(name), **dict(arrays))  # type: ignore[arg-type] # NumPy's own flag is among them
+                np.savez_compressed(self._artifact(name), **arrays)  # type: ignore[arg-type] # one is NumPy's own flag
             self._say_files(name, [name])
 
     def log_model(self, model: keras.Model, example: NDArray[np.float32]) -> None:
-        """Log a Keras model as `runs:/<id>/model`, with a signature that `example` [images, pixels] gives."""
+        """Log a Keras model as `runs:/<id>/model`, with a signature that `example`, some images, gives."""
         if self._has_said("model", MODEL):
             return
         import mlflow.tensorflow
