@@ -169,7 +169,7 @@ def test_the_terminal_says_the_claims_first_one_block_each() -> None:
     lines = shown(sample(), 80)
     assert lines[:2] == [
         "Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive.",
-        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel (n =",
+        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel",
     ]
     first = lines.index("")
     assert lines[first + 1 : first + 8] == [

@@ -846,11 +846,11 @@ def test_a_figure_that_is_taken_for_another() -> None:
     taken = published.figures[1]
     both = taken.model_copy(update={"taken_for_reproduced": True})
     assert sentences.misread_summary((taken,), sample()) == (
-        "Published values that are commonly read as first loss and are first displayed loss: 1; reproduced as first "
+        "Published values commonly read as first loss, but in fact first displayed loss: 1; reproduced as first "
         "displayed loss: 1 of 1, as first loss: 0 of 1."
     )
     assert sentences.misread_summary((taken, both), sample()) == (
-        "Published values that are commonly read as first loss and are first displayed loss: 2; reproduced as first "
+        "Published values commonly read as first loss, but in fact first displayed loss: 2; reproduced as first "
         "displayed loss: 2 of 2, as first loss: 1 of 2."
     )
     blind = taken.model_copy(update={"reproduced": None, "taken_for_reproduced": None})

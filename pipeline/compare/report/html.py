@@ -48,7 +48,7 @@ def to_html(conclusion: Conclusion, pictures: Mapping[str, bytes]) -> str:
 def whole(text: str) -> str:
     """A text in which no line of a page ends within an interval or a number such as `1e-05`."""
     glued = re.sub(r"\[([^\[\]\s]+), ([^\[\]\s]+)\]", "[\\1,\N{NO-BREAK SPACE}\\2]", text)
-    glued = re.sub(r"\bp ([<=]) (?=\d)", "p\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", glued)
+    glued = re.sub(r"\b([np]) ([<=]) (?=\d)", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", glued)
     return re.sub(r"(?<=\de)-(?=\d)", "\N{NON-BREAKING HYPHEN}", glued)
 
 

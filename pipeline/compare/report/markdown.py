@@ -88,8 +88,7 @@ def _blocks(blocks: Sequence[Block], files: Mapping[str, str]) -> Iterator[str]:
             yield f"{fence}sh\n{block.text}\n{fence}"
         elif isinstance(block, Picture):
             alternative = re.sub(r"([\[\]])", r"\\\1", escaped(block.alternative).replace("\\]", "]"))
-            yield f"![{alternative}]({quote(files[block.stem])})"
-            yield _paragraph(block.caption)
+            yield f"![{alternative}]({quote(files[block.stem])})<br>\n{_paragraph(block.caption)}"
         elif isinstance(block, Fold):
             yield f"<details><summary>{escaped(block.title)}</summary>"
             yield from _blocks(block.blocks, files)

@@ -196,7 +196,9 @@ def _pictures(conclusion: Conclusion, pictures: Collection[str]) -> Section:
         ]
     ]
     blocks: list[Block] = [Picture(stem, curves, "The metric by epoch.") for stem in plotted if stem.startswith(CURVES)]
-    blocks += [Picture(DIGITS, grid, "The same images, by every variation.")] if DIGITS in plotted else []
+    blocks += (
+        [Picture(DIGITS, grid, "The same test images, reconstructed by every variation.")] if DIGITS in plotted else []
+    )
     blocks += paragraphs(pictures_sentences(conclusion))
     return Section("pictures", "Pictures", [*blocks, *_fold("Each variation's own picture", own, screen=True)])
 

@@ -553,11 +553,11 @@ def misread_summary(figures: Sequence[Figure], conclusion: Conclusion) -> str:
     """Of figures that are commonly read as another metric than they are: as which of the two they are reproduced."""
     metric, seems = (label_of(metric_of(conclusion, m)) for m in (figures[0].metric, figures[0].taken_for))
     judged = [figure for figure in figures if None not in (figure.reproduced, figure.taken_for_reproduced)]
-    sentence = f"published values that are commonly read as {seems} and are {metric}: {len(figures)}; reproduced"
+    sentence = f"Published values commonly read as {seems}, but in fact {metric}: {len(figures)}; reproduced"
     if not judged:
-        return f"{_capital(sentence)}: unknown, for too few seeds."
+        return f"{sentence}: unknown, for too few seeds."
     as_is, as_seems = (sum(bool(getattr(f, w)) for f in judged) for w in ("reproduced", "taken_for_reproduced"))
-    return f"{_capital(sentence)} as {metric}: {as_is} of {len(judged)}, as {seems}: {as_seems} of {len(judged)}."
+    return f"{sentence} as {metric}: {as_is} of {len(judged)}, as {seems}: {as_seems} of {len(judged)}."
 
 
 def chance_sentence(each: PublishedDifference, conclusion: Conclusion, decimals: int) -> str:

@@ -100,7 +100,7 @@ def claims_table(conclusion: Conclusion) -> Table:
         evidence = Span("evidence", "detail", f"#evidence-{number}")
         row = (_verdict(str(claim.verdict), claim, conclusion), _name(claim.says, 200), _text(seen))
         rows.append((*row, (Span(test), evidence)))
-    columns = [Column(heading) for heading in ("verdict", "claim", "difference [95 % interval]", "test")]
+    columns = [Column("verdict"), Column("claim"), Column("difference", "95 % interval"), Column("test")]
     return Table("Verdicts", columns, rows, cards=True, anchor="claim")
 
 
@@ -187,9 +187,10 @@ def pairs_table(conclusion: Conclusion, main: bool | None = None) -> Table:
         row = list(map(_text, (label_of(metric) + asked, difference, plain(metric.unit), relative)))
         finding = (Span(pair.finding), *_verdict("", pair, conclusion)[1:])
         rows.append((_name(pair.variation), *row, _text(p_value(pair.p_holm)), finding))
-    columns = ["variation", "metric", "difference [95 % interval]", "unit", "relative", "p (Holm)", "finding"]
+    columns = [Column("variation"), Column("metric"), Column("difference", "95 % interval")]
+    columns += [Column("unit"), Column("relative"), Column("p", "Holm-corrected"), Column("finding")]
     label = f"Differences from the baseline in {'other metrics' if main is False else 'the main metric'}"
-    return Table(label, [Column(heading) for heading in columns], rows)
+    return Table(label, columns, rows)
 
 
 def published_table(conclusion: Conclusion) -> Table:
@@ -201,9 +202,9 @@ def published_table(conclusion: Conclusion) -> Table:
         row = [label_of(metric), f"{figure.published:.{published.decimals if published else 4}f}"]
         row += [ours_text(figure.mean, figure.low, figure.high, metric), reproduced_text(figure.reproduced)]
         rows.append((_name(figure.variation), *map(_text, [*row, misread_sentence(figure, conclusion)])))
-    columns = ["variation", "metric", "published", "ours [95 % prediction interval]", "reproduced?", "as commonly read"]
-    table = Table("Published values beside ours", [Column(heading) for heading in columns], rows)
-    return table if any(text_of(row[-1]) for row in rows) else table.part(1, -1 + len(columns))
+    columns = [Column("variation"), Column("metric"), Column("published"), Column("ours", "95 % prediction interval")]
+    table = Table("Published values beside ours", [*columns, Column("reproduced?"), Column("as commonly read")], rows)
+    return table if any(text_of(row[-1]) for row in rows) else table.part(1, 5)
 
 
 def runs_table(conclusion: Conclusion) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Literal
 
 from rich import box
@@ -134,11 +135,12 @@ class Printer:
         rows = [list(map(text_of, row)) for row in table.rows[: table.most]]
         for place, column in enumerate(table.columns):
             cells = [row[place] for row in rows]
-            widest = max(map(cell_len, [*column.heading.split(), *cells]))
+            unit = [f"({column.unit})"] if column.unit else []
+            widest = max(map(cell_len, [*column.name.split(), *unit, *cells]))
             whole = widest <= _WRAPPED or any("[" in cell for cell in cells)
             fits = place > 0 and whole and widest <= self.console.width - _NARROWEST_NAME
-            least = widest if fits else min(widest, _NARROWEST_NAME - 2)
-            heading = Text(column.heading.replace(" ", "\n"))
+            least = widest if fits else min(widest, max(_NARROWEST_NAME - 2, self.console.width // 3 * (place == 0)))
+            heading = Text("\n".join([*wrap(column.name, widest), *unit]))
             side: Literal["right", "left"] = "right" if column.number else "left"
             grid.add_column(heading, justify=side, overflow="fold", no_wrap=fits, min_width=least)
         for row in rows:
@@ -163,11 +165,11 @@ def _text_of(item: Item) -> str:
 
 
 def fill(text: str, width: int, indent: str = "") -> list[str]:
-    """A text as lines of at most `width` cells, broken between words, but not within an interval such as `[0, 1]`.
+    """A text as lines of at most `width` cells, broken between words, but not within `[0, 1]` or `n = 5`.
 
     A word that is wider than a line is cut. All lines begin with `indent`, those after the first with two blanks more.
     """
-    words: Sequence[str] = re.findall(r"\S*\[[^\[\]\s]+, [^\[\]\s]+\]\S*|\S+", text)
+    words: Sequence[str] = re.findall(r"\S*\[[^\[\]\s]+, [^\[\]\s]+\]\S*|\(?\b[np] [<=] \S+|\S+", text)
     lines, line, begin = [], "", indent
     for word in words:
         if line and cell_len(begin + line) + 1 + cell_len(word) > width:
