@@ -33,11 +33,12 @@ from mlflow.entities import Metric, Param
 from PIL import Image
 
 from pipeline import plots
-from pipeline.compare import reading, sentences
+from pipeline.compare import reading
 from pipeline.compare import run as compare
 from pipeline.compare.__main__ import main
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
 from pipeline.compare.options import Options
+from pipeline.compare.report import sentences
 from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study.plan import A_A, AGAIN, Study
@@ -720,7 +721,7 @@ def test_the_files_are_logged_when_asked(tmp_path: Path) -> None:
     made = mlflow.get_run(run_id)
     assert (made.info.run_name, made.info.status) == ("compare", "FINISHED")
     assert made.data.tags["compared"] == "python -m pipeline.compare --experiment Default"
-    assert made.data.tags["mlflow.note.content"].startswith("**Compared with “optimizer=adam, ")
+    assert made.data.tags["mlflow.note.content"].startswith("**Variations compared with “optimizer=adam, ")
 
 
 def logged_results(run_id: str) -> set[str]:
@@ -741,7 +742,7 @@ def test_of_a_study_to_its_parent(tmp_path: Path) -> None:
     message = compare.compare(Options(study="small", out=tmp_path / "out", log=True))
     assert message.endswith(f"logged to run {parent}")
     note = mlflow.get_run(parent).data.tags["mlflow.note.content"]  # what the UI shows on the study's own page
-    assert note.startswith("Two epochs.\n\n**Of 2 claims, ")
+    assert note.startswith("Two epochs.\n\n**Claims: 1 of 2 ")
     assert "| supported, confounded by decoder\\_hidden" in note or "| supported, confounded by decoder_hidden" in note
     assert "conclusion.json" in logged_results(parent)
     assert "compared" not in mlflow.get_run(parent).data.tags
@@ -1007,7 +1008,7 @@ def test_verify_names_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture
     path = str(tmp_path / "out" / "conclusion.json")
     assert compare.verify(known) == []
     assert main(["--verify", path]) == 0
-    assert "nothing differs: 9 runs, 2 verdicts" in capsys.readouterr().out
+    assert "nothing differs (runs: 9, verdicts: 2" in capsys.readouterr().out
 
     client = mlflow.MlflowClient()
     client.log_metric(ids["adam_optimizer", 0], "last_val_loss", 0.9, timestamp=2, step=2)  # changed
