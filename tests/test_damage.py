@@ -26,7 +26,7 @@ from pipeline.dataset import Images
 from pipeline.deliver import Options
 from pipeline.deliver import deliver as deliver_all
 from pipeline.journal import ARTIFACTS, END, FINISHED, HEADER, LINES, LOCK, MODEL, SENT
-from tests.test_store import CONFIG, assert_whole, doubling, empty_store, own, ready, said, say  # noqa: F401
+from tests.test_store import CONFIG, assert_whole, doubling, own, ready, said, say  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("ready")
 
