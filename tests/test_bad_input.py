@@ -194,6 +194,7 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, env=env, timeout=HANGS, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "code", "says"), SURROUNDINGS, ids=[row[0][:60] for row in SURROUNDINGS])
 def test_surroundings(line: str, code: int, says: str, tmp_path: Path) -> None:
     if "unshare" in line and shell(f"{WITHOUT_PROC} true'", tmp_path).returncode:
@@ -284,6 +285,7 @@ def test_questions_that_the_runs_cannot_answer(
     assert not (made / "comparison").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
@@ -297,6 +299,7 @@ def test_a_comparison_in_any_surroundings(setting: str, line: str, made: Path) -
     assert "\N{MINUS SIGN}" in (made / "comparison" / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [

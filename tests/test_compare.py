@@ -845,6 +845,7 @@ def test_images_of_another_size_are_named(tmp_path: Path) -> None:
     assert unused == {"adam_optimizer": "its images are of another size than those of the first variation"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_at_80_columns_a_terminal_shows_whole_claims_and_nothing_wider(tmp_path: Path) -> None:
     """The command itself, on a terminal."""
@@ -910,6 +911,7 @@ def test_over_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert getattr(over, part) == getattr(there, part)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mixed")
 def test_it_runs_under_mlflow_run_and_leaves_itself_out(tmp_path: Path) -> None:
     before = runs_there()

@@ -186,6 +186,7 @@ def test_a_run_whose_process_was_killed_is_delivered_as_killed_and_a_living_one_
     assert journal.journals(tmp_path / "state") == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ready")
 def test_two_deliver_at_once(small: Images, doubling: Path, tmp_path: Path) -> None:  # noqa: F811
     client = mlflow.MlflowClient()

@@ -81,6 +81,7 @@ def use(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", uuid.uuid4().hex)
     monkeypatch.setattr(store, "_PAUSES", (0.02,))
+    monkeypatch.setattr(store, "_ANSWER_SECONDS", HANGS)  # of a busy machine's server
 
 
 def say(run: tracking.TrackedRun, images: Images, model: Path, epochs: int = CONFIG.epochs) -> None:
@@ -158,6 +159,7 @@ def deliver(root: Path, uri: str) -> int:
 # --- A server that goes away
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [Proxy.BEFORE, Proxy.AFTER, Proxy.BUSY])
 def test_every_single_request_fails_once_and_everything_arrives_once(
     how: str, over_proxy: Proxy, small: Images, doubling: Path, tmp_path: Path
@@ -182,6 +184,7 @@ def test_every_single_request_fails_once_and_everything_arrives_once(
     assert journal.journals(tmp_path / "state") == []
 
 
+@pytest.mark.slow
 def test_whatever_was_sent_can_be_sent_again(over_proxy: Proxy, small: Images, doubling: Path, tmp_path: Path) -> None:
     """A process that is killed before it could note what it had sent: the next one sends it again."""
     known = said(small, doubling, tmp_path / "state")
@@ -214,6 +217,7 @@ def test_a_kill_while_a_model_gets_its_id_leaves_a_model_that_can_be_sent(
     assert not [name for name in files if name.endswith(".new")]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_started_again_while_a_run_speaks(
     server: Server, small: Images, doubling: Path, tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +280,7 @@ def test_a_slow_server_does_not_slow_a_training(
     assert assert_whole(over_proxy.uri, small).info.run_id == run.id  # known although its journal is gone
 
 
+@pytest.mark.slow
 def test_at_whatever_request_a_server_goes_away_while_a_run_begins_it_begins(
     over_proxy: Proxy, small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,7 +497,7 @@ import numpy as np
 from pipeline import store, tracking
 from pipeline.config import RunConfig
 from pipeline.dataset import Images
-store._PAUSES = (0.01,)
+store._PAUSES, store._BEGIN_SECONDS, store._SAID_SECONDS = (0.01,), 120.0, 120.0
 images = Images("some", "file:///some", "0" * 64, (1, 1), np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
 at = time.time() + 0.5
 children = []
@@ -514,6 +519,7 @@ sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in chi
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")
 def test_eight_processes_at_once_on_a_store_that_does_not_exist(tmp_path: Path) -> None:
     env = {**os.environ, "MLFLOW_EXPERIMENT_NAME": "new"}
@@ -559,6 +565,7 @@ def test_a_data_set_that_another_logs_at_the_same_moment(
     assert [given.dataset.digest for given in made.inputs.dataset_inputs] == [small.sha256[:16]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["at the start", "while it speaks"])
 def test_a_store_that_another_keeps_locked_for_ten_seconds(
     when: str,

@@ -80,6 +80,7 @@ def deterministic(made: Run) -> dict[str, float]:
     return {name: value for name, value in made.data.metrics.items() if not name.endswith("seconds")}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_a_study_is_a_parent_with_named_and_tagged_runs(small_npz: Path, tmp_path: Path) -> None:
     file = declared(tmp_path / "s.yaml", small_npz, {"plain": {}, "sgd": {"optimizer": "sgd"}}, seeds=[3, 5])
@@ -108,6 +109,7 @@ def test_a_study_is_a_parent_with_named_and_tagged_runs(small_npz: Path, tmp_pat
     assert not list((tmp_path / "state").rglob("*.jsonl")), "what is delivered is kept no longer"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_runs_that_share_a_trajectory_are_what_separate_runs_are(small_npz: Path, tmp_path: Path) -> None:
     make(
@@ -139,6 +141,7 @@ def pictures(made: Run) -> dict[str, bytes]:
     return strips | {path.name: b"" for path in folder.glob("*.png")}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_done_is_done_and_counts_once(small_npz: Path, tmp_path: Path) -> None:
     first = declared(tmp_path / "a.yaml", small_npz, {"plain": {}}, name="first")
@@ -175,6 +178,7 @@ def counted(folder: Path, filter_string: str = "") -> list[str]:
     return sorted(made.name for made in runs if made.used)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_the_baseline_against_itself(small_npz: Path, tmp_path: Path) -> None:
     make(declared(tmp_path / "s.yaml", small_npz, {"plain": {"epochs": 1}}, seeds=2), a_a=True)
@@ -187,6 +191,7 @@ def test_the_baseline_against_itself(small_npz: Path, tmp_path: Path) -> None:
     assert again.data.tags["fingerprint"] == first.data.tags["fingerprint"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_a_run_that_fails_does_not_take_the_others_along(small_npz: Path, tmp_path: Path) -> None:
     bad = {"optimizer": "sgd", "learning_rate": 1e38}
@@ -205,6 +210,7 @@ def test_a_run_that_fails_does_not_take_the_others_along(small_npz: Path, tmp_pa
     assert {made.info.run_id for made in runs_in(tmp_path).values()} == {made.info.run_id for made in runs.values()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_runs_that_were_deleted_are_made_anew(small_npz: Path, tmp_path: Path) -> None:
     bad = {"optimizer": "sgd", "learning_rate": 1e38}
@@ -240,6 +246,7 @@ def test_a_store_that_refuses_a_study_leaves_nothing_behind(small_npz: Path, tmp
     assert not list((tmp_path / "state").rglob("header.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")
 def test_a_dry_run_tells_and_changes_nothing(small_npz: Path, tmp_path: Path) -> None:
     file = declared(tmp_path / "s.yaml", small_npz, {"plain": {}, "longer": {"epochs": 4}, "sgd": {"optimizer": "sgd"}})
@@ -505,6 +512,7 @@ def kept(small: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, li
     return path, whole.model.get_weights()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -558,6 +566,7 @@ def assert_one_whole_study(variations: int) -> None:
         assert steps == list(range(1, int(child.data.params["epochs"]) + 1))
 
 
+@pytest.mark.slow
 def test_a_study_that_is_begun_without_the_server_goes_on_with_it(
     over_proxy: Proxy,  # noqa: F811
     small_npz: Path,
@@ -576,6 +585,7 @@ def test_a_study_that_is_begun_without_the_server_goes_on_with_it(
     assert_one_whole_study(2)
 
 
+@pytest.mark.slow
 def test_a_study_that_was_begun_with_the_server_goes_on_without_it(
     over_proxy: Proxy,  # noqa: F811
     small_npz: Path,
@@ -606,6 +616,7 @@ def _failing(children: list[train.Child]) -> None:
     raise UserError("on purpose")
 
 
+@pytest.mark.slow
 def test_a_fresh_study_deletes_nothing_that_the_store_does_not_have(
     over_proxy: Proxy,  # noqa: F811
     small_npz: Path,
@@ -631,6 +642,7 @@ def test_a_fresh_study_deletes_nothing_that_the_store_does_not_have(
     assert len(stored()[0]) == 3
 
 
+@pytest.mark.slow
 def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
     over_proxy: Proxy,  # noqa: F811
     small_npz: Path,
@@ -657,6 +669,7 @@ def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
     assert journal.journals(tmp_path / "state") == []
 
 
+@pytest.mark.slow
 def test_the_workers_end_and_no_other_process_of_the_program() -> None:
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
     other.start()

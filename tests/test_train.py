@@ -68,6 +68,7 @@ def logged(launched: tuple[Path, object], monkeypatch: pytest.MonkeyPatch) -> Ru
     return finished
 
 
+@pytest.mark.slow
 def test_it_finishes_under_a_name_and_shows_its_progress(
     launched: tuple[Path, subprocess.CompletedProcess[str]], logged: Run
 ) -> None:
@@ -89,6 +90,7 @@ def test_it_finishes_under_a_name_and_shows_its_progress(
     assert chatter == []
 
 
+@pytest.mark.slow
 def test_every_metric_is_there_at_its_epoch(logged: Run) -> None:
     client = mlflow.MlflowClient()
     for name in (*LOSSES, "epoch_seconds"):
@@ -104,6 +106,7 @@ def test_every_metric_is_there_at_its_epoch(logged: Run) -> None:
     assert set(QUALITY) < set(metrics)
 
 
+@pytest.mark.slow
 def test_the_model_serves_python_and_its_parts_have_names(logged: Run, small: Images) -> None:
     model = mlflow.pyfunc.load_model(f"runs:/{logged.info.run_id}/model")
     y = model.predict(small.test)
@@ -119,6 +122,7 @@ def test_the_model_serves_python_and_its_parts_have_names(logged: Run, small: Im
     assert {name: logged.data.metrics[name] for name in QUALITY} == pytest.approx(measured, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_its_pictures_and_its_configuration_are_there(logged: Run, small_npz: Path) -> None:
     client = mlflow.MlflowClient()
     names = {file.path for file in client.list_artifacts(logged.info.run_id)}
@@ -132,6 +136,7 @@ def test_its_pictures_and_its_configuration_are_there(logged: Run, small_npz: Pa
     assert strip.shape == (2 * 28 * 4, 10 * 28 * 4)
 
 
+@pytest.mark.slow
 def test_what_was_typed_and_what_was_used_are_both_there(logged: Run) -> None:
     assert logged.data.params["l1"] == "1e-5"
     assert logged.data.params["learning_rate"] == "default"
@@ -231,6 +236,7 @@ def test_a_real_server(small_npz: Path, tmp_path: Path, lasting_server: Server) 
     assert table.stdout.startswith("There is one variation and no comparison."), table.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -255,6 +261,7 @@ def test_a_mistake_is_one_line_and_no_run_is_left_running(
         assert not (tmp_path / "store.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameter", "says"),
     [("optimzer=sgd", "did you mean 'optimizer'?"), ("optimizer=adam; touch x", "'adam; touch x' cannot be used")],

@@ -154,7 +154,9 @@ def page(tmp_path: Path) -> Iterator[Page]:
         yield Page(opened, [tmp_path / "screenshots", *([Path(wanted)] if wanted else [])])
 
 
-@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)], ids=["by hand", "in CI"]
+)
 def test_without_a_browser_its_tests_are_skipped_but_not_in_ci(
     ci: str, outcome: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
