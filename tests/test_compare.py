@@ -11,18 +11,14 @@ import math
 import os
 import pty
 import re
-import shutil
-import signal
-import sqlite3
 import struct
 import subprocess
 import sys
-import time
-import urllib.request
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +28,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Metric, Param
-from PIL import Image
+from PIL import Image, ImageFile
 
 from pipeline import plots
-from pipeline.compare import evidence, reading, sentences
+from pipeline.compare import evidence, reading
 from pipeline.compare import run as compare
 from pipeline.compare.__main__ import main
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
 from pipeline.compare.options import Options
+from pipeline.compare.report import sentences
 from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.task import load
-from pipeline.tracking import runs as tracking
+from pipeline.tracking import search
 from pipeline.tracking.names import RECONSTRUCTIONS_FILE
 from pipeline.train.config import RunConfig
 from pipeline.train.task import Autoencoder
-from tests.conftest import ROOT, free_port, run, start, wait_for
+from tests.conftest import ROOT, Server, run
 
 HASH = "a" * 64
 
@@ -192,23 +189,6 @@ def claim(conclusion: Conclusion, says: str) -> Claim:
 
 def pair(conclusion: Conclusion, name: str, metric: str) -> Pair:
     return next(each for each in conclusion.pairs if (each.variation, each.asked) == (name, metric))
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated store without runs: MLflow takes seconds to make one."""
-    path = tmp_path_factory.mktemp("template") / "store.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def db(store: str, template: Path, tmp_path: Path) -> str:
-    """A store of the test's own."""
-    shutil.copy(template, tmp_path / "store.db")
-    with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
-        connection.execute("UPDATE experiments SET artifact_location = ?", (f"{tmp_path}/artifacts",))
-    return store
 
 
 # --- A study ------------------------------------------------------------------------------------------------------
@@ -673,7 +653,8 @@ def test_nan_inf_and_missing_metrics(tmp_path: Path) -> None:
     assert (cell.n, cell.mean, cell.worst, cell.worst_seed) == (3, math.inf, math.inf, 2)
     assert [(flag.flag, flag.seeds) for flag in variation(conclusion, "a=x").flags] == [("not a number", (1, 2, 4))]
     text = (tmp_path / "out" / "conclusion.json").read_text()
-    assert json.loads(text, parse_constant=pytest.fail)["variations"][0]["cells"][0]["n"] in (2, 3)
+    cells = {each["name"]: each["cells"][0] for each in json.loads(text, parse_constant=pytest.fail)["variations"]}
+    assert {name: each["n"] for name, each in cells.items()} == {"a=x": 3, "a=y": 2}
     assert '"mean": "inf"' in text
 
 
@@ -723,7 +704,7 @@ def test_the_files_are_logged_when_asked(tmp_path: Path) -> None:
     made = mlflow.get_run(run_id)
     assert (made.info.run_name, made.info.status) == ("compare", "FINISHED")
     assert made.data.tags["compared"] == "python -m pipeline.compare --experiment Default"
-    assert made.data.tags["mlflow.note.content"].startswith("**Compared with “optimizer=adam, ")
+    assert made.data.tags["mlflow.note.content"].startswith("**Variations compared with “optimizer=adam, ")
 
 
 def logged_results(run_id: str) -> set[str]:
@@ -744,7 +725,7 @@ def test_of_a_study_to_its_parent(tmp_path: Path) -> None:
     message = compare.compare(Options(study="small", out=tmp_path / "out", log=True))
     assert message.endswith(f"logged to run {parent}")
     note = mlflow.get_run(parent).data.tags["mlflow.note.content"]  # what the UI shows on the study's own page
-    assert note.startswith("Two epochs.\n\n**Of 2 claims, ")
+    assert note.startswith("Two epochs.\n\n**Claims: 1 of 2 ")
     assert "| supported, confounded by decoder\\_hidden" in note or "| supported, confounded by decoder_hidden" in note
     assert "conclusion.json" in logged_results(parent)
     assert "compared" not in mlflow.get_run(parent).data.tags
@@ -861,21 +842,30 @@ def image(width: int, height: int) -> bytes:
     ],
     ids=["60000", "12000", "41", "no data", "cut", "gif", "empty"],
 )
-def test_a_picture_that_cannot_be_used_is_named_and_costs_no_time(content: bytes, why: str, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_used_is_named_and_none_that_is_too_large_is_decoded(
+    content: bytes, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[tuple[int, int]] = []
+    load = ImageFile.ImageFile.load
+
+    def noted(picture: ImageFile.ImageFile) -> Any:
+        decoded.append(picture.size)
+        return load(picture)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", noted)
     ids = study(published(), VALUES)
     folder = tmp_path / "images"
     folder.mkdir()
     (folder / "reconstructions%step%2%timestamp%1%0.png").write_bytes(content)
     mlflow.MlflowClient().log_artifacts(ids["Original", 0], str(folder), "images")
-    begin = time.perf_counter()
     with pytest.raises(reading.PictureError, match=re.escape(why)):
         reading.digits(ids["Original", 0])
-    assert time.perf_counter() - begin < 2
     conclusion = conclude(tmp_path, study="small")
     assert conclusion.unused_pictures.keys() == {"Original"}
     said = f"The picture of \u201cOriginal\u201d was not used in the grid: {why}"
     assert said in (tmp_path / "out" / "report.md").read_text().replace("\\", "")
     assert said in html.unescape((tmp_path / "out" / "report.html").read_text())
+    assert decoded == [] or "more than 25 million" not in why
 
 
 def log_arrays(run_id: str, folder: Path, content: bytes) -> None:
@@ -946,13 +936,14 @@ _FOUR = np.zeros((10, 4, 4, 1), np.float32)
         (npz(originals=_FOUR, reconstructed=_FOUR * math.nan), "it has values outside [0, 1]"),
     ],
 )
-def test_arrays_that_cannot_be_used_are_named_and_cost_no_time(content: bytes, why: str, tmp_path: Path) -> None:
+def test_arrays_that_cannot_be_used_are_named_and_take_no_memory(content: bytes, why: str, tmp_path: Path) -> None:
     run_id = make({}, {})
     log_arrays(run_id, tmp_path / "arrays", content)
-    begin = time.process_time()
+    tracemalloc.start()
     with pytest.raises(reading.PictureError, match=re.escape(why)):
         reading.digits(run_id)
-    assert time.process_time() - begin < 2
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
 
 
 @pytest.mark.usefixtures("db")
@@ -990,6 +981,7 @@ def test_images_of_another_size_are_named(tmp_path: Path) -> None:
     assert unused == {"adam_optimizer": "its images are of another size than those of the first variation"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_at_80_columns_a_terminal_shows_whole_claims_and_nothing_wider(tmp_path: Path) -> None:
     """The command itself, on a terminal."""
@@ -1032,39 +1024,30 @@ def test_histories_of_runs_that_are_gone() -> None:
     assert reading.histories([], ["val_bce"]).empty
 
 
-def test_over_a_server(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
+def test_over_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same conclusion as from the database itself; histories come in bulk there, too."""
-    shutil.copy(template, tmp_path / "store.db")
     ids = study(published(), VALUES)
     there = conclude(tmp_path, study="small")
-    port = free_port()
-    words = ("mlflow", "server", "--backend-store-uri", store, "--port", str(port), "--workers", "1")
-    process = start(*words, folder=tmp_path)
+    server = Server(tmp_path)
     try:
-        wait_for(lambda: _answers(port), process)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        server.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         over = conclude(tmp_path, study="small")
         page = (tmp_path / "out" / "report.html").read_text()
         frame = reading.histories([ids["Original", 0], "0" * 32], ["val_bce"])
         assert frame["val_bce"].tolist() == [0.88, 0.44]
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-    assert (there.provenance.ui, over.provenance.ui) == ("", f"http://127.0.0.1:{port}/#/experiments/0")
+        server.kill()
+    assert (there.provenance.ui, over.provenance.ui) == ("", f"{server.uri}/#/experiments/0")
     for run_id in ids.values():
-        assert f'href="http://127.0.0.1:{port}/#/experiments/0/runs/{run_id}"' in page
+        assert f'href="{server.uri}/#/experiments/0/runs/{run_id}"' in page
     for part in ("variations", "pairs", "claims", "completeness", "runs"):
         assert getattr(over, part) == getattr(there, part)
 
 
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
+@pytest.mark.slow
 @pytest.mark.usefixtures("mixed")
 def test_it_runs_under_mlflow_run_and_leaves_itself_out(tmp_path: Path) -> None:
     before = runs_there()
@@ -1098,10 +1081,10 @@ def require_invisible(comparisons: Sequence[str]) -> None:
         reading.study_plan("0", "small")
     known = [(each.info.run_id, each.info.status) for each in runs_there()]
     config = RunConfig(optimizer="adam", epochs=2, l1=1e-5)
-    found = tracking.find("0", "small", ["p"], [[("adam", config.fingerprint, HASH)]], look_only=False)
+    found = search.find("0", "small", ["p"], [[("adam", config.fingerprint, HASH)]], look_only=False)
     assert (found.parent, found.finished) == (None, {})
     assert not set(comparisons) & {each.info.run_id for each in found.elsewhere.values()}
-    like_it = tracking.finished_runs("0", HASH, Autoencoder().sizes(config))
+    like_it = search.finished_runs("0", HASH, Autoencoder().sizes(config))
     assert not set(comparisons) & {each.info.run_id for each in like_it}
     newest = like_it[0].data
     assert Autoencoder().seconds(config, newest.params, newest.metrics) == 6.0  # it took 9 s for three epochs
@@ -1132,7 +1115,7 @@ def test_verify_names_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture
     path = str(tmp_path / "out" / "conclusion.json")
     assert compare.verify(known) == []
     assert main(["--verify", path]) == 0
-    assert "nothing differs: 9 runs, 2 verdicts" in capsys.readouterr().out
+    assert "nothing differs (runs: 9, verdicts: 2" in capsys.readouterr().out
 
     client = mlflow.MlflowClient()
     client.log_metric(ids["adam_optimizer", 0], "last_val_loss", 0.9, timestamp=2, step=2)  # changed

@@ -20,7 +20,7 @@ Y = np.array([[[0.5, 0.1], [0, 1]], [[0, 0], [1, 1]]], np.float32)[..., None]
 
 @pytest.fixture(scope="module")
 def blurred(mnist: dataset.Images) -> tuple[NDArray, NDArray]:
-    x = mnist.as_pictures(mnist.test[:20])
+    x = mnist.test[:20]
     noise = np.random.default_rng(0).random(x.shape, np.float32)
     return x, 0.7 * x + 0.2 * noise
 

@@ -52,7 +52,7 @@ class Options(BaseModel):
         Path("comparison"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
     )
     log: bool = Field(False, description="true = log the files to the study's run, or to one of this comparison")
-    all: bool = Field(False, description="true = print the tables of metrics, the threats and the checks, too")
+    all: bool = Field(False, description="true = print the whole report, not only the answer and the verdicts")
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
 
     @field_validator("group_by")

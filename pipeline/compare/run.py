@@ -28,11 +28,12 @@ import pandas as pd
 from pydantic import ValidationError
 
 from pipeline import cli, metrics, plots, task
-from pipeline.compare import reading, report, sentences
+from pipeline.compare import reading, report
 from pipeline.compare.concluding import conclude
 from pipeline.compare.conclusion import Cell, Claim, Conclusion, RunRecord
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
 from pipeline.compare.options import CONCLUSION, REPORT_HTML, Options
+from pipeline.compare.report import sentences, values
 from pipeline.errors import UserError, first_line
 from pipeline.task import Task
 from pipeline.terminal import Console
@@ -148,7 +149,7 @@ def _named(names: Sequence[str]) -> str:
     """What was written, in half a line."""
     pictures = sum(name.endswith(".png") for name in names)
     texts = f"{REPORT_HTML} and .md, {TABLE_CSV} and .json"
-    return f"{texts}, {sentences.counted(pictures, 'picture')}" if pictures else texts
+    return f"{texts}, pictures: {pictures}" if pictures else texts
 
 
 def _pictures(
@@ -168,7 +169,7 @@ def _pictures(
     if len(differences):
         draw(report.FOREST, plots.forest(differences))
     if len(histories) and histories["epoch"].nunique() > 1:
-        metric = sentences.metric_of(conclusion, grouped.convergence_metric)
+        metric = values.metric_of(conclusion, grouped.convergence_metric)
         order = {name: place for place, name in enumerate(grouped.plotted)}
         lines = histories.merge(grouped.used[["run_id", "variation", "seed"]], on="run_id")
         lines = lines[lines["variation"].isin(grouped.plotted)]
@@ -223,8 +224,8 @@ def _write(folder: Path, conclusion: Conclusion, pictures: Mapping[str, tuple[by
     """Write everything into an empty folder; returns the names, `conclusion.json` last."""
     pngs = {f"{name}.png": png for name, (png, _) in pictures.items()}
     texts = {
-        REPORT_HTML: report.html(conclusion, {name: shown for name, (_, shown) in pictures.items()}),
-        REPORT_MARKDOWN: report.markdown_report(conclusion, list(pngs)),
+        REPORT_HTML: report.to_html(conclusion, {name: shown for name, (_, shown) in pictures.items()}),
+        REPORT_MARKDOWN: report.to_markdown(conclusion, list(pngs)),
         TABLE_CSV: report.conclusion_csv(conclusion),
         CONCLUSION: conclusion.model_dump_json(indent=1) + "\n",
     }
@@ -304,29 +305,27 @@ def _changed_runs(known: Conclusion, now: Conclusion) -> Iterator[str]:
     before, after = ({run.run_id: run for run in each.runs} for each in (known, now))
     for run_id, run in before.items():
         if run_id not in after:
-            yield f"vanished: {sentences.run_text(run)}"
+            yield f"vanished: {values.run_text(run)}"
             continue
         other = after[run_id]
         if run.digest != other.digest:
-            yield f"changed: {sentences.run_text(run)}: its params or metrics are not what they were"
+            yield f"changed: {values.run_text(run)}: its params or metrics are not what they were"
         if run.status != other.status:
-            yield f"changed: {sentences.run_text(run)}: it was {run.status}, it is {other.status}"
+            yield f"changed: {values.run_text(run)}: it was {run.status}, it is {other.status}"
         if (run.variation, run.seed, run.used) != (
             other.variation,
             other.seed,
             other.used,
         ) and run.status == other.status:
-            yield f"changed: {sentences.run_text(run)}: it now is {_place(other)}"
+            yield f"changed: {values.run_text(run)}: it now is {_place(other)}"
     for run_id, run in after.items():
         if run_id not in before:
-            yield f"added: {sentences.run_text(run)}, {run.status}"
+            yield f"added: {values.run_text(run)}, {run.status}"
 
 
 def _place(run: RunRecord) -> str:
     return (
-        "in no variation"
-        if run.variation is None
-        else f"{sentences.run_text(run)}, {'used' if run.used else 'not used'}"
+        "in no variation" if run.variation is None else f"{values.run_text(run)}, {'used' if run.used else 'not used'}"
     )
 
 
@@ -390,5 +389,6 @@ def _changed(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> 
 
 
 def counted(conclusion: Conclusion) -> str:
-    parts = ((len(conclusion.runs), "run"), (len(conclusion.claims), "verdict"), (len(conclusion.pairs), "difference"))
-    return ", ".join(sentences.counted(count, noun) for count, noun in parts if count) or "no runs"
+    """What was compared with the store."""
+    parts = {"runs": conclusion.runs, "verdicts": conclusion.claims, "differences": conclusion.pairs}
+    return ", ".join(f"{what}: {len(each):,}" for what, each in parts.items())

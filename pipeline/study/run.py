@@ -33,11 +33,13 @@ from pipeline.study.options import Options
 from pipeline.study.plan import Study
 from pipeline.task import Child, Task
 from pipeline.texts import command, redacted, several
-from pipeline.tracking import journal, store
+from pipeline.tracking import journal, launched, search, store
 from pipeline.tracking import runs as tracking
+from pipeline.tracking.delivery import Delivery, end_now, has_ended, record_end
 from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal
 from pipeline.tracking.names import NOTE, PLAN, PLAN_FILE, REUSED_FROM, SEED, STUDY, VARIATION
-from pipeline.tracking.runs import Experiment, Found, Identity
+from pipeline.tracking.runs import Experiment
+from pipeline.tracking.search import Found, Identity
 
 STUDY_FILE = "study.yaml"  # artifact of the parent run: what was declared; `PLAN_FILE` says what was to be run
 
@@ -123,12 +125,12 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
             return _told(_summary(study, work, {}), found.parent, study)
         parent = _parent(folder, study, options, digests[0], found, experiment)
         _link(work, found)
-        delivery = store.Delivery(folder, store.tracking_uri())
+        delivery = Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
-            tracking.nest(parent, [run.child.folder for run in runs])
+            search.nest(parent, [run.child.folder for run in runs])
         except BaseException as error:
-            store.end_now(parent, *tracking.ending(error))
+            end_now(parent, *tracking.ending(error))
             if not parent.sent.run_id and len(journal.journals(folder)) == 1:
                 parent.remove()  # the store refused it: there is nothing to go on with
             raise
@@ -138,7 +140,7 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
                 with contextlib.suppress(store.StoreAwayError):
                     delivery.send()  # a run that the store refuses is not done
             except BaseException as error:
-                store.end(parent, *tracking.ending(error))
+                record_end(parent, *tracking.ending(error))
                 raise
             summary = _summary(study, work, failures)
             run_id = parent.sent.run_id
@@ -152,7 +154,7 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
 def _told(summary: str, run_id: str | None, study: Study) -> str:
     """What to tell the user, and whoever looks at a run that `mlflow run` opened beside the study's own."""
     if run_id:
-        tracking.link_launched_run(run_id, study.name)
+        launched.link(run_id, study.name)
     return f"{summary}\nrun ID: {run_id or 'not known until it is delivered'}\nto see it: {tracking.ui_command()}"
 
 
@@ -180,10 +182,10 @@ def _key(parts: Sequence[str | None]) -> str:
 def _experiment(options: Options) -> Experiment:
     """Where the runs go, as far as the store is there to be asked."""
     try:
-        return tracking.experiment(make=not options.dry_run)
+        return search.experiment(make=not options.dry_run)
     except store.StoreAwayError as away:
         print(f"{away}; what has finished before is not known", file=sys.stderr, flush=True)
-        return tracking.Experiment.chosen()
+        return Experiment.chosen()
 
 
 def _folder(study: Study, digests: Sequence[str], experiment: Experiment) -> Path:
@@ -206,8 +208,8 @@ def _find(
     wanted = [] if options.retrain else [run.identities for run in runs]
     with contextlib.suppress(store.StoreAwayError):
         if experiment.id:
-            return tracking.find(experiment.id, study.name, digests, wanted, look_only=options.dry_run)
-    return tracking.Found()
+            return search.find(experiment.id, study.name, digests, wanted, look_only=options.dry_run)
+    return search.Found()
 
 
 def _link(work: Work, found: Found) -> None:
@@ -216,7 +218,7 @@ def _link(work: Work, found: Found) -> None:
         child = planned.child
         try:
             if origin := planned.stands_in_for_it(found):
-                tracking.link(child.folder, child.name, origin, child.tags)
+                search.link(child.folder, child.name, origin, child.tags)
         except store.StoreAwayError:
             work.reusable.remove(planned)
             work.to_train.append(planned)
@@ -249,7 +251,7 @@ def _forget_deleted(folder: Path) -> None:
     """Have a run that was deleted in the store made anew: from its journal or, where that is not whole, by training."""
     with contextlib.suppress(store.StoreAwayError):
         for known in journal.journals(folder):
-            if known.folder != folder and known.sent.run_id and tracking.is_deleted(known.sent.run_id):
+            if known.folder != folder and known.sent.run_id and search.is_deleted(known.sent.run_id):
                 if known.header.run_id is None and (known.folder / journal.ARTIFACTS).exists():
                     known.forget_sent()
                 else:
@@ -268,7 +270,7 @@ def _parent(folder: Path, study: Study, options: Options, digest: str, found: Fo
     run_id = found.parent or os.environ.get(journal.LAUNCHED)
     parent = tracking.begin(folder, study.name, run_id, {**tags, **note}, experiment)
     if run_id and run_id == os.environ.get(journal.LAUNCHED):
-        tracking.take_up_launched_run()
+        launched.take_up()
     files = {STUDY_FILE: plan.read(options.study), PLAN_FILE: study.model_dump_json(indent=2)}
     with journal.writing(folder):
         (folder / journal.ARTIFACTS).mkdir(exist_ok=True)
@@ -285,7 +287,7 @@ def _parent(folder: Path, study: Study, options: Options, digest: str, found: Fo
 def _is_deleted(run_id: str) -> bool:
 
     with contextlib.suppress(store.StoreAwayError):
-        return tracking.is_deleted(run_id)
+        return search.is_deleted(run_id)
     return False
 
 
@@ -297,12 +299,12 @@ def _set_aside(folder: Path) -> None:
         for known in journal.journals(folder):
             known.repair()
             if not known.ending:
-                store.end(known, KILLED, "given up for a fresh study")
+                record_end(known, KILLED, "given up for a fresh study")
         aside = journal.set_aside(folder)
     with contextlib.suppress(UserError):
-        store.Delivery(aside, store.tracking_uri()).send()
+        Delivery(aside, store.tracking_uri()).send()
     with contextlib.suppress(UserError), store.tracking_store():
-        if all(store.has_ended(known, store.tracking_uri()) for known in journal.journals(aside)):
+        if all(has_ended(known, store.tracking_uri()) for known in journal.journals(aside)):
             shutil.rmtree(aside)
             return
     print(
@@ -405,7 +407,7 @@ def _ended(future: Future[Any], training: Training, counts: Counts, display: Stu
             continue
         known = tracking.open_journal(child.folder, child.name, child.tags)
         if known.ending is None:
-            store.end(known, FAILED, what_ended(error))
+            record_end(known, FAILED, what_ended(error))
         ending = known.ending or {"status": FAILED, "reason": what_ended(error)}
         if ending["status"] != FINISHED:
             failures[child.name] = ending["reason"]
@@ -430,7 +432,7 @@ def _end_in_order(executor: Executor, work: Work) -> None:
         if (run.child.folder / HEADER).exists():
             known = Journal(run.child.folder)
             if known.ending is None:
-                store.end(known, KILLED, "interrupted before the end of an epoch")
+                record_end(known, KILLED, "interrupted before the end of an epoch")
 
 
 def _summary(study: Study, work: Work, failures: Mapping[str, str]) -> str:
@@ -460,7 +462,7 @@ def _end(parent: Journal, work: Work, failures: Mapping[str, str], summary: str)
             points.append((name, count, journal.now(), step + 1))
     if points:
         parent.append("metrics", points=points)
-    store.end(parent, FAILED if failures else FINISHED, summary if failures else "")
+    record_end(parent, FAILED if failures else FINISHED, summary if failures else "")
 
 
 def _command(options: Options) -> str:
@@ -494,7 +496,7 @@ def _seconds(experiment: Experiment, task: Task, longest: Planned) -> float:
     config = longest.child.config
     with contextlib.suppress(store.StoreAwayError):
         if experiment.id:
-            for run in tracking.finished_runs(experiment.id, longest.data_hash, task.sizes(config)):
+            for run in search.finished_runs(experiment.id, longest.data_hash, task.sizes(config)):
                 seconds = task.seconds(config, run.data.params, run.data.metrics)
                 if not math.isnan(seconds):
                     return seconds
