@@ -93,7 +93,8 @@ def edge_of_grid(design: Design) -> Outcome:
 
 def untuned_learning_rate(design: Design) -> Outcome:
     """Optimizers are compared of which one ran with a single learning rate."""
-    analysis, findings = design.analysis, list[Finding]()
+    findings: list[Finding] = []
+    analysis = design.analysis
     optimizers = analysis.grouped.sets(f"params.{OPTIMIZER}")
     different = unread = 0
     for pair in design.pairs:
