@@ -337,8 +337,8 @@ def _choose_metrics(runs: pd.DataFrame, request: CompareRequest, kind: str, vari
     study = request.study
     claimed = [claim.metric for claim in study.claims] if study else []
     published = study.published if study else None
-    printed = [name for row in published.figures.values() for name in row] if published else []
-    read_as = list(published.taken_for.values()) if published else []
+    printed = [name for row in published.values.values() for name in row] if published else []
+    read_as = list(published.commonly_read_as.values()) if published else []
     if asked:
         kept = [name for name in asked if name in there]
     elif by_task:
