@@ -345,7 +345,7 @@ def _choose_metrics(runs: pd.DataFrame, request: CompareRequest, kind: str, vari
         kept = [row.name for row in task.metrics if row.name in there and not row.per_epoch]
     else:
         kept = sorted(there)
-    order = list(rows)
+    order = sorted(rows, key=lambda name: rows[name].per_epoch)  # what a run ends with first
     names = sorted(
         {*kept, *first, *({*claimed, *printed, *read_as} & set(there))},
         key=lambda name: (not by_task and name != primary, order.index(name) if name in rows else len(rows), name),
