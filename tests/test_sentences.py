@@ -836,7 +836,7 @@ def test_what_the_numbers_are() -> None:
         same,
     ]
     once = variation("a", 1, 1, 1).model_copy(update={"cells": (cell(LOSS, 0.1, NAN, 1),)})
-    assert sentences.table_notes(sample(variations=(once,))) == ["One seed each: no interval can be given.", same]
+    assert sentences.table_notes(sample(variations=(once,))) == ["One seed each: no interval.", same]
     assert sentences.table_notes(empty()) == []
 
 

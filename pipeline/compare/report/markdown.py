@@ -16,8 +16,8 @@ from pipeline.compare.report.blocks import (
     Items,
     Line,
     Paragraph,
-    Part,
     Picture,
+    Section,
     Span,
     Table,
     shown,
@@ -38,7 +38,7 @@ def to_markdown(conclusion: Conclusion, pictures: Collection[str] = ()) -> str:
     files = {picture.removesuffix(".png"): picture for picture in pictures}
     contents = report(conclusion, list(files))
     sections = [section for section in contents.sections if section.blocks]
-    links = " · ".join(f"[{each.title}](#{each.title.lower().replace(' ', '-')})" for each in sections)
+    links = " · ".join(f"[{each.title}](#{each.anchor})" for each in sections)
     first, rest = _answer(contents)
     blocks = [f"# {escaped(contents.title)}", *first, *rest, links]
     for section in sections:
@@ -93,7 +93,7 @@ def _blocks(blocks: Sequence[Block], files: Mapping[str, str]) -> Iterator[str]:
             yield f"<details><summary>{escaped(block.title)}</summary>"
             yield from _blocks(block.blocks, files)
             yield "</details>"
-        elif isinstance(block, Part):
+        elif isinstance(block, Section):
             yield f"### {block.title}"
             yield from _blocks(block.blocks, files)
 

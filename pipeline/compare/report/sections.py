@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pipeline.compare.conclusion import Claim, Conclusion
+from pipeline.compare.report import sentences, tables
 from pipeline.compare.report.blocks import (
     Block,
     Code,
@@ -17,39 +18,12 @@ from pipeline.compare.report.blocks import (
     Items,
     Line,
     Paragraph,
-    Part,
     Picture,
     Section,
     Span,
     Table,
     bullets,
     paragraphs,
-)
-from pipeline.compare.report.sentences import (
-    COMPLETENESS,
-    THREATS,
-    Threat,
-    about_means,
-    audits,
-    chances,
-    constants,
-    other_notes,
-    pictures_sentences,
-    published_sentence,
-    summary,
-    threats,
-    verdict_sentence,
-    wall_times,
-)
-from pipeline.compare.report.tables import (
-    MOST_RUNS,
-    claims_table,
-    differences,
-    overview_table,
-    pairs_table,
-    published_table,
-    results_table,
-    runs_table,
 )
 from pipeline.compare.report.values import (
     LONGEST_NAME,
@@ -87,11 +61,11 @@ def report(conclusion: Conclusion, pictures: Collection[str] = ()) -> Report:
     Args:
         pictures: names of the files that there are, without their endings.
     """
-    headline, *rest = summary(conclusion)
-    risks = threats(conclusion)
+    headline, *rest = sentences.summary(conclusion)
+    risks = sentences.threats(conclusion)
     sections = [
         _verdicts(conclusion),
-        Section("threats", THREATS, [Items([Item(r.why, label=Span(r.what, "warning")) for r in risks], "threat")]),
+        Section(sentences.THREATS, [Items([Item(r.why, label=Span(r.what, "warning")) for r in risks], "threat")]),
         _results(conclusion),
         _differences(conclusion, pictures),
         _evidence(conclusion, risks),
@@ -107,17 +81,17 @@ def report(conclusion: Conclusion, pictures: Collection[str] = ()) -> Report:
 
 def _verdicts(conclusion: Conclusion) -> Section:
     if not conclusion.claims:
-        overview = [overview_table(conclusion)] if conclusion.variations else []
-        return Section("verdicts", "Verdicts", [], brief=overview)
-    table = claims_table(conclusion)
+        overview = [tables.overview_table(conclusion)] if conclusion.variations else []
+        return Section("Verdicts", [], brief=overview)
+    table = tables.claims_table(conclusion)
     evidence = Paragraph((Span("What each verdict rests on:"), Span("Evidence", link="#evidence")), only="markdown")
-    return Section("verdicts", "Verdicts", [table, evidence], brief=[table])
+    return Section("Verdicts", [table, evidence], brief=[table])
 
 
 def _results(conclusion: Conclusion) -> Section:
-    table = results_table(conclusion)
+    table = tables.results_table(conclusion)
     if not table.rows:
-        return Section("results", "Results", [])
+        return Section("Results", [])
     metrics = main_metrics(conclusion)
     begin = len(table.columns) - len(metrics) - len(conclusion.differing)
     first, params = begin + min(len(metrics), _METRICS_FIRST), begin + len(metrics)
@@ -126,11 +100,10 @@ def _results(conclusion: Conclusion) -> Section:
         places = range(begin, end, _COLUMNS_MORE)
         return [table.part(place, min(place + _COLUMNS_MORE, end)) for place in places]
 
-    blocks: list[Block] = [replace(table.part(1, first), unfold=True), *paragraphs(about_means(conclusion))]
+    blocks: list[Block] = [replace(table.part(1, first), unfold=True), *paragraphs(sentences.table_notes(conclusion))]
     blocks += _fold("More metrics", parts(first, params))
-    blocks += paragraphs(wall_times(metrics))
     blocks += _fold("What the variations change", parts(params, len(table.columns)))
-    return Section("results", "Results", [*blocks, *paragraphs(constants(conclusion))])
+    return Section("Results", blocks)
 
 
 def _fold(title: str, blocks: Sequence[Block], only: str = "", screen: bool = False) -> list[Block]:
@@ -139,19 +112,19 @@ def _fold(title: str, blocks: Sequence[Block], only: str = "", screen: bool = Fa
 
 def _differences(conclusion: Conclusion, pictures: Collection[str]) -> Section:
     caption = "The first variation minus the second: means with 95 % intervals; shaded: below the smallest effect of "
-    rows = differences(conclusion).head(MOST_LISTED).to_dict("records")
+    rows = tables.differences(conclusion).head(MOST_LISTED).to_dict("records")
     pairs = "; ".join(f"{name(row['variation'])} minus {name(row['against'])}: {row['verdict']}" for row in rows)
     forest = Picture(FOREST, f"Differences with their 95 % intervals. {pairs}.", f"{caption}interest.")
-    main, others = (pairs_table(conclusion, main) for main in (True, False))
+    main, others = (tables.pairs_table(conclusion, main) for main in (True, False))
     baseline = f" {plain(conclusion.baseline, LONGEST_NAME)}" if conclusion.baseline else ""
     blocks: list[Block] = [forest] if FOREST in pictures else []
     blocks += _fold(f"Every difference from the baseline{baseline}", [main] if main.rows else [])
     blocks += _fold(f"{len(others.rows):,} more, in other metrics", [others] if others.rows else [])
-    return Section("differences", "Differences", blocks)
+    return Section("Differences", blocks)
 
 
-def _evidence(conclusion: Conclusion, risks: Sequence[Threat]) -> Section:
-    shown = [run.run_id for run in conclusion.runs[:MOST_RUNS]]
+def _evidence(conclusion: Conclusion, risks: Sequence[sentences.Threat]) -> Section:
+    shown = [run.run_id for run in conclusion.runs[: tables.MOST_RUNS]]
     rows = {run_id: f"#run-{place}" for place, run_id in enumerate(shown, 1)}
     items = []
     for number, claim in enumerate(conclusion.claims[:MOST_ROWS]):
@@ -159,9 +132,9 @@ def _evidence(conclusion: Conclusion, risks: Sequence[Threat]) -> Section:
         links = tuple(Span(risk.what, link=f"#threat-{place}") for place, risk in own)
         details = [*([("Threats", links)] if links else []), *_runs_of(claim, conclusion, rows)]
         title = Span(_ended(plain(claim.says)), "name", f"#claim-{number + 1}")
-        sentence = verdict_sentence(claim, conclusion)
-        items.append(Item(sentence, title, Span(str(claim.verdict), "verdict"), other_notes(claim), details))
-    return Section("evidence", "Evidence", [Items(items, "evidence")])
+        sentence = sentences.verdict_sentence(claim, conclusion)
+        items.append(Item(sentence, title, Span(str(claim.verdict), "verdict"), sentences.other_notes(claim), details))
+    return Section("Evidence", [Items(items, "evidence")])
 
 
 def _ended(sentence: str) -> str:
@@ -199,27 +172,27 @@ def _pictures(conclusion: Conclusion, pictures: Collection[str]) -> Section:
     blocks += (
         [Picture(DIGITS, grid, "The same test images, reconstructed by every variation.")] if DIGITS in plotted else []
     )
-    blocks += paragraphs(pictures_sentences(conclusion))
-    return Section("pictures", "Pictures", [*blocks, *_fold("Each variation's own picture", own, screen=True)])
+    blocks += paragraphs(sentences.pictures_sentences(conclusion))
+    return Section("Pictures", [*blocks, *_fold("Each variation's own picture", own, screen=True)])
 
 
 def _checks(conclusion: Conclusion) -> Section:
     """The terminal shows of these, without `--all`, which runs are missing: how many, the answer has said."""
     parts = []
-    for heading, sentences in audits(conclusion):
-        brief = [Items([Item(each) for each in sentences[1:]])] if heading == COMPLETENESS and sentences[1:] else []
-        parts.append(Part(heading, bullets(sentences), brief))
-    return Section("checks", "Checks", parts)
+    for heading, found in sentences.audits(conclusion):
+        missing = found[1:] if heading == sentences.COMPLETENESS else []
+        parts.append(Section(heading, bullets(found), [Items([Item(each) for each in missing])] if missing else []))
+    return Section("Checks", parts)
 
 
 def _published(conclusion: Conclusion) -> Section:
     published = conclusion.published
     if published is None:
-        return Section("published", "Published values", [])
-    first = f"{published_sentence(published.figures)} Source: {plain(published.source)}."
-    table = published_table(conclusion)
-    tables = [table] if table.rows else []
-    return Section("published", "Published values", [*paragraphs([first]), *tables, *bullets(chances(conclusion))])
+        return Section("Published values", [])
+    first = f"{sentences.published_sentence(published.figures)} Source: {plain(published.source)}."
+    table = tables.published_table(conclusion)
+    beside = [table] if table.rows else []
+    return Section("Published values", [*paragraphs([first]), *beside, *bullets(sentences.chances(conclusion))])
 
 
 def _provenance(conclusion: Conclusion) -> Section:
@@ -228,10 +201,10 @@ def _provenance(conclusion: Conclusion) -> Section:
     link = run_link(conclusion, conclusion.provenance.study_run_id)
     linked = [Paragraph((Span("The study's run in MLflow", link=link),))] if link else []
     command = [*paragraphs(["Reproduce with"]), Code(conclusion.provenance.command)]
-    table = runs_table(conclusion)
+    table = tables.runs_table(conclusion)
     title = f"Every run that was read ({len(table.rows):,})"
     runs = _fold(title, [table] if table.rows else [], only="html", screen=True)
-    return Section("provenance", "Provenance", [facts, *linked, *command, *runs])
+    return Section("Provenance", [facts, *linked, *command, *runs])
 
 
 def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:

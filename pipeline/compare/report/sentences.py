@@ -41,6 +41,7 @@ from pipeline.compare.report.values import (
     first,
     label_of,
     listed,
+    main_metrics,
     metric_of,
     name,
     number,
@@ -606,28 +607,19 @@ def _factor(ran: object, stated: object) -> str:
 
 def table_notes(conclusion: Conclusion) -> list[str]:
     """What the numbers of the results table are, and what is the same in all of its rows."""
-    shown = [metric for metric in conclusion.metrics if metric.main]
-    return [*about_means(conclusion), *wall_times(shown), *constants(conclusion)]
-
-
-def about_means(conclusion: Conclusion) -> list[str]:
-    """Over how much they are, and what stands in brackets."""
     seeds = max((cell.n for variation in conclusion.variations for cell in variation.cells), default=0)
-    if seeds > 1:
-        return ["Means over the seeds [95 % confidence interval of the mean]."]
-    return ["One seed each: no interval can be given."] if seeds else []
+    means = (
+        "Means over the seeds [95 % confidence interval of the mean]." if seeds > 1 else "One seed each: no interval."
+    )
+    same = listed((f"{plain(key)} {scalar(value)}" for key, value in conclusion.constant.items()), 30)
+    constant = [f"The same in every variation: {same}."] if same else []
+    return [*([means] if seeds else []), *wall_times(main_metrics(conclusion)), *constant]
 
 
 def wall_times(metrics: Iterable[Metric]) -> list[str]:
     """That those of the metrics that are wall times are no finding."""
     times = listed(label_of(metric) for metric in metrics if metric.wall_time)
     return [f"Wall time ({times}) depends on the machine's load and is not evidence."] if times else []
-
-
-def constants(conclusion: Conclusion) -> list[str]:
-    """The parameters in which no two variations differ."""
-    same = listed((f"{plain(key)} {scalar(value)}" for key, value in conclusion.constant.items()), 30)
-    return [f"The same in every variation: {same}."] if same else []
 
 
 def pictures_sentences(conclusion: Conclusion) -> list[str]:

@@ -24,7 +24,6 @@ from pipeline.compare.report.blocks import (
     Item,
     Items,
     Paragraph,
-    Part,
     Picture,
     Section,
     Table,
@@ -69,11 +68,11 @@ class Printer:
     def __init__(self, console: Console, everything: bool) -> None:
         self.console, self.everything = console, everything
 
-    def section(self, section: Section | Part) -> None:
+    def section(self, section: Section) -> None:
         """A section or a part of one, if it has anything for a terminal; cards are headings of their own."""
-        parts = [block for block in section.blocks if isinstance(block, Part)]
+        parts = [block for block in section.blocks if isinstance(block, Section)]
         chosen = section.blocks if self.everything and section.blocks else section.brief
-        blocks = [b for b in shown(chosen, "terminal") if not isinstance(b, Part | Picture)]
+        blocks = [b for b in shown(chosen, "terminal") if not isinstance(b, Section | Picture)]
         if blocks and not (isinstance(blocks[0], Table) and blocks[0].cards):
             self.heading(section.title)
         for block in blocks:
@@ -137,9 +136,10 @@ class Printer:
             cells = [row[place] for row in rows]
             unit = [f"({column.unit})"] if column.unit else []
             widest = max(map(cell_len, [*column.name.split(), *unit, *cells]))
-            whole = widest <= _WRAPPED or any("[" in cell for cell in cells)
-            fits = place > 0 and whole and widest <= self.console.width - _NARROWEST_NAME
-            least = widest if fits else min(widest, max(_NARROWEST_NAME - 2, self.console.width // 3 * (place == 0)))
+            room = self.console.width // 3 if place == 0 else self.console.width - _NARROWEST_NAME
+            whole = place == 0 or widest <= _WRAPPED or any("[" in cell for cell in cells)
+            fits = whole and widest <= room
+            least = widest if fits else min(widest, _NARROWEST_NAME - 2)
             heading = Text("\n".join([*wrap(column.name, widest), *unit]))
             side: Literal["right", "left"] = "right" if column.number else "left"
             grid.add_column(heading, justify=side, overflow="fold", no_wrap=fits, min_width=least)
