@@ -561,7 +561,7 @@ def test_what_is_beside_a_verdict() -> None:
     )
     assert others == sentences.other_notes(penalised)
     assert others == [
-        "Left out, because only one side has them: seeds: 3.",
+        "Left out, because only one side has them (seeds: 3).",
         "Runs that did not finish and could have changed this: \u201cwith_regularizationTerm\u201d, "
         "seed 3: diverged (DivergenceError: loss is nan in epoch 7).",
     ]
@@ -1006,4 +1006,4 @@ def test_the_best_of_equals_is_none() -> None:
     assert values.best_of(sample(variations=alike), METRICS[0]) is None
     best = values.best_of(sample(), METRICS[0])
     assert best is not None
-    assert best.name == "100_epochs"
+    assert best[0].name == "100_epochs"

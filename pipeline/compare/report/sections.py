@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pipeline.compare.conclusion import Claim, Conclusion
-from pipeline.compare.report import sentences, tables
+from pipeline.compare.report import sentences, tables, values
 from pipeline.compare.report.blocks import (
     Block,
     Code,
@@ -24,18 +24,6 @@ from pipeline.compare.report.blocks import (
     Table,
     bullets,
     paragraphs,
-)
-from pipeline.compare.report.values import (
-    LONGEST_NAME,
-    MOST_LISTED,
-    MOST_ROWS,
-    cell_of,
-    listed,
-    main_metrics,
-    name,
-    plain,
-    run_link,
-    scalar,
 )
 
 # The pictures of a report, by the names of their files; others are called after `Variation.file`.
@@ -71,12 +59,12 @@ def report(conclusion: Conclusion, pictures: Collection[str] = ()) -> Report:
         _evidence(conclusion, risks),
         _pictures(conclusion, pictures),
         _checks(conclusion),
-        _published(conclusion),
+        _published(conclusion, risks),
         _provenance(conclusion),
     ]
     there = [each for each in sections if each.brief or any(not isinstance(b, Items) or b.items for b in each.blocks)]
-    description = plain(conclusion.description, 1000)
-    return Report(plain(conclusion.title), description, headline, rest, there)
+    description = values.plain(conclusion.description, 1000)
+    return Report(values.plain(conclusion.title), description, headline, rest, there)
 
 
 def _verdicts(conclusion: Conclusion) -> Section:
@@ -92,7 +80,7 @@ def _results(conclusion: Conclusion) -> Section:
     table = tables.results_table(conclusion)
     if not table.rows:
         return Section("Results", [])
-    metrics = main_metrics(conclusion)
+    metrics = values.main_metrics(conclusion)
     begin = len(table.columns) - len(metrics) - len(conclusion.differing)
     first, params = begin + min(len(metrics), _METRICS_FIRST), begin + len(metrics)
 
@@ -111,12 +99,12 @@ def _fold(title: str, blocks: Sequence[Block], only: str = "", screen: bool = Fa
 
 
 def _differences(conclusion: Conclusion, pictures: Collection[str]) -> Section:
-    caption = "The first variation minus the second: means with 95 % intervals; shaded: below the smallest effect of "
-    rows = tables.differences(conclusion).head(MOST_LISTED).to_dict("records")
-    pairs = "; ".join(f"{name(row['variation'])} minus {name(row['against'])}: {row['verdict']}" for row in rows)
-    forest = Picture(FOREST, f"Differences with their 95 % intervals. {pairs}.", f"{caption}interest.")
+    shown = tables.differences(conclusion).head(values.MOST_LISTED).to_dict("records")
+    pairs = "; ".join(f"{values.name(r['variation'])} minus {values.name(r['against'])}: {r['verdict']}" for r in shown)
+    caption = "Means with 95 % intervals; shaded: below the smallest effect of interest."
+    forest = Picture(FOREST, f"Differences with their 95 % intervals. {pairs}.", caption)
     main, others = (tables.pairs_table(conclusion, main) for main in (True, False))
-    baseline = f" {plain(conclusion.baseline, LONGEST_NAME)}" if conclusion.baseline else ""
+    baseline = f" {values.plain(conclusion.baseline, values.LONGEST_NAME)}" if conclusion.baseline else ""
     blocks: list[Block] = [forest] if FOREST in pictures else []
     blocks += _fold(f"Every difference from the baseline{baseline}", [main] if main.rows else [])
     blocks += _fold(f"{len(others.rows):,} more, in other metrics", [others] if others.rows else [])
@@ -127,11 +115,11 @@ def _evidence(conclusion: Conclusion, risks: Sequence[sentences.Threat]) -> Sect
     shown = [run.run_id for run in conclusion.runs[: tables.MOST_RUNS]]
     rows = {run_id: f"#run-{place}" for place, run_id in enumerate(shown, 1)}
     items = []
-    for number, claim in enumerate(conclusion.claims[:MOST_ROWS]):
+    for number, claim in enumerate(conclusion.claims[: values.MOST_ROWS]):
         own = [(place, risk) for place, risk in enumerate(risks, 1) if number in risk.claims]
         links = tuple(Span(risk.what, link=f"#threat-{place}") for place, risk in own)
         details = [*([("Threats", links)] if links else []), *_runs_of(claim, conclusion, rows)]
-        title = Span(_ended(plain(claim.says)), "name", f"#claim-{number + 1}")
+        title = Span(_ended(values.plain(claim.says)), "name", f"#claim-{number + 1}")
         sentence = sentences.verdict_sentence(claim, conclusion)
         items.append(Item(sentence, title, Span(str(claim.verdict), "verdict"), sentences.other_notes(claim), details))
     return Section("Evidence", [Items(items, "evidence")])
@@ -145,33 +133,34 @@ def _runs_of(claim: Claim, conclusion: Conclusion, rows: dict[str, str]) -> list
     """Of both sides the name, and the first runs that the difference was computed from with their links."""
     found = []
     for variation in conclusion.variations:
-        cell = cell_of(variation, claim.metric or "") if variation.name in (claim.variation, claim.against) else None
-        if cell and cell.run_ids:
-            ids = cell.run_ids[:_MOST_LINKS]
-            links = [Span(run_id[:8], "code", run_link(conclusion, run_id) or rows.get(run_id, "")) for run_id in ids]
-            more = [Span(f"{len(cell.run_ids) - len(ids):,} more")] if len(cell.run_ids) > len(ids) else []
-            found.append((f"Runs of {plain(variation.name, LONGEST_NAME)}", (*links, *more)))
+        cell = values.cell_of(variation, claim.metric or "")
+        if cell and cell.run_ids and variation.name in (claim.variation, claim.against):
+            ids, more = cell.run_ids[:_MOST_LINKS], len(cell.run_ids) - _MOST_LINKS
+            links = [Span(i[:8], "code", values.run_link(conclusion, i) or rows.get(i, "")) for i in ids]
+            links += [Span(f"{more:,} more")] if more > 0 else []
+            found.append((f"Runs of {values.plain(variation.name, values.LONGEST_NAME)}", tuple(links)))
     return found
 
 
 def _pictures(conclusion: Conclusion, pictures: Collection[str]) -> Section:
-    names = listed(name(variation.name) for variation in conclusion.variations)
-    curves = f"Curves by epoch, mean and spread over the seeds, of {names}."
-    grid = f"The same test images, and below them their reconstructions by {names}."
+    names = values.listed(values.name(variation.name) for variation in conclusion.variations)
+    curves = [stem for stem in pictures if stem.startswith(CURVES)]
+    alternative = f"Curves by epoch, mean and spread over the seeds, of {names}."
+    blocks: list[Block] = [Picture(stem, alternative, "The metric by epoch.") for stem in curves]
+    if DIGITS in pictures:
+        alternative = f"The same test images, and below them their reconstructions by {names}."
+        blocks.append(Picture(DIGITS, alternative, "The same test images, reconstructed by every variation."))
     called = {each.file: each.name for each in conclusion.variations if each.file in pictures}
-    plotted = [stem for stem in pictures if stem in (FOREST, DIGITS) or stem.startswith(CURVES)]
-    strangers = [stem for stem in pictures if stem not in called and stem not in plotted]
+    known = {*called, *curves, FOREST, DIGITS}
     own = [
-        Picture(stem, f"Test images above their reconstructions by {name(whose)}.", plain(whose), only)
-        for whose, stem, only in [
-            *((whose, stem, "") for stem, whose in called.items()),
-            *((stem, stem, "html") for stem in strangers),
-        ]
+        Picture(
+            stem,
+            f"Test images above their reconstructions by {values.name(called.get(stem, stem))}.",
+            values.plain(called.get(stem, stem)),
+            only="" if stem in called else "html",
+        )
+        for stem in [*called, *(stem for stem in pictures if stem not in known)]
     ]
-    blocks: list[Block] = [Picture(stem, curves, "The metric by epoch.") for stem in plotted if stem.startswith(CURVES)]
-    blocks += (
-        [Picture(DIGITS, grid, "The same test images, reconstructed by every variation.")] if DIGITS in plotted else []
-    )
     blocks += paragraphs(sentences.pictures_sentences(conclusion))
     return Section("Pictures", [*blocks, *_fold("Each variation's own picture", own, screen=True)])
 
@@ -185,20 +174,22 @@ def _checks(conclusion: Conclusion) -> Section:
     return Section("Checks", parts)
 
 
-def _published(conclusion: Conclusion) -> Section:
+def _published(conclusion: Conclusion, risks: Sequence[sentences.Threat]) -> Section:
     published = conclusion.published
     if published is None:
         return Section("Published values", [])
-    first = f"{sentences.published_sentence(published.figures)} Source: {plain(published.source)}."
+    first = f"{sentences.published_sentence(published.figures)} Source: {values.plain(published.source)}."
+    every = (sentences.chance_sentence(each, conclusion, published.decimals) for each in published.differences)
+    chances = [sentence for sentence in every if sentence not in {risk.why for risk in risks}]
     table = tables.published_table(conclusion)
     beside = [table] if table.rows else []
-    return Section("Published values", [*paragraphs([first]), *beside, *bullets(sentences.chances(conclusion))])
+    return Section("Published values", [*paragraphs([first]), *beside, *bullets(chances)])
 
 
 def _provenance(conclusion: Conclusion) -> Section:
     rows = [((Span(what),), (Span(value, "name"),)) for what, value in provenance(conclusion)]
     facts = Table("Provenance", [Column("what"), Column("value")], rows)
-    link = run_link(conclusion, conclusion.provenance.study_run_id)
+    link = values.run_link(conclusion, conclusion.provenance.study_run_id)
     linked = [Paragraph((Span("The study's run in MLflow", link=link),))] if link else []
     command = [*paragraphs(["Reproduce with"]), Code(conclusion.provenance.command)]
     table = tables.runs_table(conclusion)
@@ -210,24 +201,24 @@ def _provenance(conclusion: Conclusion) -> Section:
 def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:
     """What it was made from, name and value; what is not known is left out."""
     source = conclusion.provenance
-    commits = listed(map(scalar, source.code_versions))
+    commits = values.listed(map(values.scalar, source.code_versions))
     changed = f"runs with uncommitted changes: {source.dirty:,}" if source.dirty else ""
     rows = {
         "Experiment": source.experiment,
         "Filter": source.filter,
         "Study": source.study,
         "Study's run": source.study_run_id or "",
-        "Grouped by": listed(source.group_by, 30),
+        "Grouped by": values.listed(source.group_by, 30),
         "Runs": f"{len(conclusion.runs):,} read, {sum(run.used for run in conclusion.runs):,} used",
         "Run dates": " to ".join(_time(moment) for moment in (source.first_run, source.last_run) if moment),
         "Code version": "; ".join(part for part in (commits, changed) if part),
-        "Requirements": listed(map(scalar, source.lock_hashes)),
-        "Data": listed(map(scalar, source.data_hashes)),
-        "Hardware": listed(map(plain, source.hardware)),
-        "Computed with": listed((f"{package} {version}" for package, version in source.versions.items()), 30),
+        "Requirements": values.listed(map(values.scalar, source.lock_hashes)),
+        "Data": values.listed(map(values.scalar, source.data_hashes)),
+        "Hardware": values.listed(map(values.plain, source.hardware)),
+        "Computed with": values.listed((f"{package} {version}" for package, version in source.versions.items()), 30),
         "Written": _time(source.made),
     }
-    return [(what, plain(value, 400)) for what, value in rows.items() if value]
+    return [(what, values.plain(value, 400)) for what, value in rows.items() if value]
 
 
 def _time(moment: str) -> str:
