@@ -50,7 +50,7 @@ def note(conclusion: Conclusion) -> str:
 
 def _answer(contents: Report) -> tuple[list[str], list[str]]:
     """The description and the answer; what else to know first."""
-    description = [_paragraph(contents.description)] if contents.description else []
+    description = [_started(escaped(contents.description))] if contents.description else []
     return [*description, f"**{escaped(contents.headline)}**"], [
         escaped(" ".join(contents.rest))
     ] if contents.rest else []
@@ -75,7 +75,7 @@ def _rendered(content: Sequence[blocks.Block], files: Mapping[str, str]) -> Iter
             yield f"{fence}sh\n{block.text}\n{fence}"
         elif isinstance(block, blocks.Picture):
             alternative = re.sub(r"([\[\]])", r"\\\1", escaped(block.alternative).replace("\\]", "]"))
-            yield f"![{alternative}]({quote(files[block.stem])})<br>\n{_paragraph(block.caption)}"
+            yield f"![{alternative}]({quote(files[block.stem])})<br>\n{_started(escaped(block.caption))}"
         elif isinstance(block, blocks.Fold):
             yield f"<details><summary>{escaped(block.title)}</summary>"
             yield from _rendered(block.blocks, files)
@@ -88,10 +88,9 @@ def _rendered(content: Sequence[blocks.Block], files: Mapping[str, str]) -> Iter
 def _item(item: blocks.Item) -> Iterator[str]:
     label = [f"**{escaped(item.label.text)}**:"] if item.label else []
     title = [escaped(item.title.text)] if item.title else []
-    text = escaped(item.text) if label or title else _paragraph(item.text)
-    yield f"- {' '.join([*label, *title, text])}"
+    yield f"- {_started(' '.join([*label, *title, escaped(item.text)]))}"
     for each in item.notes:
-        yield f"  - {_paragraph(each)}"
+        yield f"  - {_started(escaped(each))}"
 
 
 def _line(line: blocks.Line) -> str:
@@ -113,10 +112,6 @@ def table(rows: blocks.Table, most: int | None = None) -> str:
         *([_line(cell) for cell in row] for row in rows.rows[:most]),
     ]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def _paragraph(text: str) -> str:
-    return _started(escaped(text))
 
 
 def _started(text: str) -> str:
