@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -163,6 +165,64 @@ def test_every_optimizer_trains(optimizer: str, small: Images) -> None:
 def test_the_smallest_and_the_largest_batch(batch_size: int, small: Images) -> None:
     history = training.train(RunConfig(optimizer="sgd", epochs=1, batch_size=batch_size), small).history
     assert 0 < history["loss"].iloc[0] < 0.75
+
+
+def noisy(config: RunConfig, image_shape: tuple[int, int, int]) -> keras.Model:
+    """An autoencoder with layers that behave otherwise while they train: BatchNorm behind the code, then Dropout."""
+    images = keras.Input(image_shape)
+    codes = model.build(config, image_shape).get_layer("encoder")(images)
+    normalised = keras.layers.BatchNormalization(momentum=0.75)(codes)
+    encoder = keras.Model(images, normalised, name="encoder")
+    layers = [keras.layers.Dropout(0.5), keras.layers.Dense(784), keras.layers.Reshape(image_shape)]
+    logits = keras.Sequential([keras.Input((config.encoding_dim,)), *layers], name="logits")
+    decoder = keras.Sequential([logits, keras.layers.Activation("sigmoid")], name="decoder")
+    return keras.Model(images, decoder(encoder(images)))
+
+
+def state(trained: training.Trained) -> dict[str, bytes]:
+    """Weights, moving averages and states of random numbers, by their names."""
+    return {f"{n} {v.path}": v.value.numpy().tobytes() for n, v in enumerate(trained.model.variables)}
+
+
+def test_layers_are_told_whether_they_train(small: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(optimizer="sgd", epochs=1, batch_size=600, encoding_dim=8)  # one step
+    codes = model.build(config, small.shape).get_layer("encoder").predict_on_batch(small.train)
+    monkeypatch.setattr(training, "build", noisy)
+    trained = training.train(config, small)
+    _, _, moving_mean, moving_variance = trained.model.get_layer("encoder").layers[-1].get_weights()
+    np.testing.assert_allclose(moving_mean, 0.25 * codes.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(moving_variance, 0.75 + 0.25 * codes.var(axis=0), rtol=1e-4)
+    # In validation nothing is dropped, and the moving averages are what normalises.
+    expected = bce(small.test, trained.model.predict_on_batch(small.test).astype(float)).mean()
+    assert trained.history.loc[1, "val_bce"] == pytest.approx(expected, rel=1e-5)
+    monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, inputs, training=False: inputs)
+    assert training.train(config, small).history.loc[1, "bce"] != trained.history.loc[1, "bce"]
+
+
+def test_layers_that_draw_random_numbers_and_keep_averages_go_on_where_they_were(
+    small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "build", noisy)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    config = RunConfig(optimizer="adam", epochs=3, batch_size=100, encoding_dim=8)
+    whole = training.train(config, small)
+    assert any("seed_generator_state" in name for name in state(whole))
+    checkpoint = training.Checkpoint(tmp_path / "checkpoint.npz")
+
+    def stop(trained: training.Trained) -> None:
+        if len(trained.epochs) == 2:
+            assert trained.history["bce"].equals(whole.history["bce"][:2])
+            raise KeyboardInterrupt
+
+    random.seed(0)  # from which Keras takes the seeds that nobody gives it
+    before = random.getstate()
+    with pytest.raises(KeyboardInterrupt):
+        training.train(config, small, stop, checkpoint)
+    assert random.getstate() == before
+    seen: list[int] = []
+    resumed = training.train(config, small, lambda trained: seen.append(len(trained.epochs)), checkpoint)
+    assert seen == [1, 2, 3]
+    assert list(state(resumed).values()) == list(state(whole).values())
 
 
 def test_divergence_stops_the_run_and_says_when(small: Images) -> None:

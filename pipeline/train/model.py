@@ -25,8 +25,9 @@ def build(config: RunConfig, image_shape: tuple[int, int, int]) -> keras.Model:
         hidden = _dense(config.decoder_hidden, "sigmoid", hidden_seed, "hidden")(codes)
     pixels = keras.layers.Flatten(name="pixels")(images)
     encoder = keras.Model(images, _dense(config.encoding_dim, "relu", code_seed, "code")(pixels), name="encoder")
-    logits = keras.layers.Reshape(image_shape)(_dense(math.prod(image_shape), None, output_seed, "logits")(hidden))
-    decoder = keras.Model(codes, keras.layers.Activation("sigmoid", name="reconstruction")(logits), name="decoder")
+    pixels = _dense(math.prod(image_shape), None, output_seed, "pixels")(hidden)
+    logits = keras.Model(codes, keras.layers.Reshape(image_shape)(pixels), name="logits")
+    decoder = keras.Model(codes, keras.layers.Activation("sigmoid")(logits(codes)), name="decoder")
     return keras.Model(images, decoder(encoder(images)), name="autoencoder")
 
 
