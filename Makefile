@@ -40,7 +40,7 @@ compare: $(INSTALLED) ## the table and the report of the runs made so far, in co
 
 results: store ## both studies over five seeds, and the reports in results/, which are committed
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=published --env-manager local
-	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=controlled -P a_a=true --env-manager local
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=controlled -P aa_test=true --env-manager local
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=published -P out=results --env-manager local
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=controlled -P out=results/controlled --env-manager local
 
@@ -55,7 +55,7 @@ bench: $(INSTALLED) ## speed and memory, as ratios measured side by side
 
 lock: $(INSTALLED) ## write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --custom-compile-command 'make lock' \
-		pyproject.toml --output-file requirements.txt
+		--extra train pyproject.toml --output-file requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --custom-compile-command 'make lock' \
 		--constraint requirements.txt --extra dev pyproject.toml --output-file requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --custom-compile-command 'make lock' \

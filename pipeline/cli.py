@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import importlib.util
 import os
 import re
-import resource
 import signal
 import stat
 import subprocess
@@ -19,15 +19,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 from pydantic import BaseModel, ValidationError
 
 from pipeline import terminal
 from pipeline.errors import HungUp, Interrupted, UserError, first_line
-from pipeline.texts import did_you_mean, quoted, several
+from pipeline.texts import command, did_you_mean, quoted, several
 from pipeline.tracking import journal
 
+try:
+    import resource
+except ImportError:  # Windows, where no such limit is set
+    resource = None  # type: ignore[assignment]
+
+_LAUNCHER = "VARIATIONS_LAUNCHER"  # the process ID of `mlflow run`, which MLproject's commands hand on
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _AGAIN_SECONDS = 0.1
+_HANG_UP = getattr(signal, "SIGHUP", None)  # Windows has none
+_SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANG_UP) if number)
 _interrupted: list[type[BaseException]] = []
 
 _MLFLOW_BYTES = 2**30  # of addresses, most of which are never touched
@@ -40,13 +49,16 @@ _EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE, errno.ENFI
 Options = TypeVar("Options", bound=BaseModel)
 
 
-def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: str, description: str) -> Options:
+def parse_arguments(options: type[Options], argv: Sequence[str] | None, entry_point: str, description: str) -> Options:
     """The command line of `options`: one `--name value` for each of its fields; a switch needs no value.
+
+    Args:
+        entry_point: such as `train`; the usage line has it as the user called it.
 
     Raises:
         UserError: an unknown name, a missing value, or a value that `options` does not allow.
     """
-    parser = _Parser(prog=f"python -m {prog}", description=description, allow_abbrev=False)
+    parser = _Parser(prog=command(entry_point), description=description, allow_abbrev=False)
     for name, field in options.model_fields.items():
         about = f"{field.description} (default: {field.default})".replace("%", "%%")
         how: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
@@ -63,7 +75,15 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, prog: st
 
 
 def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
-    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option. `--dry-run` is `--dry_run`."""
+    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option. `--dry-run` is `--dry_run`.
+
+    A field whose schema has `formerly` is also known by that name.
+    """
+    former = {
+        extra["formerly"]: name
+        for name, field in options.model_fields.items()
+        if isinstance(extra := field.json_schema_extra, dict)
+    }
     switches = {f"--{name}" for name, field in options.model_fields.items() if field.annotation is bool}
     joined: list[str] = []
     for word in words:
@@ -72,7 +92,10 @@ def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
             joined[-1] += f"={word}"
         else:
             name, equals, value = word.partition("=")
-            joined.append(f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word)
+            known = name[2:].replace("-", "_")
+            if known in former:
+                print(f"{name} is now called --{former[known]}", file=sys.stderr)
+            joined.append(f"--{former.get(known, known)}{equals}{value}" if name.startswith("--") else word)
     return joined
 
 
@@ -165,13 +188,14 @@ def run(call: Callable[[], str], entry_point: str = "") -> int:
 
 def _run(call: Callable[[], str], output: terminal.Output | None, entry_point: str) -> int:
     _interrupted.clear()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
             signal.signal(number, interrupt)
     launched_run, launcher = os.environ.get(journal.LAUNCHED), _launcher()
     if launched_run:
         threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
+        _enter_callers_folder()
         if launched_run:
             journal.begin_launched(launched_run, entry_point)
         _require_surroundings(output)
@@ -201,6 +225,17 @@ def _say(message: str) -> None:
     print(terminal.error_line(message), file=sys.stderr, flush=True)
 
 
+def _enter_callers_folder() -> None:
+    """Be where `mlflow run` was typed: relative paths mean that folder.
+
+    MLflow starts the command in the project's folder, which is a temporary clone where the project is a git URL.
+    Workers begin where this process is. Called directly, an entry point is there already.
+    """
+    if launcher := os.environ.get(_LAUNCHER):
+        with contextlib.suppress(psutil.Error, OSError):  # it is gone, which `_end_with` sees, or its folder is
+            os.chdir(psutil.Process(int(launcher)).cwd())
+
+
 def _require_surroundings(output: terminal.Output | None) -> None:
     """What every entry point needs of the process that it is started in.
 
@@ -222,12 +257,28 @@ def _require_surroundings(output: terminal.Output | None) -> None:
         warnings.filters[:] = [known for known in warnings.filters if known[0] != "error"]  # type: ignore[index]
 
 
+def require_installed(extra: str, *modules: str) -> None:
+    """Refuse to begin what needs an extra of this package that is not installed.
+
+    Raises:
+        UserError: one of its modules is missing.
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} must be installed to {extra}: pip install 'autoencoder-variations[{extra}]', "
+            f"or in a checkout pip install '.[{extra}]'"
+        )
+
+
 def require_addresses(needed: int, library: str) -> None:
     """Refuse a limit (`ulimit -v`) under which a library does not raise an error, but hangs or ends the process.
 
     Raises:
         UserError: the limit is lower than the bytes needed.
     """
+    if resource is None:
+        return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if 0 <= limit < needed:  # -1 is none
         raise UserError(
@@ -252,7 +303,7 @@ def leave(main: Callable[[], int]) -> None:
         code = main()
     except (KeyboardInterrupt, Interrupted):
         code = INTERRUPTED
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # Python's own end shows a traceback
     if code == INTERRUPTED:
         os._exit(code)  # `run` has flushed what was printed
@@ -263,11 +314,11 @@ def interrupt(signum: int, frame: Any) -> None:
     """Make an exception of a signal, of which a run can end as KILLED."""
     # On Ctrl-C `mlflow run` sends SIGTERM after the terminal's SIGINT: it must not disturb the ending of the run. A
     # terminal that is closed sends SIGHUP, and then takes what was to be printed.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    kinds: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGHUP: HungUp}
+    for number in _SIGNALS[1:]:
+        signal.signal(number, signal.SIG_IGN)
+    kinds: dict[int | None, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, _HANG_UP: HungUp}
     _interrupted.append(kinds.get(signum, Interrupted))
-    if signum == signal.SIGHUP:
+    if signum == _HANG_UP:
         _leave_terminal()
     raise _interrupted[-1]
 
@@ -301,7 +352,7 @@ def end_if_interrupted() -> None:
 
 def _launcher() -> int:
     """The process ID of `mlflow run`: the shell of MLproject's commands has seen it before Python began to import."""
-    return int(os.environ.get("VARIATIONS_LAUNCHER") or os.getppid())
+    return int(os.environ.get(_LAUNCHER) or os.getppid())
 
 
 def _end_with(launcher: int) -> None:
@@ -314,9 +365,9 @@ def _end_with(launcher: int) -> None:
 def _end_launched_run(error: BaseException | None, name: str) -> None:
     if os.environ.get(journal.LAUNCHED):
         with contextlib.suppress(MemoryError, ImportError):  # there may be no room for MLflow, either
-            from pipeline.tracking import runs as tracking
+            from pipeline.tracking import launched
 
-            tracking.end_launched_run(error, name)
+            launched.end(error, name)
 
 
 def _keep_killed(run_id: str, launcher: int) -> None:
@@ -325,8 +376,13 @@ def _keep_killed(run_id: str, launcher: int) -> None:
     MLflow 3.17 writes FAILED over whatever its child has said: it means to leave an ended run alone, but looks for
     the status's name among numbers (`mlflow.projects._maybe_set_run_terminated`).
     """
-    code = f"from pipeline.tracking import runs; runs.keep_killed({run_id!r}, {launcher})"
+    code = f"from pipeline.tracking import launched; launched.keep_killed({run_id!r}, {launcher})"
     nowhere = subprocess.DEVNULL
     subprocess.Popen(
-        [sys.executable, "-c", code], start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # where `pipeline` is, installed or not
+        start_new_session=True,
+        stdin=nowhere,
+        stdout=nowhere,
+        stderr=nowhere,
     )

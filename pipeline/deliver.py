@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     about = "Send to the tracking store what it has not got of earlier runs."
 
     def call() -> str:
-        options = cli.parse_arguments(Options, argv, "pipeline.deliver", about)
+        options = cli.parse_arguments(Options, argv, "deliver", about)
         from pipeline.tracking.deliver import deliver  # a mistake above should not wait for MLflow
 
         return deliver(options.to)

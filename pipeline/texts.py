@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 90  # characters
@@ -18,6 +20,16 @@ _SECRET = re.compile(r"([?&](?:\w*pass\w*|pwd|\w*token|\w*secret\w*)=)[^&\s'\")]
 def redacted(text: str) -> str:
     """A text whose URIs have `***` for their passwords."""
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def command(entry_point: str) -> str:
+    """An entry point as it was called: `variations train`, `python -m pipeline train` or `python -m pipeline.train`."""
+    called = Path(sys.argv[0])
+    if called.stem == "variations":
+        return f"variations {entry_point}".rstrip()
+    if called.parts[-2:] == ("pipeline", "__main__.py"):
+        return f"python -m pipeline {entry_point}".rstrip()
+    return f"python -m pipeline.{entry_point}"
 
 
 def quoted(value: object) -> str:

@@ -1,17 +1,24 @@
-"""Files that a user names: read, or refused in one line at once."""
+"""The command line, and files that a user names: read, or refused in one line at once."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import pipeline
 from pipeline import cli
+from pipeline.__main__ import SUBCOMMANDS, call
 from pipeline.errors import UserError
+from pipeline.study.options import Options
+from pipeline.texts import command
+from tests.conftest import ROOT
 
 
 def test_a_file_is_read_whole_up_to_its_limit(tmp_path: Path) -> None:
@@ -85,3 +92,66 @@ def test_what_the_machine_lacks_is_one_line(
 def test_a_mistake_of_ours_has_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         cli.run(lambda: str(1 / 0))
+
+
+@pytest.mark.parametrize("words", [["--a_a", "true"], ["--a-a=true"], ["--aa_test", "false", "--a_a", "true"]])
+def test_an_option_goes_on_being_known_by_its_former_name(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The last one counts: `mlflow run -P a_a=true` adds it behind what MLproject says."""
+    assert cli.parse_arguments(Options, words, "pipeline.study", "").aa_test
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.endswith(" is now called --aa_test")
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_help_is_there_at_once(name: str) -> None:
+    """Each subcommand's, called either way, without what takes seconds to import."""
+    for words in ((f"pipeline.{name}",), ("pipeline", name)):
+        command = (sys.executable, "-X", "importtime", "-m", *words, "--help")
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0
+        assert done.stdout.startswith(f"usage: python -m {' '.join(words)} [-h]")
+        imported = set(re.findall(r"\| +(\w+)$", done.stderr, re.MULTILINE))
+        assert "pydantic" in imported
+        assert not imported & {"mlflow", "tensorflow", "keras", "numpy", "pandas", "scipy", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "out", "err"),
+    [
+        ("--version", 0, f"variations {pipeline.__version__}\n", ""),
+        ("store --all", 2, "", "error: unknown parameter 'all'; there are no parameters\n"),
+        (
+            "trian --epochs 1",
+            2,
+            "",
+            "error: unknown subcommand 'trian', did you mean 'train'?; the subcommands are train, study, compare, "
+            "deliver, store\n",
+        ),
+    ],
+)
+def test_one_command_calls_every_other(
+    words: str, code: int, out: str, err: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(words.split()) == code
+    assert capsys.readouterr() == (out, err)
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
+def test_its_help_lists_them(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(argv) == 0
+    told = capsys.readouterr().out
+    assert re.findall(r"^  (\w+) ", told, re.MULTILINE) == list(SUBCOMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("called", "typed"),
+    [
+        ("/usr/bin/variations", "variations train"),
+        ("/a/pipeline/__main__.py", "python -m pipeline train"),
+        ("/a/pipeline/train/__main__.py", "python -m pipeline.train"),
+        ("", "python -m pipeline.train"),
+    ],
+)
+def test_a_command_is_shown_as_it_was_called(called: str, typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [called])
+    assert command("train") == typed

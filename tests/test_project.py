@@ -22,6 +22,7 @@ from mlflow.utils.environment import _PythonEnv
 from pipeline import cli, deliver, store
 from pipeline.compare import __main__ as compare
 from pipeline.compare import report
+from pipeline.compare.report import markdown, tables
 from pipeline.compare.run import read_conclusion
 from pipeline.study import __main__ as study
 from pipeline.study import plan
@@ -47,14 +48,14 @@ def test_the_tables_of_the_readme_are_those_of_the_results() -> None:
     assert [place for place, _ in places] == ["results/conclusion.json", "results/controlled/conclusion.json"]
     for place, table in places:
         conclusion = read_conclusion(str(ROOT / place))
-        assert table == report.markdown(report.claims_table(conclusion)), place
+        assert table == markdown.table(tables.claims_table(conclusion)), place
 
 
 @pytest.mark.parametrize("folder", ["results", "results/controlled"])
 def test_the_reports_are_what_their_conclusions_say(folder: str) -> None:
     conclusion = read_conclusion(str(ROOT / folder / "conclusion.json"))
     pictures = {path.name for path in (ROOT / folder).glob("*.png")}
-    assert (ROOT / folder / "report.md").read_text() == report.markdown_report(conclusion, pictures)
+    assert (ROOT / folder / "report.md").read_text() == report.to_markdown(conclusion, pictures)
     assert (ROOT / folder / "conclusion.csv").read_text() == report.conclusion_csv(conclusion)
     linked = set(re.findall(r"\]\(([^)]+\.png)\)", (ROOT / folder / "report.md").read_text()))
     assert {unquote(name) for name in linked} == pictures
@@ -126,11 +127,11 @@ def test_the_store_is_made_before_anything_is_run_and_stays_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(2):
-        assert store.main() == 0
+        assert store.main([]) == 0
         assert capsys.readouterr().out == f"the tracking store is sqlite:///{tmp_path}/store.db\n"
     assert mlflow.MlflowClient().search_runs(["0"]) == []
     (tmp_path / "store.db").write_bytes(b"")
     with closing(sqlite3.connect(tmp_path / "store.db")) as half:  # as a kill may leave it that hits MLflow
         half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
-    assert store.main() == 2
+    assert store.main([]) == 2
     assert re.search(r"^error: .* was only half made, .*: delete \S+ and start again, or ", capsys.readouterr().err)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import urllib.request
@@ -88,7 +89,7 @@ def test_every_metric_is_there_at_its_epoch(logged: Run) -> None:
             assert logged.data.metrics[f"first_{name}"] == history[0].value
             assert logged.data.metrics[f"last_{name}"] == history[-1].value
     metrics = logged.data.metrics
-    assert metrics["first_displayed_loss"] > metrics["first_loss"]
+    assert metrics["keras2_progressbar_loss"] > metrics["first_loss"]
     assert metrics["loss"] > metrics["bce"]
     assert metrics["training_seconds"] > 0
     assert set(QUALITY) < set(metrics)
@@ -169,13 +170,44 @@ def git_uri(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_git_uri_runs(git_uri: str, small_npz: Path, tmp_path: Path) -> None:
-    words = ("-P", "epochs=1", "-P", f"dataset={small_npz}", "--run-name", "mine")
-    done = run("mlflow", "run", git_uri, *words, *LOCAL, folder=tmp_path, cwd=tmp_path)
+    folder = with_images(tmp_path / "mine", small_npz)
+    words = ("-P", "epochs=1", "-P", "dataset=images.npz", "--run-name", "mine")
+    done = run("mlflow", "run", git_uri, *words, *LOCAL, folder=tmp_path, cwd=folder)
     assert done.returncode == 0, done.stderr
     (made,) = runs_in(tmp_path)
     assert (made.info.status, made.info.run_name) == ("FINISHED", "mine")
     assert made.data.tags["git_dirty"] == "false"
     assert made.data.tags["mlflow.source.name"] == git_uri
+
+    report = ("-e", "compare", "-P", "out=report")  # not in the clone, which MLflow makes in a temporary folder
+    done = run("mlflow", "run", git_uri, *report, *LOCAL, folder=tmp_path, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "written to report: " in done.stdout
+    assert (folder / "report" / "report.html").is_file()
+
+
+def with_images(folder: Path, npz: Path) -> Path:
+    """A folder with `images.npz`, far from the project."""
+    folder.mkdir()
+    shutil.copy(npz, folder / "images.npz")
+    return folder
+
+
+def test_relative_paths_mean_the_folder_where_mlflow_run_is_typed(small_npz: Path, tmp_path: Path) -> None:
+    folder = with_images(tmp_path / "mine", small_npz)
+    base = "base: {optimizer: adam, epochs: 1, dataset: images.npz}"  # which the workers read
+    (folder / "mine.yaml").write_text(f"name: mine\ndescription: d\nseeds: 2\n{base}\nvariations: [{{name: a}}]\n")
+    words = ("-e", "study", "-P", "study=mine.yaml")
+    done = run("mlflow", "run", str(ROOT), *words, *LOCAL, folder=tmp_path, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert [made.info.status for made in runs_in(tmp_path)] == ["FINISHED"] * 3
+    words = ("-e", "compare", "-P", "study=mine")
+    done = run("mlflow", "run", str(ROOT), *words, *LOCAL, folder=tmp_path, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "comparison" / "conclusion.json").is_file()
+    words = ("-e", "compare", "-P", "verify=comparison/conclusion.json")
+    done = run("mlflow", "run", str(ROOT), *words, *LOCAL, folder=tmp_path, cwd=folder)
+    assert (done.returncode, "nothing differs" in done.stdout) == (0, True), done.stderr
 
 
 def test_a_file_uri_of_a_clone_runs(small_npz: Path, tmp_path: Path) -> None:
@@ -352,7 +384,7 @@ def test_a_launcher_that_is_killed_while_its_child_begins_leaves_nothing_running
     assert told.returncode == 0, told.stderr
     (made,) = runs_in(tmp_path)
     assert made.info.status == "KILLED"
-    assert made.data.tags["failure"] in ("its process ended without a word", "interrupted by SIGTERM")
+    assert made.data.tags["failure"] in (store.DIED, "interrupted by SIGTERM")
 
 
 def wait_for_status(folder: Path, status: str) -> None:
@@ -390,5 +422,5 @@ def test_the_first_and_last_of_a_history() -> None:
     summary = train.summarise(history)
     assert summary["first_val_loss"] == 1.5
     assert summary["last_val_bce"] == 3.125
-    assert summary["first_displayed_loss"] == 4.5
+    assert summary["keras2_progressbar_loss"] == 4.5
     assert summary["training_seconds"] == 5

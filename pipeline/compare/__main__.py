@@ -11,14 +11,14 @@ def main(argv: list[str] | None = None) -> int:
     differs: list[str] = []
 
     def call() -> str:
-        options = cli.parse_arguments(Options, argv, "pipeline.compare", "What the runs made so far say.")
+        options = cli.parse_arguments(Options, argv, "compare", "What the runs made so far say.")
         from pipeline.compare import run  # a mistake above should not wait for MLflow
 
         if not options.verify:
             return run.compare(options)
         known = run.read_conclusion(options.verify)
         differs.extend(run.verify(known))
-        return "\n".join(differs) or f"nothing differs: {run.counted(known)}"
+        return "\n".join(differs) or f"nothing differs ({run.counted(known)})"
 
     return cli.run(call, "compare") or int(bool(differs))
 

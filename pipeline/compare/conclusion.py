@@ -1,7 +1,8 @@
 """What a comparison concludes, as data: everything that a report shows, and enough to check it again later.
 
 `conclusion.json` is `Conclusion.model_dump_json()`, and `Conclusion.model_json_schema()` its documented schema
-(`python -m pipeline.conclusion` prints it). No sentence about a result stands in here: `report` makes them from this.
+(`python -m pipeline.compare.conclusion` prints it). No sentence about a result stands in here: `report` makes them
+from this.
 
 Numbers: a value that there is none of is NaN in Python and null in JSON; the infinities are "inf" and "-inf" in JSON.
 """
@@ -54,7 +55,7 @@ class Metric(_Part):
 
     name: str = Field(description="as in MLflow")
     label: str = Field(description="for a person; the name itself where nothing better is known")
-    unit: str = Field(description="such as `nats per pixel`, `dB`, `s`; empty where it has none or it is not known")
+    unit: str = Field(description="such as `dB` or `s`; empty where it has none or it is not known")
     digits: int = Field(description="decimals that say something")
     higher_is_better: bool = Field(description="whether a high value is a good one")
     main: bool = Field(description="whether it stands in the conclusion table; the others are in the CSV")
@@ -170,7 +171,7 @@ class Pair(_Part):
     asked: str = Field(description="the metric that was asked for")
     metric: str | None = Field(description="the metric that was used; null where none can be compared")
     why: Literal["as asked", "penalty differs", "absent", "wall time"] = Field(
-        description="why that one: `penalty differs` = the metric asked for contains an L1 penalty of other strength "
+        description="why that one: `penalty differs` = the metric asked for contains a penalty of other strength "
         "on the two sides, so that it is not comparable; `absent` = no run of one side has it; `wall time` = it "
         "depends on what else the machine did"
     )
@@ -265,12 +266,7 @@ class Finding(_Part):
 class Check(_Part):
     """A check of a good study (after Google's Deep Learning Tuning Playbook)."""
 
-    kind: Literal[
-        "best at the edge of the grid",
-        "untuned learning rate",
-        "still improving at the last epoch",
-        "selected on the reported data",
-    ] = Field(description="what was checked")
+    kind: str = Field(description="what was checked: one of `checks.CHECKS`")
     passed: bool | None = Field(description="null where it does not apply, or the runs do not tell")
     applies: bool | None = Field(
         None, description="false where nothing in the study could fail it: `passed` is null then; null where not kept"
@@ -420,7 +416,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print the schema of a conclusion; returns the exit code."""
 
     def call() -> str:
-        cli.parse_arguments(Options, argv, "pipeline.conclusion", "Print the JSON Schema of conclusion.json.")
+        cli.parse_arguments(Options, argv, "compare.conclusion", "Print the JSON Schema of conclusion.json.")
         return json.dumps(Conclusion.model_json_schema(), indent=2)
 
     return cli.run(call)

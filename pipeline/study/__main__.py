@@ -10,7 +10,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a study; returns the exit code."""
 
     def call() -> str:
-        options = cli.parse_arguments(Options, argv, "pipeline.study", "Run a study: its variations, over its seeds.")
+        options = cli.parse_arguments(Options, argv, "study", "Run a study: its variations, over its seeds.")
         from pipeline.study import run  # a mistake above should not wait for MLflow
 
         return run.run(options)

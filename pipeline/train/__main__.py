@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pipeline import cli
 from pipeline.errors import UserError
+from pipeline.texts import command
 from pipeline.train.config import RunConfig
 
 
@@ -20,9 +21,10 @@ def main(argv: list[str] | None = None) -> int:
     about = "Train one autoencoder, tracked in MLflow."
 
     def call() -> str:
-        options = cli.parse_arguments(Options, argv, "pipeline.train", about)
+        options = cli.parse_arguments(Options, argv, "train", about)
         if "resume" in options.model_fields_set and options.model_fields_set != {"resume"}:
-            raise UserError("resume goes on with the run's own parameters: give it alone, to python -m pipeline.train")
+            raise UserError(f"resume goes on with the run's own parameters: give it alone, to {command('train')}")
+        cli.require_installed("train", "tensorflow", "keras")
         from pipeline.train import run  # a mistake above should not wait for MLflow
 
         if options.resume:

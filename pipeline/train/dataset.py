@@ -82,6 +82,11 @@ class Images:
     test_labels: NDArray[np.int64] | None = None
 
     @property
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """The images by what they are for."""
+        return {"train": self.train, "test": self.test}
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Of one image: (height, width, channels)."""
         _, height, width, channels = self.train.shape
