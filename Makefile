@@ -53,7 +53,7 @@ compare: $(INSTALLED) ## the table and the report of the runs made so far, in co
 
 results: store ## both studies over five seeds, and the reports in results/, which are committed
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=published --env-manager local
-	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=controlled -P a_a=true --env-manager local
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=controlled -P aa_test=true --env-manager local
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=published -P out=results --env-manager local
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=controlled -P out=results/controlled --env-manager local
 

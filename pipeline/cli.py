@@ -69,7 +69,15 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, entry_po
 
 
 def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
-    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option. `--dry-run` is `--dry_run`."""
+    """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option. `--dry-run` is `--dry_run`.
+
+    A field whose schema has `formerly` is also known by that name.
+    """
+    former = {
+        extra["formerly"]: name
+        for name, field in options.model_fields.items()
+        if isinstance(extra := field.json_schema_extra, dict)
+    }
     switches = {f"--{name}" for name, field in options.model_fields.items() if field.annotation is bool}
     joined: list[str] = []
     for word in words:
@@ -78,7 +86,10 @@ def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
             joined[-1] += f"={word}"
         else:
             name, equals, value = word.partition("=")
-            joined.append(f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else word)
+            known = name[2:].replace("-", "_")
+            if known in former:
+                print(f"{name} is now called --{former[known]}", file=sys.stderr)
+            joined.append(f"--{former.get(known, known)}{equals}{value}" if name.startswith("--") else word)
     return joined
 
 
@@ -346,9 +357,9 @@ def _end_with(launcher: int) -> None:
 def _end_launched_run(error: BaseException | None, name: str) -> None:
     if os.environ.get(journal.LAUNCHED):
         with contextlib.suppress(MemoryError, ImportError):  # there may be no room for MLflow, either
-            from pipeline.tracking import runs as tracking
+            from pipeline.tracking import launched
 
-            tracking.end_launched_run(error, name)
+            launched.end(error, name)
 
 
 def _keep_killed(run_id: str, launcher: int) -> None:
@@ -357,7 +368,7 @@ def _keep_killed(run_id: str, launcher: int) -> None:
     MLflow 3.17 writes FAILED over whatever its child has said: it means to leave an ended run alone, but looks for
     the status's name among numbers (`mlflow.projects._maybe_set_run_terminated`).
     """
-    code = f"from pipeline.tracking import runs; runs.keep_killed({run_id!r}, {launcher})"
+    code = f"from pipeline.tracking import launched; launched.keep_killed({run_id!r}, {launcher})"
     nowhere = subprocess.DEVNULL
     subprocess.Popen(
         [sys.executable, "-c", code],

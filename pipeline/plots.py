@@ -93,8 +93,12 @@ def strip(originals: NDArray[np.float32], reconstructed: NDArray[np.float32]) ->
     Values are clipped to [0, 1], not stretched, so that the strips of two runs can be compared; NaN is black.
     """
     rows = [np.concatenate(list(images), axis=1) for images in (originals, reconstructed)]
-    pixels = np.round(np.clip(np.nan_to_num(np.concatenate(rows)), 0, 1) * 255).astype(np.uint8)
-    return pixels.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
+    return pixels(np.concatenate(rows)).repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
+
+
+def pixels(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Values from 0 to 255, clipped and not stretched; NaN is 0."""
+    return np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
 
 
 def digit_grid(originals: NDArray[np.float32], reconstructed: Mapping[str, NDArray[np.float32]]) -> Figure:

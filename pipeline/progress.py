@@ -34,7 +34,7 @@ class Watched:
     losses: Mapping[str, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
-    def see(self, epoch: int, losses: Mapping[str, float]) -> None:
+    def update(self, epoch: int, losses: Mapping[str, float]) -> None:
         """Note an epoch."""
         self.epoch, self.losses = epoch, losses
         self.seconds = [*self.seconds[-9:], losses[EPOCH_SECONDS]]
@@ -85,7 +85,7 @@ def watch(name: str, epochs: int) -> Iterator[Report]:
 
         def plain(epoch: int, losses: Mapping[str, float]) -> None:
             nonlocal printed
-            run.see(epoch, losses)
+            run.update(epoch, losses)
             if epoch in (1, epochs) or time.monotonic() - printed > _PLAIN_SECONDS:
                 print(run.line, flush=True)
                 printed = time.monotonic()
@@ -98,7 +98,7 @@ def watch(name: str, epochs: int) -> Iterator[Report]:
         task = progress.add_task(f"training {name}: compiling", total=epochs)
 
         def live(epoch: int, losses: Mapping[str, float]) -> None:
-            run.see(epoch, losses)
+            run.update(epoch, losses)
             progress.update(task, completed=epoch, description=run.line)
 
         yield live

@@ -89,7 +89,10 @@ ARGUMENTS = [
     ("study --study folder", f"study='folder' is a directory{GIVE_A_STUDY}"),
     ("study --study huge", f"study='huge' is larger than 500,000 bytes{GIVE_A_STUDY}"),
     ("study --study big.yaml", f"study='big.yaml' is larger than 500,000 bytes{GIVE_A_STUDY}"),
-    ("study --study picture.yaml", rf"study='picture.yaml' is no text in UTF-8 \(invalid start byte\){GIVE_A_STUDY}"),
+    (
+        "study --study picture.yaml",
+        rf"study='picture.yaml' is not a text in UTF-8 \(invalid start byte\){GIVE_A_STUDY}",
+    ),
     ("study --study file", "file: a study is a mapping with the keys name, .*; this is a str"),
     ("study --study laughs.yaml", "laughs.yaml: with the aliases written out it has more than 100,000 values"),
     ("study --study aliases.yaml", r"aliases.yaml, line 1: base.epochs = 0: .*; and 998 more"),

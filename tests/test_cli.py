@@ -16,6 +16,7 @@ import pipeline
 from pipeline import cli
 from pipeline.__main__ import SUBCOMMANDS, call
 from pipeline.errors import UserError
+from pipeline.study.options import Options
 from pipeline.texts import command
 from tests.conftest import ROOT
 
@@ -91,6 +92,14 @@ def test_what_the_machine_lacks_is_one_line(
 def test_a_mistake_of_ours_has_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         cli.run(lambda: str(1 / 0))
+
+
+@pytest.mark.parametrize("words", [["--a_a", "true"], ["--a-a=true"], ["--aa_test", "false", "--a_a", "true"]])
+def test_an_option_goes_on_being_known_by_its_former_name(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The last one counts: `mlflow run -P a_a=true` adds it behind what MLproject says."""
+    assert cli.parse_arguments(Options, words, "pipeline.study", "").aa_test
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.endswith(" is now called --aa_test")
 
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)

@@ -79,7 +79,9 @@ def test_the_default_learning_rate_is_the_optimizers_own() -> None:
 
 def test_params_are_read_back_as_the_shell_quoted_them() -> None:
     assert RunConfig.from_params({"dataset": "'/my data/it'\"'\"'s.npz'"}).dataset == "/my data/it's.npz"
-    assert RunConfig.from_params({"dataset": "mnist", "learning_rate_used": "0.1", "else": "x"}) == RunConfig()
+    assert RunConfig.from_params({"dataset": "mnist", "else": "x"}) == RunConfig()
+    typed = {"optimizer": "sgd", "learning_rate": "default", "learning_rate_used": "0.1"}
+    assert RunConfig.from_params(typed).learning_rate == 0.1  # whatever Keras's default is by now
     with pytest.raises(ValidationError):
         RunConfig.from_params({"epochs": "many"})
 
@@ -152,8 +154,18 @@ def test_the_value_of_white_is_part_of_the_configuration_however_it_is_typed() -
 
 def test_the_fingerprints_of_runs_that_were_made_are_unchanged() -> None:
     """They stand in stores and in the conclusions of `results/`: another one would train all of it anew."""
-    assert RunConfig().fingerprint == "85a82cce4646"
-    assert RunConfig(optimizer="adam", l1=1e-5, decoder_hidden=784, seed=4).fingerprint == "2581a8e7cf58"
+    assert RunConfig().fingerprints == ("babe9dc92b1d", "85a82cce4646")
+    changed = RunConfig(optimizer="adam", l1=1e-5, decoder_hidden=784, seed=4)
+    assert changed.fingerprints == ("e036b1776429", "2581a8e7cf58")
+
+
+def test_a_new_parameter_changes_no_fingerprint_but_where_it_is_used() -> None:
+    class Wider(RunConfig):
+        dropout: float = 0.0
+
+    assert Wider(epochs=3).fingerprint == RunConfig(epochs=3).fingerprint
+    assert Wider(dropout=0.5).fingerprint != RunConfig().fingerprint
+    assert len(Wider(dropout=0.5).fingerprints) == 1  # versions before had nothing like it
 
 
 @pytest.mark.parametrize("module", ["train.run", "compare.run", "study.run", "tracking.runs"])

@@ -21,9 +21,9 @@ def test_a_time_for_a_person(seconds: float, text: str) -> None:
 def test_the_time_left_is_that_of_the_last_ten_epochs() -> None:
     run = Watched("a", 20)
     for epoch, seconds in enumerate([60.0, *[2.0] * 9, *[3.0] * 2], start=1):
-        run.see(epoch, {"loss": 0.5, "val_loss": 0.25, "epoch_seconds": seconds})
+        run.update(epoch, {"loss": 0.5, "val_loss": 0.25, "epoch_seconds": seconds})
     assert run.line == "epoch 12/20  loss 0.5000  val_loss 0.2500  16 s left"  # 8 epochs, median 2 s
-    run.see(20, {"loss": 0.5, "val_loss": 0.25, "epoch_seconds": 2.0})
+    run.update(20, {"loss": 0.5, "val_loss": 0.25, "epoch_seconds": 2.0})
     assert run.line.endswith("  done")
 
 
@@ -44,7 +44,7 @@ def test_a_study_on_a_terminal_shows_its_runs_as_they_are_named(monkeypatch: pyt
     console = Console(file=screen, force_terminal=True, width=120)
     monkeypatch.setattr(progress, "Console", lambda: console)
     run = Watched("[bold]odd[/] seed 0", 10)
-    run.see(4, {"loss": 0.5, "val_loss": 0.25, "epoch_seconds": 1.0})
+    run.update(4, {"loss": 0.5, "val_loss": 0.25, "epoch_seconds": 1.0})
     with StudyDisplay() as display:
         display.say("failed: [red]x")
         display.show(Counts(2, running=1), [run], 2)

@@ -26,6 +26,7 @@ from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study import plan
 from pipeline.study import run as study
 from pipeline.study.run import Options
+from pipeline.task import Child
 from pipeline.tracking import journal, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver
@@ -125,7 +126,7 @@ def test_runs_that_share_a_trajectory_are_what_separate_runs_are(small_npz: Path
     assert len(begun) == 1
     for name, epochs in (("long seed 0", 5), ("mid seed 0", 3), ("short seed 0", 2)):
         alone = declared(tmp_path / "alone.yaml", small_npz, {"alone": {"epochs": epochs}}, name=f"alone-{epochs}")
-        make(alone, fresh=True)
+        make(alone, retrain=True)
         separate = next(
             r
             for r in mlflow.MlflowClient().search_runs(["0"], f"tags.study = 'alone-{epochs}'")
@@ -169,7 +170,7 @@ def test_done_is_done_and_counts_once(small_npz: Path, tmp_path: Path) -> None:
     assert counted(tmp_path) == ["plain seed 0", "sgd seed 0"]
     assert counted(tmp_path, "tags.study = 'second'") == ["same seed 0", "sgd seed 0"]
 
-    make(declared(tmp_path / "c.yaml", small_npz, {"new": {}}, name="third"), fresh=True)
+    make(declared(tmp_path / "c.yaml", small_npz, {"new": {}}, name="third"), retrain=True)
     anew = runs_in(tmp_path)["new seed 0"]
     assert "reused_from" not in anew.data.tags
     assert deterministic(anew) == deterministic(origin)
@@ -184,7 +185,7 @@ def counted(folder: Path, filter_string: str = "") -> list[str]:
 
 @pytest.mark.usefixtures("store")
 def test_the_baseline_against_itself(small_npz: Path, tmp_path: Path) -> None:
-    make(declared(tmp_path / "s.yaml", small_npz, {"plain": {"epochs": 1}}, seeds=2), a_a=True)
+    make(declared(tmp_path / "s.yaml", small_npz, {"plain": {"epochs": 1}}, seeds=2), aa_test=True)
     runs = runs_in(tmp_path)
     expected = {"plain seed 0", "plain seed 1", "plain (A/A) seed 2", "plain (A/A) seed 3", "plain (again) seed 0"}
     assert set(runs) == {"small", *expected}
@@ -594,7 +595,7 @@ def test_a_study_that_was_begun_with_the_server_goes_on_without_it(
     assert_one_whole_study(2)
 
 
-def _failing(children: list[train.Child]) -> None:
+def _failing(children: list[Child]) -> None:
     for child in children:
         known = tracking.open_journal(child.folder, child.name, child.tags)
         store.end(known, "FAILED", "on purpose")
@@ -613,7 +614,7 @@ def test_a_fresh_study_deletes_nothing_that_the_store_does_not_have(
     over_proxy.close()
     for _ in range(2):
         with pytest.raises(UserError, match="did not take everything"):
-            make(file, fresh=True)
+            make(file, retrain=True)
     (aside,) = (tmp_path / "state" / "aside").iterdir()
     assert f"the rest is kept in {aside}; deliver it with python -m pipeline.deliver" in capsys.readouterr().err
     over_proxy.open()
@@ -621,7 +622,7 @@ def test_a_fresh_study_deletes_nothing_that_the_store_does_not_have(
     parents, children = stored()
     assert len({child.data.tags[PARENT] for child in children}) == len(parents) == len(children) == 2
     assert {made.info.status for made in (*parents, *children)} == {"FINISHED"}
-    assert make(file, fresh=True).startswith("small is finished: 1 run")
+    assert make(file, retrain=True).startswith("small is finished: 1 run")
     assert not (tmp_path / "state" / "aside").exists() or not list((tmp_path / "state" / "aside").iterdir())
     assert len(stored()[0]) == 3
 
@@ -641,7 +642,7 @@ def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
     monkeypatch.setenv("MLFLOW_RUN_ID", launched)
     journal.begin_launched(launched, "study")
     assert f"run ID: {parent.info.run_id}" in make(file)
-    tracking.end_launched_run(None, "study")
+    launched.end(None, "study")
     again = client.get_run(launched)
     assert (again.info.status, again.info.run_name) == ("FINISHED", f"small, see {parent.info.run_id[:8]}")
     assert again.data.tags["goes_on_in"] == parent.info.run_id
@@ -655,7 +656,7 @@ def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
 def test_the_workers_end_and_no_other_process_of_the_program() -> None:
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
     other.start()
-    workers = study.Workers(1)
+    workers = study.Workers(1, train.start_worker)
     future = workers.submit(time.sleep, 120)
     end = time.monotonic() + 60
     while not future.running() and time.monotonic() < end:

@@ -19,7 +19,7 @@ from mlflow.entities import Run
 
 from pipeline.compare import reading
 from pipeline.errors import Interrupted, UserError
-from pipeline.tracking import journal, store
+from pipeline.tracking import journal, launched, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import journals, state_folder
 from pipeline.train.config import RunConfig
@@ -33,7 +33,7 @@ def latest() -> Run:
     return mlflow.search_runs(output_format="list")[0]
 
 
-def launched(monkeypatch: pytest.MonkeyPatch, name: str | None = None, **params: str) -> str:
+def launch(monkeypatch: pytest.MonkeyPatch, name: str | None = None, **params: str) -> str:
     """A run as `mlflow run` opens one for its child process."""
     client = mlflow.MlflowClient()
     run_id = client.create_run("0", run_name=name).info.run_id
@@ -83,7 +83,7 @@ def test_dirty_is_what_makes_a_run_and_nothing_else(tmp_path: Path, monkeypatch:
 
 @pytest.mark.usefixtures("store")
 def test_what_mlflow_run_has_logged_already_stays_as_typed(small: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_id = launched(monkeypatch, l1="0.00001", learning_rate="default", dataset="'my data'")
+    run_id = launch(monkeypatch, l1="0.00001", learning_rate="default", dataset="'my data'")
     with tracking.track(CONFIG, small):
         pass
     logged = latest()
@@ -103,7 +103,7 @@ def test_what_mlflow_run_has_logged_already_stays_as_typed(small: Images, monkey
 def test_a_made_up_name_gives_way_and_a_given_one_stays(
     given: str | None, kept: str, small: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launched(monkeypatch, given)
+    launch(monkeypatch, given)
     with tracking.track(CONFIG, small) as run:
         assert run.name == kept
     assert latest().info.run_name == latest().data.tags["mlflow.runName"] == kept
@@ -140,8 +140,8 @@ def test_every_epoch_arrives_once_at_its_own_step(small: Images) -> None:
 
 @pytest.mark.usefixtures("store")
 def test_a_run_that_nobody_took_up_is_ended_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    journal.begin_launched(launched(monkeypatch), "main")
-    tracking.end_launched_run(UserError("epochs='abc' cannot be used"), "main")
+    journal.begin_launched(launch(monkeypatch), "main")
+    launched.end(UserError("epochs='abc' cannot be used"), "main")
     assert journals(state_folder()) == []
     assert latest().info.run_name == "failed: epochs='abc' cannot be used"
     assert latest().info.status == "FAILED"

@@ -15,7 +15,7 @@ import re
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -26,18 +26,15 @@ from urllib.parse import urlsplit
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities import Run
-from mlflow.entities.lifecycle_stage import LifecycleStage
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
-from mlflow.store.tracking.rest_store import RestStore
-from mlflow.utils.rest_utils import http_request
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError, first_line
 from pipeline.metrics import LAST, LOSSES
 from pipeline.study.plan import Study
 from pipeline.texts import did_you_mean, listed, quoted, redacted
-from pipeline.tracking import store
+from pipeline.tracking import mlflow_compat, store
 from pipeline.tracking.journal import HEADER, LAUNCHED, RUNS, Journal, state_folder
 from pipeline.tracking.names import (
     DATA_HASH,
@@ -171,7 +168,7 @@ def _row(run: Run, typed: dict[Any, dict[str, Any] | None]) -> dict[str, Any]:
         "start": info.start_time,
         "end": info.end_time,
         "ours": params is not None,
-        "last_epoch": _last_epoch(data._metric_objs),  # the public `metrics` has no steps
+        "last_epoch": _last_epoch(mlflow_compat.last_metrics(run)),
     }
     row.update((f"params.{key}", value) for key, value in (data.params if params is None else params).items())
     row.update((f"metrics.{key}", _unclipped(value)) for key, value in data.metrics.items())
@@ -246,14 +243,16 @@ def histories(run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     Raises:
         UserError: the store cannot be used.
     """
-    points: list[tuple[str, int, str, int, float]] = []
+    points: list[mlflow_compat.Point] = []
+    client = mlflow.MlflowClient()
     with store.tracking_store(mlflow.get_tracking_uri()):
-        fetch = _bulk()
         for start in range(0, len(run_ids), _BULK_RUNS):
             chunk = run_ids[start : start + _BULK_RUNS]
             for metric in metrics:
-                found = fetch(chunk, metric)
-                points += found if len(found) < _BULK_VALUES else _one_by_one(chunk, metric)
+                found = mlflow_compat.histories(client, chunk, metric, _BULK_VALUES)
+                if found is None or len(found) >= _BULK_VALUES:  # not to be had so, or not all of it
+                    found = _one_by_one(client, chunk, metric)
+                points += found
     if not points:
         return pd.DataFrame(columns=["run_id", "epoch", *metrics])
     long = pd.DataFrame(points, columns=["run_id", "epoch", "metric", "at", "value"])
@@ -263,41 +262,11 @@ def histories(run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     return wide.rename_axis(columns=None).reindex(columns=["run_id", "epoch", *metrics])
 
 
-_Points = list[tuple[str, int, str, int, float]]
-
-
-def _bulk() -> Callable[[Sequence[str], str], _Points]:
-    """How the current store gives the history of many runs at once; MLflow 3.17's client has no word for it."""
-    tracking = mlflow.MlflowClient()._tracking_client.store
-    if isinstance(tracking, RestStore):
-        return lambda run_ids, metric: _from_server(tracking, run_ids, metric)
-    if hasattr(tracking, "get_metric_history_bulk"):
-
-        def from_database(run_ids: Sequence[str], metric: str) -> _Points:
-            found = tracking.get_metric_history_bulk(list(run_ids), metric, _BULK_VALUES)
-            return [(each.run_id, each.step, metric, each.timestamp, each.value) for each in found]
-
-        return from_database
-    return _one_by_one
-
-
-def _from_server(tracking: RestStore, run_ids: Sequence[str], metric: str) -> _Points:
-    query = {"run_id": list(run_ids), "metric_key": metric, "max_results": _BULK_VALUES}
-    path = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
-    answer = http_request(tracking.get_host_creds(), path, "GET", params=query)
-    if answer.status_code != 200:  # a server that hides what its own UI uses, or a run that is gone
-        return _one_by_one(run_ids, metric)
-    points = answer.json()["metrics"]
-    return [
-        (point["run_id"], int(point["step"]), metric, point["timestamp"], float(point["value"])) for point in points
-    ]
-
-
-def _one_by_one(run_ids: Sequence[str], metric: str) -> _Points:
-    points: _Points = []
+def _one_by_one(client: mlflow.MlflowClient, run_ids: Sequence[str], metric: str) -> list[mlflow_compat.Point]:
+    points: list[mlflow_compat.Point] = []
     for run_id in run_ids:
         try:
-            found = mlflow.MlflowClient().get_metric_history(run_id, metric)
+            found = client.get_metric_history(run_id, metric)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise

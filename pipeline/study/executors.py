@@ -16,7 +16,6 @@ import pebble
 
 from pipeline import cli
 from pipeline.errors import Interrupted, first_line
-from pipeline.train import run as train
 
 _END_SECONDS = 60.0  # that a worker may take to end its epoch
 
@@ -28,13 +27,14 @@ class Workers(Executor):
     `benchmarks/study.py` has why it is one thread each.
     """
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, begin: Callable[[], object]) -> None:
+        """So many processes, each prepared by `begin`."""
         pebble.CONSTS.term_timeout = _END_SECONDS
         self._processes: list[BaseProcess] = []
         self._pool = pebble.ProcessPool(
             max_workers=jobs,
             initializer=_begin_worker,
-            initargs=(os.getpid(),),
+            initargs=(os.getpid(), begin),
             context=_Context(self._processes),
         )
 
@@ -71,7 +71,7 @@ class _Context(SpawnContext):
         return self._processes[-1]
 
 
-def _begin_worker(parent: int) -> None:
+def _begin_worker(parent: int, begin: Callable[[], object]) -> None:
     def end_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
@@ -79,7 +79,7 @@ def _begin_worker(parent: int) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whose terminal is closed, the study tells its workers to end
-    train.import_training(threads=1)
+    begin()
 
 
 def _until_told_to_end(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -16,8 +16,16 @@ class Options(BaseModel):
     seeds: str = Field("", description="other seeds than the file's: a count, or a list such as 0,3,4")
     filter: str = Field("", description="variations, separated by commas; empty = all of them")
     jobs: int = Field(0, ge=0, description="how many runs train at a time, each on one core; 0 = one for every core")
-    fresh: bool = Field(False, description="true = train anew what has finished before")
-    a_a: bool = Field(False, description="true = also run the baseline against itself, to see what chance does")
+    retrain: bool = Field(
+        False,
+        description="true = train what has finished before once more",
+        json_schema_extra={"formerly": "fresh"},
+    )
+    aa_test: bool = Field(
+        False,
+        description="true = also run the baseline against itself, to see what chance does (A/A test)",
+        json_schema_extra={"formerly": "a_a"},
+    )
     dry_run: bool = Field(False, description="show what would be run, and run nothing")
 
     @field_validator("seeds")

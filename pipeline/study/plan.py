@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -23,41 +22,36 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    PrivateAttr,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pipeline import cli
+from pipeline import cli, task
 from pipeline.errors import UserError, first_line
-from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, LAST, LOSSES, QUALITY, TRAINING_SECONDS
+from pipeline.task import Task
 from pipeline.terminal import printable
 from pipeline.texts import did_you_mean, listed, quoted, several
-from pipeline.train.config import RunConfig
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SCHEMA = STUDIES / "study.schema.json"
 SUFFIX = ".yaml"
 A_A, AGAIN = " (A/A)", " (again)"  # behind the baseline's name: its runs with fresh seeds, its repeated run
 
-# What a run logs and a claim may be about.
-METRICS = (
-    *LOSSES,
-    *(edge + loss for edge in (FIRST, LAST) for loss in LOSSES),
-    FIRST + DISPLAYED_LOSS,
-    *QUALITY,
-    EPOCH_SECONDS,
-    TRAINING_SECONDS,
-)
-HIGHER_IS_BETTER = ("psnr", "ssim", "collapse")
-_VARIED = [name for name in RunConfig.model_fields if name != "seed"]  # the seeds are the study's own
-_RUN = RunConfig.model_json_schema()["properties"]
 _MOST_VARIATIONS, _MOST_SEEDS = 1000, 10_000  # a grid grows fast; more are a mistake
 _SEEDS_END = 2**32  # as `RunConfig.seed`
 _SHOWN, _SHOWN_SOURCE = 60, 100  # characters of what was given, and of the file's path, in an error
 _MOST_BYTES, _MOST_NODES = 500_000, 100_000  # of a study file: far more than a study needs, read in seconds
 
+_DEFINITION = "$definition"  # in place of `$ref`: pydantic looks those up itself
+HIGHER_IS_BETTER = ("psnr", "ssim", "collapse")
 _TEXTS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")  # a key's tags: `name`, and `<<`
 
 # Pydantic's words for its own types, in those of a YAML file.
@@ -79,78 +73,71 @@ class _MisplacedError(ValueError):
         self.keys = keys
 
 
-def _known_metric(name: Any) -> Any:
-    if name not in METRICS:
-        raise ValueError(f"allowed: {listed(METRICS)}{did_you_mean(str(name), METRICS)}")
+def _task(info: ValidationInfo) -> Task:
+    return info.context["task"] if info.context else task.load()
+
+
+def _known_metric(name: Any, info: ValidationInfo) -> Any:
+    metrics = _task(info).metrics
+    if name not in metrics:
+        raise ValueError(f"allowed: {listed(metrics)}{did_you_mean(str(name), metrics)}")
     return name
 
 
-def _require_parameter(name: Any, *keys: str | int) -> None:
-    if name not in _VARIED:
-        hint = "; seeds are given once, by `seeds`" if name == "seed" else did_you_mean(str(name), _VARIED)
+def _varied(of: Task) -> list[str]:
+    """The parameters that a variation may change: the seeds are the study's own."""
+    return [name for name in of.parameters if name != of.repetition]
+
+
+def _require_parameter(of: Task, name: Any, *keys: str | int) -> None:
+    known = _varied(of)
+    if name not in known:
+        repeats = "; seeds are given once, by `seeds`" if name == of.repetition else did_you_mean(str(name), known)
         raise _MisplacedError(
-            f"{quoted(name)} is no parameter that a variation may change; allowed: {', '.join(_VARIED)}{hint}", *keys
+            f"{quoted(name)} is not a parameter that a variation may change; allowed: {', '.join(known)}{repeats}",
+            *keys,
         )
 
 
-def _require_value(name: str, value: Any, *keys: str | int) -> None:
-    if isinstance(value, bool):  # pydantic would take YAML's `on` for 1
-        raise _MisplacedError("true and false (in YAML also on, off, yes and no) are no parameter's value", *keys)
+def _require_value(of: Task, name: str, value: Any, *keys: str | int) -> None:
+    if isinstance(value, bool):  # pydantic would take it for 1
+        raise _MisplacedError("true and false are not a parameter's value", *keys)
     try:
-        RunConfig.model_validate({name: value})
+        of.configure({name: value})
     except ValidationError as error:
         raise _MisplacedError(_words(error.errors()[0]), *keys) from None
 
 
-def _known_changes(changes: Any) -> Any:
+def _known_changes(changes: Any, info: ValidationInfo) -> Any:
     for name, value in changes.items() if isinstance(changes, dict) else ():
-        _require_parameter(name, name)
-        _require_value(name, value, name)
+        _require_parameter(_task(info), name, name)
+        _require_value(_task(info), name, value, name)
     return changes
 
 
-def _known_grid(grid: Any) -> Any:
+def _known_grid(grid: Any, info: ValidationInfo) -> Any:
     for name, values in grid.items() if isinstance(grid, dict) else ():
-        _require_parameter(name, name)
+        _require_parameter(_task(info), name, name)
         for i, value in enumerate(values if isinstance(values, list) else ()):
-            _require_value(name, value, name, i)
+            _require_value(_task(info), name, value, name, i)
     return grid
 
 
-def _known_parameters(names: Any) -> Any:
+def _known_parameters(names: Any, info: ValidationInfo) -> Any:
     for i, name in enumerate(names if isinstance(names, list | tuple) else ()):
-        _require_parameter(name, i)
+        _require_parameter(_task(info), name, i)
     return names
 
 
-_Metric = Annotated[str, BeforeValidator(_known_metric), WithJsonSchema({"enum": list(METRICS)})]
-_Changes = Annotated[
-    dict[str, Any],
-    BeforeValidator(_known_changes),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "properties": {name: _RUN[name] for name in _VARIED},
-            "additionalProperties": False,
-        }
-    ),
-]
-_Grid = Annotated[
-    dict[str, Annotated[list[Any], Field(min_length=1)]],
-    BeforeValidator(_known_grid),
-    WithJsonSchema(
-        {
-            "type": "object",
-            "properties": {name: {"type": "array", "items": _RUN[name], "minItems": 1} for name in _VARIED},
-            "additionalProperties": False,
-        }
-    ),
-]
-_Parameters = Annotated[
-    tuple[str, ...],
-    BeforeValidator(_known_parameters),
-    WithJsonSchema({"type": "array", "items": {"enum": _VARIED}, "minItems": 1}),
-]
+def _defined(name: str) -> WithJsonSchema:
+    """What `json_schema` defines, of the task's parameters and metrics."""
+    return WithJsonSchema({_DEFINITION: name})
+
+
+_Metric = Annotated[str, BeforeValidator(_known_metric), _defined("Metric")]
+_Changes = Annotated[dict[str, Any], BeforeValidator(_known_changes), _defined("Changes")]
+_Grid = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], BeforeValidator(_known_grid), _defined("Grid")]
+_Parameters = Annotated[tuple[str, ...], BeforeValidator(_known_parameters), _defined("Parameters")]
 
 
 def _is_printable(text: str) -> str:
@@ -251,9 +238,12 @@ class Study(_Declared):
     def _counted(cls, seeds: Any) -> Any:
         return as_seeds(seeds)
 
+    _task: Task = PrivateAttr()
+
     @model_validator(mode="after")
-    def _consistent(self) -> Study:
+    def _consistent(self, info: ValidationInfo) -> Study:
         """Every configuration is different, and every name that is mentioned exists."""
+        self._task = _task(info)
         points = sum(math.prod(map(len, (v.grid or self.grid).values())) for v in self.variations)
         if points > _MOST_VARIATIONS:
             raise _MisplacedError(
@@ -284,16 +274,21 @@ class Study(_Declared):
                 found.append(variation.model_copy(update={"name": name, "changes": changes, "grid": {}}))
         return found
 
-    def configurations(self) -> dict[str, RunConfig]:
-        """The configuration of each variation, with seed 0, by its name.
+    @property
+    def task(self) -> Task:
+        """What it runs."""
+        return self._task
+
+    def configurations(self) -> dict[str, Any]:
+        """The `Configuration` of each variation, of the first repetition there is, by its name.
 
         Raises:
             ValueError: two variations have one name or one configuration.
         """
-        configs: dict[str, RunConfig] = {}
-        names: dict[RunConfig, str] = {}
+        configs: dict[str, Any] = {}
+        names: dict[Any, str] = {}
         for variation in self.expanded():
-            name, config = variation.name, RunConfig.model_validate({**self.base, **variation.changes})
+            name, config = variation.name, self.task.configure({**self.base, **variation.changes})
             if name in configs:
                 raise _MisplacedError(f"two are called {name!r}; give each a name of its own", "variations")
             if name.endswith((A_A, AGAIN)):
@@ -338,28 +333,38 @@ class Study(_Declared):
             }
         )
 
-    def runs(self) -> list[tuple[str, RunConfig]]:
+    def runs(self) -> list[tuple[str, Any]]:
         """Every run of the study: the variation's name and the configuration with its seed, seed after seed.
 
         With `a_a`, the baseline's name with `A_A` stands for its fresh seeds, with `AGAIN` for the repeated one.
         """
         configs = self.configurations()
-        runs = [(name, _seeded(config, seed)) for seed in self.seeds for name, config in configs.items()]
+        runs = [(name, self._repeated(config, seed)) for seed in self.seeds for name, config in configs.items()]
         if self.a_a:
             name, config = self.baseline_name, configs[self.baseline_name]
             fresh = [seed for seed in range(2 * len(self.seeds)) if seed not in self.seeds][: len(self.seeds)]
-            runs += [(name + A_A, _seeded(config, seed)) for seed in fresh]
-            runs.append((name + AGAIN, _seeded(config, self.seeds[0])))
+            runs += [(name + A_A, self._repeated(config, seed)) for seed in fresh]
+            runs.append((name + AGAIN, self._repeated(config, self.seeds[0])))
         return runs
 
-    def digest(self, data_hashes: Mapping[str, str]) -> str:
-        """12 hexadecimal digits that are the same for the same runs on the same images; words do not count."""
-        runs = [(name, config.fingerprint, data_hashes[config.dataset]) for name, config in self.runs()]
-        return hashlib.sha256(json.dumps([self.name, sorted(runs)]).encode()).hexdigest()[:12]
+    def _repeated(self, config: Any, seed: int) -> Any:
+        return self.task.configure({**config.params, self.task.repetition: seed})
+
+    def digests(self, data_hashes: Mapping[str, str]) -> tuple[str, ...]:
+        """12 hexadecimal digits that are the same for the same runs on the same data; words do not count.
+
+        The first is of now; the others are what versions before have called the same runs.
+        """
+        runs = [(name, config.fingerprints, data_hashes[config.data]) for name, config in self.runs()]
+        versions = min(len(fingerprints) for _, fingerprints, _ in runs)
+        return tuple(
+            _digest([self.name, sorted((name, prints[version], data) for name, prints, data in runs)])
+            for version in range(versions)
+        )
 
 
-def _seeded(config: RunConfig, seed: int) -> RunConfig:
-    return config.model_copy(update={"seed": seed})
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 def _require_variation(name: str, names: Sequence[str], *keys: str | int) -> None:
@@ -421,7 +426,7 @@ def read(study: str) -> str:
     try:
         return cli.read_user_file(shipped.get(study, study), "study", _MOST_BYTES, wanted).decode()
     except UnicodeDecodeError as error:
-        raise UserError(f"study={quoted(study)} is no text in UTF-8 ({error.reason}); give {wanted}") from None
+        raise UserError(f"study={quoted(study)} is not a text in UTF-8 ({error.reason}); give {wanted}") from None
 
 
 def _shipped() -> dict[str, Path]:
@@ -442,7 +447,7 @@ def parse(text: str, source: str) -> Study:
             f"{source}: a study is a mapping with the keys {', '.join(Study.model_fields)}; this is {found}"
         )
     try:
-        return Study.model_validate(content)
+        return Study.model_validate(content, context={"task": task.load()})
     except ValidationError as error:
         problems = error.errors(include_input=False)
         # A list that lost its only item to a problem is reported as too short, too.
@@ -452,28 +457,54 @@ def parse(text: str, source: str) -> Study:
         raise UserError(f"{source}, {several(lines)}") from None
 
 
-def _read(text: str, source: str) -> tuple[yaml.Node | None, Any]:
+class _Constructor(SafeConstructor):
+    """Keeps how a number is written."""
+
+
+class _Written(float):
+    """A number that is shown as it stands in the file: a grid names its variations after it."""
+
+    def __new__(cls, value: float, text: str) -> _Written:
+        number = super().__new__(cls, value)
+        number.text = text
+        return number
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _written(constructor: SafeConstructor, node: ScalarNode) -> float:
+    return _Written(constructor.construct_yaml_float(node), node.value)
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:float", _written)
+
+
+def _read(text: str, source: str) -> tuple[Node | None, Any]:
     """A YAML text as nodes, which know their lines, and as what they mean."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
     try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
+        root = yaml.compose(text)
         if root is None:
             return None, None
         _require_plain_keys(root)
         if _written_out(root, {}) > _MOST_NODES:
-            raise yaml.MarkedYAMLError(problem=f"with the aliases written out it has more than {_MOST_NODES:,} values")
-        return root, loader.construct_document(root)
-    except yaml.YAMLError as error:
+            raise MarkedYAMLError(problem=f"with the aliases written out it has more than {_MOST_NODES:,} values")
+        return root, yaml.constructor.construct_document(root)
+    except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{source}{where}: {getattr(error, 'problem', None) or first_line(error)}") from None
     except RecursionError:
         raise UserError(f"{source}: it is nested too deeply") from None
-    except (ValueError, LookupError, AttributeError, TypeError) as error:  # PyYAML's, of a value such as 2026-02-30
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # of a value such as 2026-02-30
         raise UserError(f"{source}: a value cannot be read: {first_line(error)}; put it in quotes") from None
 
 
-def _line(problem: Any, root: yaml.Node, text: str) -> str:
+def _line(problem: Any, root: Node, text: str) -> str:
     of_a_key = problem["loc"][-1:] == ("[key]",)
     keys = problem["loc"][: -1 if of_a_key else None] + getattr(problem.get("ctx", {}).get("error"), "keys", ())
     node = root
@@ -500,18 +531,18 @@ def _path(keys: Iterable[str | int]) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def _given(node: yaml.Node, text: str) -> str:
+def _given(node: Node, text: str) -> str:
     """What stands there, as it was written; nothing for what is too long to be said."""
-    if isinstance(node, yaml.MappingNode) or (isinstance(node, yaml.SequenceNode) and not node.flow_style):
+    if isinstance(node, MappingNode) or (isinstance(node, SequenceNode) and not node.flow_style):
         return ""
     written = " ".join(text[node.start_mark.index : node.end_mark.index].split()) or "nothing"
     return f" = {written if len(written) <= _SHOWN else written[: _SHOWN - 3] + '...'}"
 
 
-def _child(node: yaml.Node, part: str | int) -> yaml.Node | None:
-    if isinstance(node, yaml.MappingNode):
+def _child(node: Node, part: str | int) -> Node | None:
+    if isinstance(node, MappingNode):
         return next((value for key, value in node.value if key.value == part), None)
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part]
     return None
 
@@ -521,28 +552,28 @@ def _model_at(keys: Sequence[str | int]) -> type[BaseModel]:
     return parts.get(str(keys[0]), Study) if keys else Study
 
 
-def _require_plain_keys(root: yaml.Node) -> None:
+def _require_plain_keys(root: Node) -> None:
     """Every key is a text and stands there once: YAML takes the last of two equal keys in silence."""
-    left: list[tuple[yaml.Node, tuple[str | int, ...]]] = [(root, ())]
+    left: list[tuple[Node, tuple[str | int, ...]]] = [(root, ())]
     known = set()
     while left:
         node, path = left.pop()
         if id(node) in known:  # an alias
             continue
         known.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, SequenceNode):
             left += [(child, (*path, i)) for i, child in enumerate(node.value)]
-        elif isinstance(node, yaml.MappingNode):
+        elif isinstance(node, MappingNode):
             keys: set[str] = set()
             for key, value in node.value:
-                what = f"the key {key.value}" if isinstance(key, yaml.ScalarNode) and key.value else "a key"
+                what = f"the key {key.value}" if isinstance(key, ScalarNode) and key.value else "a key"
                 if key.tag not in _TEXTS:
                     where = f"{_path(path)}: " if path else ""
-                    raise yaml.MarkedYAMLError(
-                        problem=f"{where}{what} is no text; put it in quotes", problem_mark=key.start_mark
+                    raise MarkedYAMLError(
+                        problem=f"{where}{what} is not a text; put it in quotes", problem_mark=key.start_mark
                     )
                 if key.value in keys:
-                    raise yaml.MarkedYAMLError(
+                    raise MarkedYAMLError(
                         problem=f"{_path((*path, key.value))} stands there twice; leave one",
                         problem_mark=key.start_mark,
                     )
@@ -550,7 +581,7 @@ def _require_plain_keys(root: yaml.Node) -> None:
                 left.append((value, (*path, key.value)))
 
 
-def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
+def _written_out(node: Node, known: dict[int, int]) -> int:
     """How many nodes it is with every alias written out: a few lines of them can be more than a memory holds.
 
     Args:
@@ -558,10 +589,10 @@ def _written_out(node: yaml.Node, known: dict[int, int]) -> int:
     """
     if id(node) not in known:
         known[id(node)] = 0
-        parts = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
-        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts if isinstance(part, yaml.Node))
+        parts = itertools.chain(*node.value) if isinstance(node, MappingNode) else node.value
+        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts if isinstance(part, Node))
     elif not known[id(node)]:
-        raise yaml.MarkedYAMLError(problem="an alias stands within what it stands for", problem_mark=node.start_mark)
+        raise MarkedYAMLError(problem="an alias stands within what it stands for", problem_mark=node.start_mark)
     return known[id(node)]
 
 
@@ -573,7 +604,17 @@ def json_schema() -> str:
     several["uniqueItems"] = True
     about = several.pop("description")
     schema["properties"]["seeds"] = {"anyOf": [count, several], "description": about}
-    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+    of = task.load()
+    values = {name: of.schema[name] for name in _varied(of)}
+    lists = {name: {"type": "array", "items": value, "minItems": 1} for name, value in values.items()}
+    schema["$defs"] |= {
+        "Changes": {"type": "object", "properties": values, "additionalProperties": False},
+        "Grid": {"type": "object", "properties": lists, "additionalProperties": False},
+        "Metric": {"enum": list(of.metrics)},
+        "Parameters": {"type": "array", "items": {"enum": list(values)}, "minItems": 1},
+    }
+    text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
+    return re.sub(f'"{re.escape(_DEFINITION)}": "', '"$ref": "#/$defs/', text)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,13 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mlflow.entities import Run as MlflowRun
 
 from pipeline import cli
 from pipeline.errors import Interrupted, UserError
@@ -29,14 +31,14 @@ from pipeline.study import plan
 from pipeline.study.executors import Workers, cores, what_ended
 from pipeline.study.options import Options
 from pipeline.study.plan import Study
+from pipeline.task import Child, Task
 from pipeline.texts import command, redacted, several
-from pipeline.tracking import journal, store
+from pipeline.tracking import journal, launched, search, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal
 from pipeline.tracking.names import NOTE, PLAN, PLAN_FILE, REUSED_FROM, SEED, STUDY, VARIATION
-from pipeline.tracking.runs import Experiment, Found
-from pipeline.train import run as train
-from pipeline.train.config import RunConfig
+from pipeline.tracking.runs import Experiment
+from pipeline.tracking.search import Found, Identity
 
 STUDY_FILE = "study.yaml"  # artifact of the parent run: what was declared; `PLAN_FILE` says what was to be run
 
@@ -49,12 +51,21 @@ class Planned:
 
     variation: str
     data_hash: str
-    child: train.Child
+    child: Child
 
     @property
-    def identity(self) -> tuple[str, str, str]:
-        """What tells it apart within its study."""
-        return self.variation, self.child.config.fingerprint, self.data_hash
+    def identities(self) -> list[Identity]:
+        """What tells it apart within its study, now and in versions before."""
+        return [(self.variation, each, self.data_hash) for each in self.child.config.fingerprints]
+
+    def finished_in(self, found: Found) -> bool:
+        """Whether its study has it."""
+        return any(identity in found.finished for identity in self.identities)
+
+    def stands_in_for_it(self, found: Found) -> MlflowRun | None:
+        """A finished run that the study can reuse for it."""
+        pairs = [(fingerprint, data) for _, fingerprint, data in self.identities]
+        return next((found.elsewhere[pair] for pair in pairs if pair in found.elsewhere), None)
 
 
 @dataclass
@@ -83,21 +94,23 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
         UserError: the study, the data or the store cannot be used, or some runs failed.
     """
     study = _declared(options)
+    program = study.task.program
     if not options.dry_run:
-        train.require_tensorflow()
-    hashes = _data_hashes(study, options)
+        program.require_surroundings()
+    at_once = min(options.jobs or cores(), len(study.runs()))
+    hashes = program.data_hashes(list(study.configurations().values()), at_once)
 
-    digest = study.digest(hashes)
+    digests = study.digests(hashes)
     experiment = _experiment(options)
-    folder = _folder(study, digest, experiment)
+    folder = _folder(study, digests, experiment)
     runs = [_planned(study, variation, config, hashes, folder) for variation, config in study.runs()]
     if options.dry_run:
-        found = _find(experiment, study, digest, runs, options)
-        return _dry_run(experiment, study, _sorted(runs, found, options), options)
+        found = _find(experiment, study, digests, runs, options)
+        return _dry_run(experiment, study, _classify(runs, found, options), options)
 
     for told in journal.set_aside_damaged(folder):
         print(told, file=sys.stderr, flush=True)
-    if options.fresh:
+    if options.retrain:
         _set_aside(folder)
     with journal.locked(folder):
         for repaired in [known.repair() for known in journal.journals(folder)]:
@@ -105,16 +118,16 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
                 print(f"{repaired}; what is missing is made once more", file=sys.stderr, flush=True)
         if experiment.id:
             _forget_deleted(folder)
-        found = _find(experiment, study, digest, runs, options)
-        work = _sorted(runs, found, options)
+        found = _find(experiment, study, digests, runs, options)
+        work = _classify(runs, found, options)
         if found.parent_finished and not (work.to_train or work.reusable or (folder / HEADER).exists()):
             return _told(_summary(study, work, {}), found.parent, study)
-        parent = _parent(folder, study, options, digest, found, experiment)
+        parent = _parent(folder, study, options, digests[0], found, experiment)
         _link(work, found)
         delivery = store.Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
-            tracking.nest(parent, [run.child.folder for run in runs])
+            search.nest(parent, [run.child.folder for run in runs])
         except BaseException as error:
             store.end_now(parent, *tracking.ending(error))
             if not parent.sent.run_id and len(journal.journals(folder)) == 1:
@@ -122,7 +135,7 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
             raise
         with delivery:
             try:
-                failures = _train(work, options, make_executor or Workers)
+                failures = _train(work, study.task, options, make_executor)
                 with contextlib.suppress(store.StoreAwayError):
                     delivery.send()  # a run that the store refuses is not done
             except BaseException as error:
@@ -140,7 +153,7 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
 def _told(summary: str, run_id: str | None, study: Study) -> str:
     """What to tell the user, and whoever looks at a run that `mlflow run` opened beside the study's own."""
     if run_id:
-        tracking.link_launched_run(run_id, study.name)
+        launched.link(run_id, study.name)
     return f"{summary}\nrun ID: {run_id or 'not known until it is delivered'}\nto see it: {tracking.ui_command()}"
 
 
@@ -150,33 +163,15 @@ def _declared(options: Options) -> Study:
     seeds = (
         tuple(plan.Study.model_validate({**study.model_dump(), "seeds": options.seeds}).seeds) if options.seeds else ()
     )
-    return study.narrowed(wanted, seeds).model_copy(update={"a_a": options.a_a or study.a_a})
+    return study.narrowed(wanted, seeds).model_copy(update={"a_a": options.aa_test or study.a_a})
 
 
-def _data_hashes(study: Study, options: Options) -> dict[str, str]:
-    """The hash of every data set of a study.
-
-    Raises:
-        UserError: one cannot be read, is too small for a batch, or memory does not hold what is trained at a time.
-    """
-    at_once = min(options.jobs or cores(), len(list(study.runs())))
-    hashes = {}
-    configs = list(study.configurations().values())
-    for name in {config.dataset for config in configs}:
-        images = train.load(name)
-        for config in configs:
-            if config.dataset == name:
-                train.require_full_batch(config, images)
-                train.require_memory(config, images, at_once)
-        hashes[name] = images.sha256
-    return hashes
-
-
-def _planned(study: Study, variation: str, config: RunConfig, hashes: Mapping[str, str], folder: Path) -> Planned:
-    data_hash = hashes[config.dataset]
-    tags = {STUDY: study.name, VARIATION: variation, SEED: str(config.seed)}
-    place = folder / _key([variation, config.fingerprint, data_hash])
-    return Planned(variation, data_hash, train.Child(place, f"{variation} seed {config.seed}", config, tags))
+def _planned(study: Study, variation: str, config: Any, hashes: Mapping[str, str], folder: Path) -> Planned:
+    data_hash, seed = hashes[config.data], config.params[study.task.repetition]
+    tags = {STUDY: study.name, VARIATION: variation, SEED: str(seed)}
+    places = [folder / _key([variation, each, data_hash]) for each in config.fingerprints]
+    place = next((each for each in places if each.exists()), places[0])
+    return Planned(variation, data_hash, Child(place, f"{variation} seed {seed}", config, tags))
 
 
 def _key(parts: Sequence[str | None]) -> str:
@@ -186,13 +181,13 @@ def _key(parts: Sequence[str | None]) -> str:
 def _experiment(options: Options) -> Experiment:
     """Where the runs go, as far as the store is there to be asked."""
     try:
-        return tracking.experiment(make=not options.dry_run)
+        return search.experiment(make=not options.dry_run)
     except store.StoreAwayError as away:
         print(f"{away}; what has finished before is not known", file=sys.stderr, flush=True)
-        return tracking.Experiment.chosen()
+        return Experiment.chosen()
 
 
-def _folder(study: Study, digest: str, experiment: Experiment) -> Path:
+def _folder(study: Study, digests: Sequence[str], experiment: Experiment) -> Path:
     """Where a study keeps what it says: the folder that has said so, or a new one.
 
     A study is known by what it runs, its store and its experiment, of which only a name may be known, or only an ID.
@@ -200,19 +195,20 @@ def _folder(study: Study, digest: str, experiment: Experiment) -> Path:
     uri, root = redacted(store.tracking_uri()), journal.state_folder() / journal.STUDIES
     for known in journal.journals(root):
         header = known.header
-        ours = (header.tags.get(STUDY), header.tags.get(PLAN), header.tracking_uri) == (study.name, digest, uri)
-        if ours and experiment.is_of(header):
+        of_study = header.tags.get(STUDY) == study.name and header.tags.get(PLAN) in digests
+        if of_study and header.tracking_uri == uri and experiment.is_of(header):
             return known.folder
-    return root / f"{study.name}-{_key([uri, experiment.name or experiment.id, digest])}"
+    return root / f"{study.name}-{_key([uri, experiment.name or experiment.id, digests[0]])}"
 
 
-def _find(experiment: Experiment, study: Study, digest: str, runs: Sequence[Planned], options: Options) -> Found:
-
-    wanted = [] if options.fresh else [run.identity for run in runs]
+def _find(
+    experiment: Experiment, study: Study, digests: Sequence[str], runs: Sequence[Planned], options: Options
+) -> Found:
+    wanted = [] if options.retrain else [run.identities for run in runs]
     with contextlib.suppress(store.StoreAwayError):
         if experiment.id:
-            return tracking.find(experiment.id, study.name, digest, wanted, look_only=options.dry_run)
-    return tracking.Found()
+            return search.find(experiment.id, study.name, digests, wanted, look_only=options.dry_run)
+    return search.Found()
 
 
 def _link(work: Work, found: Found) -> None:
@@ -220,21 +216,22 @@ def _link(work: Work, found: Found) -> None:
     for planned in list(work.reusable):
         child = planned.child
         try:
-            tracking.link(child.folder, child.name, found.elsewhere[planned.identity[1:]], child.tags)
+            if origin := planned.stands_in_for_it(found):
+                search.link(child.folder, child.name, origin, child.tags)
         except store.StoreAwayError:
             work.reusable.remove(planned)
             work.to_train.append(planned)
 
 
-def _sorted(runs: Sequence[Planned], found: Found, options: Options) -> Work:
+def _classify(runs: Sequence[Planned], found: Found, options: Options) -> Work:
     """What is to be done about each run: its journal knows best, then its study, then the experiment."""
     work = Work()
     for run in runs:
-        here = _begun(run.child.folder) and not options.fresh
+        here = _begun(run.child.folder) and not options.retrain
         finished = here and Journal(run.child.folder).status == FINISHED
-        if finished or (not here and run.identity in found.finished):
+        if finished or (not here and run.finished_in(found)):
             work.done.append(run)
-        elif not here and run.identity[1:] in found.elsewhere and not run.variation.endswith(plan.AGAIN):
+        elif not here and run.stands_in_for_it(found) and not run.variation.endswith(plan.AGAIN):
             work.reusable.append(run)
         else:
             work.to_train.append(run)
@@ -253,7 +250,7 @@ def _forget_deleted(folder: Path) -> None:
     """Have a run that was deleted in the store made anew: from its journal or, where that is not whole, by training."""
     with contextlib.suppress(store.StoreAwayError):
         for known in journal.journals(folder):
-            if known.folder != folder and known.sent.run_id and tracking.is_deleted(known.sent.run_id):
+            if known.folder != folder and known.sent.run_id and search.is_deleted(known.sent.run_id):
                 if known.header.run_id is None and (known.folder / journal.ARTIFACTS).exists():
                     known.forget_sent()
                 else:
@@ -272,7 +269,7 @@ def _parent(folder: Path, study: Study, options: Options, digest: str, found: Fo
     run_id = found.parent or os.environ.get(journal.LAUNCHED)
     parent = tracking.begin(folder, study.name, run_id, {**tags, **note}, experiment)
     if run_id and run_id == os.environ.get(journal.LAUNCHED):
-        tracking.take_up_launched_run()
+        launched.take_up()
     files = {STUDY_FILE: plan.read(options.study), PLAN_FILE: study.model_dump_json(indent=2)}
     with journal.writing(folder):
         (folder / journal.ARTIFACTS).mkdir(exist_ok=True)
@@ -289,7 +286,7 @@ def _parent(folder: Path, study: Study, options: Options, digest: str, found: Fo
 def _is_deleted(run_id: str) -> bool:
 
     with contextlib.suppress(store.StoreAwayError):
-        return tracking.is_deleted(run_id)
+        return search.is_deleted(run_id)
     return False
 
 
@@ -317,21 +314,13 @@ def _set_aside(folder: Path) -> None:
     )
 
 
-def _trajectories(runs: Sequence[Planned]) -> list[list[Planned]]:
-    """Runs that one training can make: they differ in their epochs only. The longest come first, to end together."""
-    groups: dict[tuple[str, str, str], list[Planned]] = {}
-    for run in runs:
+def _jobs(runs: Sequence[Planned], task: Task) -> list[list[Planned]]:
+    """Runs that one job makes together, the longest of them first; the longest jobs come first, to end together."""
+    groups: dict[Hashable, list[Planned]] = {}
+    for run in sorted(runs, key=lambda run: task.steps(run.child.config), reverse=True):
         again = run.variation if run.variation.endswith(plan.AGAIN) else ""
-        alike = run.child.config.model_copy(update={"epochs": 1}).fingerprint
-        groups.setdefault((again, alike, run.data_hash), []).append(run)
-    return sorted(groups.values(), key=_cost, reverse=True)
-
-
-def _cost(group: Sequence[Planned]) -> int:
-    """Multiplications, roughly: what one trajectory takes compared with another."""
-    config = max((run.child.config for run in group), key=lambda config: config.epochs)
-    wide = max(config.decoder_hidden, config.encoding_dim)
-    return config.epochs * wide
+        groups.setdefault((again, task.alike(run.child.config), run.data_hash), []).append(run)
+    return sorted(groups.values(), key=lambda group: task.cost(group[0].child.config), reverse=True)
 
 
 @dataclass
@@ -339,43 +328,48 @@ class Training:
     """A trajectory that was submitted."""
 
     runs: list[Planned]
-    longest: Planned
     watched: Watched
     offset: int = 0
 
-    def look(self) -> None:
+    @property
+    def longest(self) -> Planned:
+        """The others are what it was on its way."""
+        return self.runs[0]
+
+    def poll(self) -> None:
         """See in the journal how far it is."""
         with contextlib.suppress(OSError, ValueError):
             for line, end in Journal(self.longest.child.folder).read(self.offset):
                 self.offset = end
                 if str(line.get("key", "")).startswith("metrics epoch"):
                     points = {name: value for name, value, _, _ in line["points"]}
-                    self.watched.see(line["points"][0][3], points)
+                    self.watched.update(line["points"][0][3], points)
 
 
-def _train(work: Work, options: Options, make_executor: Callable[[int], Executor]) -> dict[str, str]:
+def _train(work: Work, task: Task, options: Options, make_executor: Callable[[int], Executor] | None) -> dict[str, str]:
     """Train what is to be trained; returns the reasons of the runs that failed, by their names.
 
     Raises:
         KeyboardInterrupt, Interrupted: the runs were ended; the message says how to go on.
     """
-    groups = _trajectories(work.to_train)
+    groups = _jobs(work.to_train, task)
     done = len(work.done) + len(work.reusable)
     counts = Counts(work.planned, done, len(work.reusable))
     failures: dict[str, str] = {}
     if not groups:
         return failures
     jobs = min(options.jobs or cores(), len(groups))
-    executor = make_executor(jobs)
+    program = task.program
+    executor = make_executor(jobs) if make_executor else Workers(jobs, program.start_worker)
     try:
         with StudyDisplay() as display:
             display.say(f"{counts.line}; {jobs} at a time")
             futures = {}
             for group in groups:
-                longest = max(group, key=lambda run: run.child.config.epochs)
-                watched = Watched(longest.child.name, longest.child.config.epochs)
-                future = executor.submit(train.train_children, [run.child for run in group])
-                futures[future] = Training(group, longest, watched)
+                longest = group[0].child
+                watched = Watched(longest.name, task.steps(longest.config))
+                future = executor.submit(program.train_children, [run.child for run in group])
+                futures[future] = Training(group, watched)
             for future, training in _as_completed(futures, counts, display, jobs):
                 failures |= _ended(future, training, counts, display)
     except (KeyboardInterrupt, Interrupted) as error:
@@ -393,11 +387,11 @@ def _as_completed(
         completed, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
         cli.end_if_interrupted()
         for future in completed:
-            futures[future].look()
+            futures[future].poll()
             yield future, futures[future]
         running = [futures[future] for future in waiting if future.running()]
         for training in running:
-            training.look()
+            training.poll()
         counts.running = sum(len(training.runs) for training in running)
         display.show(counts, [training.watched for training in running], jobs)
 
@@ -424,7 +418,7 @@ def _ended(future: Future[Any], training: Training, counts: Counts, display: Stu
         elif run is training.longest:
             display.say(f"finished: {run.child.name}: {training.watched.loss_text}")
         else:
-            display.say(f"finished: {run.child.name}: on the way of {training.longest.child.name}")
+            display.say(f"finished: {run.child.name} (taken from the training of {training.longest.child.name})")
     return failures
 
 
@@ -473,6 +467,8 @@ def _end(parent: Journal, work: Work, failures: Mapping[str, str], summary: str)
 def _command(options: Options) -> str:
     """What the user typed, without what would not be wanted again."""
     given = {name: value for name, value in options.model_dump().items() if name in options.model_fields_set}
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "retrain"]
+    return " ".join(["python -m pipeline.study", *words])
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "fresh"]
     return " ".join([command("study"), *words])
 
@@ -481,9 +477,10 @@ def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options)
     lines = [f"{study.name}: {work.planned} runs, {len(study.configurations())} variations x {len(study.seeds)} seeds"]
     for state, some in (("done", work.done), ("to reuse", work.reusable), ("to train", work.to_train)):
         lines += [f"{state}: {run.child.name}" for run in some]
-    groups = _trajectories(work.to_train)
+    groups = _jobs(work.to_train, study.task)
     jobs = max(1, min(options.jobs or cores(), len(groups)))
-    known = [seconds for seconds in (_seconds(experiment, group) for group in groups) if not math.isnan(seconds)]
+    estimates = [_seconds(experiment, study.task, group[0]) for group in groups]
+    known = [seconds for seconds in estimates if not math.isnan(seconds)]
     time_left = f"estimated time: {duration(sum(known) / jobs)}"
     if len(known) < len(groups):
         missing = f"for {len(groups) - len(known)} of {len(groups)} trainings no run of that size has finished here"
@@ -493,10 +490,13 @@ def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options)
     return "\n".join([*lines, f"{counted} in {trainings}, {jobs} at a time; {time_left}"])
 
 
-def _seconds(experiment: Experiment, group: Sequence[Planned]) -> float:
-    """How long a trajectory will take, as far as earlier runs tell; NaN where none does."""
-    epochs = max(run.child.config.epochs for run in group)
+def _seconds(experiment: Experiment, task: Task, longest: Planned) -> float:
+    """How long a job will take, as far as earlier runs tell; NaN where none does."""
+    config = longest.child.config
     with contextlib.suppress(store.StoreAwayError):
         if experiment.id:
-            return epochs * tracking.seconds_per_epoch(experiment.id, group[0].child.config, group[0].data_hash)
-    return float("nan")
+            for run in search.finished_runs(experiment.id, longest.data_hash, task.sizes(config)):
+                seconds = task.seconds(config, run.data.params, run.data.metrics)
+                if not math.isnan(seconds):
+                    return seconds
+    return math.nan

@@ -5,6 +5,7 @@ from __future__ import annotations
 # Artifacts that are read back: what a study's run was to make, and the key of the pictures that a run logs.
 PLAN_FILE = "plan.json"
 PICTURE = "reconstructions"
+RECONSTRUCTIONS_FILE = "reconstructions.npz"  # `originals` and `reconstructed`: [images, height, width, channels] uint8
 
 # Tags: what made the run.
 FINGERPRINT = "fingerprint"
@@ -26,3 +27,10 @@ GOES_ON_IN = "goes_on_in"  # of a run that `mlflow run` opened for a study: the 
 OWNER = "owner"
 HEARTBEAT = "heartbeat"
 JOURNAL = "journal"
+# Tags of MLflow's own, some of which its documentation lists; held true by tests/test_mlflow_compat.py.
+MLFLOW_DATASET_CONTEXT = "mlflow.data.context"
+MLFLOW_GIT_COMMIT = "mlflow.source.git.commit"
+MLFLOW_LOGGED_IMAGES = "mlflow.loggedImages"
+MLFLOW_PARENT_RUN_ID = "mlflow.parentRunId"
+MLFLOW_PROJECT_ENTRY_POINT = "mlflow.project.entryPoint"
+MLFLOW_SOURCE_NAME = "mlflow.source.name"

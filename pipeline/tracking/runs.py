@@ -1,4 +1,4 @@
-"""Runs as they are written to MLflow, through a journal, and what a study finds there of its own.
+"""Runs as they are written to MLflow, through a journal.
 
 Where the runs lie is MLflow's own decision: `MLFLOW_TRACKING_URI`, or `mlflow.db` in the working directory;
 the experiment is `MLFLOW_EXPERIMENT_NAME`, or the one that `mlflow run` chose.
@@ -13,31 +13,22 @@ import json
 import os
 import shutil
 import sys
-import textwrap
-import time
 import uuid
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import mlflow
 import numpy as np
 from mlflow.data import numpy_dataset
-from mlflow.entities import Run as MlflowRun
-from mlflow.entities.lifecycle_stage import LifecycleStage
-from mlflow.tracking.context.registry import resolve_tags
-from mlflow.tracking.multimedia import compress_image_size, convert_to_pil_image
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_LOGGED_IMAGES, MLFLOW_PARENT_RUN_ID
-from mlflow.utils.uri import is_local_uri
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # MLflow makes it at import
 from numpy.typing import NDArray
 
 from pipeline.errors import HungUp, Interrupted, UserError, first_line
-from pipeline.metrics import TRAINING_SECONDS
+from pipeline.task import Configuration
 from pipeline.texts import command, redacted
 from pipeline.tracking import store
 from pipeline.tracking.journal import (
@@ -61,52 +52,71 @@ from pipeline.tracking.journal import (
     sync_files,
     writing,
 )
+from pipeline.tracking.mlflow_compat import (
+    compress_image_size,
+    convert_to_pil_image,
+    is_local_uri,
+    is_random_name,
+    local_file_uri_to_path,
+    resolve_tags,
+)
 from pipeline.tracking.names import (
     DATA_HASH,
     FINGERPRINT,
     GIT_DIRTY,
-    GOES_ON_IN,
-    HARDWARE,
     LOCK_HASH,
-    NOTE,
+    MLFLOW_LOGGED_IMAGES,
     OWNER,
-    PICTURE,
-    PLAN,
-    REUSED_FROM,
-    STUDY,
-    VARIATION,
 )
-from pipeline.train.config import USED_LEARNING_RATE, RunConfig, pictured
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
-    from pipeline.train.dataset import Images
 
 ROOT = Path(__file__).parents[2]
 CONFIG_FILE = "config.json"
 
 _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
-_LONGEST_NAME = 80  # characters, where it is made of a reason
-_MADE_BY = (FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, MLFLOW_GIT_COMMIT)
 
 
-class TrackedRun:
+C = TypeVar("C", bound=Configuration)
+
+
+class Data(Protocol):
+    """What a run is trained on."""
+
+    @property
+    def name(self) -> str:
+        """For a person."""
+
+    @property
+    def source(self) -> str:
+        """Where it comes from."""
+
+    @property
+    def sha256(self) -> str:
+        """The same for the same content."""
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Its parts by name, such as `train`."""
+
+
+class TrackedRun(Generic[C]):
     """One run that is being written: what it says goes to its journal, and from there to MLflow; see `store`.
 
     What was said before, by a process that was interrupted, is not said again.
     """
 
-    def __init__(self, config: RunConfig, journal: Journal, name: str | None = None) -> None:
+    def __init__(self, config: C, journal: Journal, name: str | None = None) -> None:
         self.config = config
         self.journal = journal
         self.name = name or journal.header.name
         self.finished = journal.status == FINISHED
         self._id: str | None = None
         self._said = {line.get("key") for line, _ in journal.read()}
-        self._kept = 0  # the first epoch of which `has_kept` does not know yet
 
     @property
     def id(self) -> str | None:
@@ -122,21 +132,10 @@ class TrackedRun:
         """Where its training may keep what it needs to go on."""
         return self.journal.folder / CHECKPOINT
 
-    def has_kept(self, epochs: int) -> bool:
-        """Whether all that is said of the first epochs is kept, durably: else a checkpoint of then is ahead of it."""
-        if self.finished:
-            return True
-        if epochs > self.config.epochs:
-            return False  # its results are those of an earlier epoch
+    def has_kept(self, keys: Iterable[tuple[str, str]]) -> bool:
+        """Whether all of these operations, by what and their keys, are kept, durably."""
         self.journal.sync()
-        while self._kept <= epochs:  # what was there once still is
-            epoch, key = self._kept, f"{PICTURE} {self._kept}"
-            if epoch and not self._has_said("metrics", f"epoch {epoch}"):
-                return False
-            if pictured(epoch, self.config.epochs) and not self._has_said("artifacts", key):
-                return False
-            self._kept += 1
-        return True
+        return all(self._has_said(operation, key) for operation, key in keys)
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float], key: str = "epoch") -> None:
         """Log metrics of epoch `epoch` (from 1) at that step. What has another `key` is another set of metrics."""
@@ -168,6 +167,13 @@ class TrackedRun:
                 figure.savefig(self._artifact(name), dpi=150)
         self._say_files("figures", list(figures))
 
+    def log_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Log arrays as a file, for `numpy.load`."""
+        if not self._has_said("artifacts", name):
+            with writing(self.journal.folder):
+                np.savez_compressed(self._artifact(name), **dict(arrays))  # type: ignore[arg-type] # NumPy's own flag is among them
+            self._say_files(name, [name])
+
     def log_model(self, model: keras.Model, example: NDArray[np.float32]) -> None:
         """Log a Keras model as `runs:/<id>/model`, with a signature that `example` [images, pixels] gives."""
         if self._has_said("model", MODEL):
@@ -187,24 +193,23 @@ class TrackedRun:
             sync_files(folder, [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()])
         self._say("model", MODEL)
 
-    def log_config(self, images: Images) -> None:
+    def log_config(self, data: Data) -> None:
         """Log what goes into the run: params, configuration, data set, provenance, and who makes it."""
         if self._has_said("tags", OWNER):
             self.journal.append("go_on", tags=signs_of_life())
         self._say("tags", OWNER, tags=signs_of_life())
-        params = {**self.config.model_dump(), USED_LEARNING_RATE: self.config.learning_rate}
         provenance = {
-            FINGERPRINT: self.config.fingerprint,
-            DATA_HASH: images.sha256,
+            FINGERPRINT: self.config.fingerprints[0],
+            DATA_HASH: data.sha256,
             LOCK_HASH: _lock_hash(),
             GIT_DIRTY: _git_dirty(),
         }
         if not self._has_said("artifacts", "config"):
             with writing(self.journal.folder):
-                self._artifact(CONFIG_FILE).write_text(json.dumps(self.config.model_dump(), indent=2))
-        self._say("params", "config", params=params)
+                self._artifact(CONFIG_FILE).write_text(json.dumps(self.config.params, indent=2))
+        self._say("params", "config", params=self.config.logged)
         self._say("tags", "config", tags=provenance)
-        self._say("dataset", "config", context="training", **_as_mlflow_dataset(images).to_dict())
+        self._say("dataset", "config", context="training", **_as_mlflow_dataset(data).to_dict())
         self._say_files("config", [CONFIG_FILE])
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
@@ -242,7 +247,7 @@ class TrackedRun:
 
 
 @contextmanager
-def track(config: RunConfig, images: Images, folder: Path | None = None) -> Iterator[TrackedRun]:
+def track(config: C, data: Data, folder: Path | None = None) -> Iterator[TrackedRun[C]]:
     """A run of `config`: one that goes on, the one that `mlflow run` opened, or a new one.
 
     It ends as FINISHED; as FAILED where the body raises, with the reason as the tag `config.FAILURE`; as KILLED
@@ -262,7 +267,7 @@ def track(config: RunConfig, images: Images, folder: Path | None = None) -> Iter
         known = Journal(folder) if goes_on else begin(folder, config.name, launched)
         run = TrackedRun(config, known, _given_name(uri))
         try:
-            run.log_config(images)
+            run.log_config(data)
             require_room(str(folder), "VARIATIONS_STATE")
             delivery = store.Delivery(folder, uri)
             delivery.begin()
@@ -394,151 +399,6 @@ def open_journal(folder: Path, name: str, tags: Mapping[str, str]) -> Journal:
     return begin(folder, name, tags=tags, experiment=study)
 
 
-@dataclass(frozen=True)
-class Found:
-    """What an experiment has of a study already.
-
-    Attributes:
-        parent: the study's run to go on in, if any.
-        parent_finished: whether that is finished.
-        finished: by (variation, fingerprint, data hash), the study's own runs that are finished.
-        elsewhere: by (fingerprint, data hash), finished runs that the study can reuse.
-    """
-
-    parent: str | None = None
-    parent_finished: bool = False
-    finished: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
-    elsewhere: Mapping[tuple[str, str], MlflowRun] = field(default_factory=dict)
-
-
-def experiment(make: bool) -> Experiment:
-    """The experiment where runs go; without ID where it is not there yet, unless it is to be made.
-
-    Raises:
-        StoreAwayError: a server does not answer.
-        UserError: the store cannot be used.
-    """
-    chosen = Experiment.chosen()
-    if not make and not store.exists():
-        return chosen
-    store.require_reachable(must_exist=not make)
-    with store.tracking_store():
-        client = store.client_of()
-        if chosen.id:
-            return Experiment(chosen.id, str(client.get_experiment(chosen.id).name))
-        if make:
-            return Experiment(store.make_experiment(client, str(chosen.name)), chosen.name)
-        found = client.get_experiment_by_name(chosen.name)
-        return Experiment(found and str(found.experiment_id), chosen.name)
-
-
-def find(experiment: str, study: str, plan: str, wanted: Sequence[tuple[str, str, str]], look_only: bool) -> Found:
-    """What an experiment has of a study; runs whose process is gone are marked as KILLED first.
-
-    Args:
-        experiment: its ID.
-        study, plan: its name, and the digest of what is to be run.
-        wanted: variation, fingerprint and data hash of each run; none = find nothing.
-        look_only: change nothing in the store.
-
-    Raises:
-        StoreAwayError: a server does not answer.
-        UserError: the store cannot be used.
-    """
-    store.require_reachable()
-    with store.tracking_store():
-        client = store.client_of()
-        if not look_only:
-            store.end_dead_runs(client, experiment)
-        if not wanted:
-            return Found()
-        parents = _search(client, experiment, {STUDY: study, PLAN: plan})
-        parent = parents[0].info.run_id if parents else None
-        own = _search(client, experiment, {MLFLOW_PARENT_RUN_ID: parent}) if parent else []
-        finished = {_identity(run): run.info.run_id for run in own if run.info.status == FINISHED}
-        elsewhere = {}
-        for variation, *pair in wanted:
-            if (variation, *pair) not in finished and tuple(pair) not in elsewhere:
-                tags = dict(zip((FINGERPRINT, DATA_HASH), pair, strict=True))
-                for run in _search(client, experiment, tags, "attributes.status = 'FINISHED'"):
-                    if REUSED_FROM not in run.data.tags:
-                        elsewhere[pair[0], pair[1]] = run
-        return Found(parent, bool(parents) and parents[0].info.status == FINISHED, finished, elsewhere)
-
-
-def _identity(run: MlflowRun) -> tuple[str, str, str]:
-    tags = run.data.tags
-    return tags.get(VARIATION, ""), tags.get(FINGERPRINT, ""), tags.get(DATA_HASH, "")
-
-
-def _search(client: mlflow.MlflowClient, experiment: str, tags: Mapping[str, str], *more: str) -> list[MlflowRun]:
-    conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
-    found: list[MlflowRun] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment], " and ".join([*conditions, *more]), page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
-
-
-def is_deleted(run_id: str) -> bool:
-    """Whether somebody has deleted a run in the store.
-
-    Raises:
-        StoreAwayError: a server does not answer.
-    """
-    try:
-        with store.tracking_store():
-            return bool(store.client_of().get_run(run_id).info.lifecycle_stage != LifecycleStage.ACTIVE)
-    except store.StoreAwayError:
-        raise
-    except UserError:
-        return True  # it is not even in the bin
-
-
-def nest(parent: Journal, folders: Sequence[Path]) -> None:
-    """Have the runs of a study that the store has already lie within its run: the one before may have been deleted."""
-    parent_id = parent.sent.run_id
-    with suppress(store.StoreAwayError), store.tracking_store():
-        for folder in folders:
-            run_id = Journal(folder).sent.run_id if parent_id and (folder / HEADER).exists() else None
-            if run_id and store.client_of().get_run(run_id).data.tags.get(MLFLOW_PARENT_RUN_ID) != parent_id:
-                store.client_of().set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent_id)
-
-
-def link(folder: Path, name: str, origin: MlflowRun, tags: Mapping[str, str]) -> None:
-    """A run that stands for `origin`: with its params, its metrics and what made it, and the tag `REUSED_FROM`.
-
-    Raises:
-        UserError: the store cannot be used.
-    """
-    with store.tracking_store():
-        client = store.client_of()
-        points = [
-            (point.key, point.value, point.timestamp, point.step)
-            for key in origin.data.metrics
-            for point in client.get_metric_history(origin.info.run_id, key)
-        ]
-    journal = open_journal(folder, name, {**tags, REUSED_FROM: origin.info.run_id})
-    journal.append("params", params=origin.data.params)
-    journal.append("tags", tags={key: origin.data.tags[key] for key in _MADE_BY if key in origin.data.tags})
-    journal.append("metrics", points=points)
-    store.end(journal, FINISHED)
-
-
-def seconds_per_epoch(experiment: str, config: RunConfig, data_hash: str) -> float:
-    """How long an epoch took in a finished run of the same size on the same images; NaN where there is none."""
-    sizes = [f"params.{name} = '{getattr(config, name)}'" for name in ("batch_size", "encoding_dim", "decoder_hidden")]
-    with store.tracking_store():
-        client = store.client_of()
-        for run in _search(client, experiment, {DATA_HASH: data_hash}, "attributes.status = 'FINISHED'", *sizes):
-            if TRAINING_SECONDS in run.data.metrics:
-                return float(run.data.metrics[TRAINING_SECONDS] / RunConfig.from_params(run.data.params).epochs)
-    return float("nan")
-
-
 def ending(error: BaseException) -> tuple[str, str]:
     """Status and reason of a run that ended by an error: KILLED where somebody wanted it so, else FAILED."""
     if isinstance(error, KeyboardInterrupt):
@@ -557,55 +417,7 @@ def _given_name(uri: str) -> str | None:
             name = str(store.client_of(uri).get_run(os.environ[LAUNCHED]).info.run_name)
     except UserError:
         return None
-    return None if store.is_random_name(name) else name
-
-
-def take_up_launched_run() -> None:
-    """The run that `mlflow run` opened for this process has another journal now."""
-    shutil.rmtree(_launched_folder(), ignore_errors=True)
-
-
-def link_launched_run(run_id: str, name: str) -> None:
-    """Have the run that `mlflow run` opened beside a study's own say where the study is."""
-    if LAUNCHED in os.environ and run_id != os.environ[LAUNCHED] and (_launched_folder() / HEADER).exists():
-        journal = Journal(_launched_folder())
-        journal.append("tags", tags={GOES_ON_IN: run_id, NOTE: f"The study {name} is the run {run_id}."})
-        journal.append("rename", name=f"{name}, see {run_id[:8]}")
-
-
-def end_launched_run(error: BaseException | None, name: str) -> None:
-    """End the run that `mlflow run` opened for this process, where nobody has taken it up.
-
-    Args:
-        error: what went wrong, if anything did; it makes the name, too.
-        name: what a run is called that has none but a random one.
-    """
-    if not (_launched_folder() / HEADER).exists():
-        return
-    with suppress(UserError):
-        journal = Journal(_launched_folder())
-        if not journal.ending:
-            status, reason = ending(error) if error else (FINISHED, "")
-            if error:
-                name = textwrap.shorten(f"{status.lower()}: {reason.removeprefix('UserError: ')}", _LONGEST_NAME)
-            journal.append("rename", name=name)
-            store.end(journal, status, reason)
-        uri = store.tracking_uri()
-        store.require_reachable(uri)
-        store.Delivery(journal.folder, uri).send()
-
-
-def _launched_folder() -> Path:
-    return state_folder() / RUNS / os.environ[LAUNCHED]
-
-
-def keep_killed(run_id: str, launcher: int) -> None:
-    """Mark a run as KILLED, at its own end time, as soon as the process `launcher` is gone; see `cli`."""
-    give_up = time.monotonic() + 60
-    while _is_alive(launcher) and time.monotonic() < give_up:
-        time.sleep(0.1)
-    client = mlflow.MlflowClient()
-    client.set_terminated(run_id, "KILLED", client.get_run(run_id).info.end_time)
+    return None if is_random_name(name) else name
 
 
 def ui_command() -> str:
@@ -632,20 +444,9 @@ def require_room(artifact_uri: str, variable: str = "MLFLOW_TRACKING_URI") -> No
         )
 
 
-def _as_mlflow_dataset(images: Images) -> mlflow.data.dataset.Dataset:
-    pictures = {name: images.as_pictures(getattr(images, name)) for name in ("train", "test")}
-    with warnings.catch_warnings():
-        # MLflow registers its source of local files twice and wonders aloud which of the two to take.
-        warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways")
-        return numpy_dataset.from_numpy(pictures, images.source, name=images.name, digest=images.sha256[:16])
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def _as_mlflow_dataset(data: Data) -> mlflow.data.dataset.Dataset:
+    source = LocalArtifactDatasetSource(data.source)  # of the URI alone MLflow would warn: it is registered twice
+    return numpy_dataset.from_numpy(data.arrays, source, name=data.name, digest=data.sha256[:16])
 
 
 def _lock_hash() -> str:

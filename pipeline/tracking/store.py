@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import logging
 import os
 import re
 import socket
@@ -28,30 +27,25 @@ from urllib.parse import quote, unquote, urlsplit
 
 import mlflow
 import psutil
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Run
-from mlflow.entities.lifecycle_stage import LifecycleStage
-from mlflow.entities.logged_model_status import LoggedModelStatus
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LifecycleStage,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Run,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.store.db import utils as db_utils
-from mlflow.utils import name_utils
-from mlflow.utils.credentials import get_default_host_creds, read_mlflow_creds
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_DATASET_CONTEXT,
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_PROJECT_ENTRY_POINT,
-    MLFLOW_SOURCE_NAME,
-)
-from mlflow.utils.rest_utils import http_request
 from requests.exceptions import HTTPError, InvalidURL, TooManyRedirects
 from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from pipeline.errors import Interrupted, UserError, first_line
 from pipeline.texts import command, redacted
+from pipeline.tracking import mlflow_compat
 from pipeline.tracking.journal import (
     ARTIFACTS,
     CHECKPOINT,
@@ -72,7 +66,18 @@ from pipeline.tracking.journal import (
     replace_file,
     state_folder,
 )
-from pipeline.tracking.names import FAILURE, HEARTBEAT, JOURNAL, OWNER, PLAN, STUDY
+from pipeline.tracking.names import (
+    FAILURE,
+    HEARTBEAT,
+    JOURNAL,
+    MLFLOW_DATASET_CONTEXT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_PROJECT_ENTRY_POINT,
+    MLFLOW_SOURCE_NAME,
+    OWNER,
+    PLAN,
+    STUDY,
+)
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 _LATER = (429, 502, 503, 504)  # what servers answer that are overloaded, or that others stand before
@@ -388,7 +393,7 @@ def client_of(uri: str = "") -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # of every run that ends, amid our own
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it shows what it raises, with a traceback
+    mlflow_compat.be_quiet_about_databases()
     return _PatientClient(mlflow.MlflowClient(uri or tracking_uri()))
 
 
@@ -431,12 +436,12 @@ def with_password(uri: str) -> str:
         return tracking_uri()
     if "***" not in uri:
         return uri
-    known = read_mlflow_creds()
+    user, password = mlflow_compat.user_and_password()
     if uri.startswith("http"):  # MLflow finds both itself
-        if known.username:
+        if user:
             return re.sub("(?<=://)[^/]*@", "", uri)
-    elif known.password and ":***@" in uri:
-        return make_url(uri).set(password=known.password).render_as_string(hide_password=False)
+    elif password and ":***@" in uri:
+        return make_url(uri).set(password=password).render_as_string(hide_password=False)
     raise UserError(
         f"the password of {uri} is not kept: set MLFLOW_TRACKING_URI to the whole address, "
         "or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -480,7 +485,7 @@ def _is_forsaken(run: Run) -> bool:
     tags, began = run.data.tags, run.info.start_time / 1000
     if OWNER in tags or MLFLOW_PROJECT_ENTRY_POINT not in tags or time.time() - began < _STALE_SECONDS:
         return False
-    if Path(local_file_uri_to_path(tags.get(MLFLOW_SOURCE_NAME, ""))) != Path(__file__).parents[2]:
+    if Path(mlflow_compat.local_file_uri_to_path(tags.get(MLFLOW_SOURCE_NAME, ""))) != Path(__file__).parents[2]:
         return False
     return not any(
         process.info["create_time"] < began
@@ -535,7 +540,7 @@ def require_reachable(
 
         def ask() -> None:
             if http:
-                http_request(get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=seconds)
+                mlflow_compat.ask_health(uri, seconds)
             else:
                 address = (parts.hostname, port or _DATABASE_PORTS.get(parts.scheme.split("+")[0], 0))
                 socket.create_connection(address, timeout=seconds).close()
@@ -751,7 +756,7 @@ def _make_model(client: mlflow.MlflowClient, journal: Journal, run_id: str) -> s
 def _rename(client: mlflow.MlflowClient, journal: Journal, run_id: str, name: str) -> None:
     """Only a name that MLflow made up gives way, or the journal's own: one that somebody gave stays."""
     known = str(client.get_run(run_id).info.run_name)
-    if known == journal.header.name or is_random_name(known):
+    if known == journal.header.name or mlflow_compat.is_random_name(known):
         client.update_run(run_id, name=name)
 
 
@@ -779,17 +784,6 @@ def _end(
     elif FAILURE in client.get_run(run_id).data.tags:  # it was interrupted once
         client.delete_tag(run_id, FAILURE)
     client.set_terminated(run_id, status, at)
-
-
-def is_random_name(name: str) -> bool:
-    """Whether MLflow made the name up, as it does where none is given: `bold-fox-123`."""
-    words = name.split("-")
-    return (
-        len(words) == 3
-        and words[0] in {word.lower() for word in name_utils._GENERATOR_PREDICATES}
-        and words[1] in {word.lower() for word in name_utils._GENERATOR_NOUNS}
-        and words[2].isdigit()
-    )
 
 
 def _require_sqlite(uri: str, path: Path, must_exist: bool, otherwise: str) -> None:
@@ -820,9 +814,7 @@ def _make_sqlite(path: Path) -> None:
         left.unlink(missing_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        engine = create_engine(f"sqlite:///{beside}")
-        _quiet(db_utils._initialize_tables, engine)
-        engine.dispose()
+        mlflow_compat.make_database(beside)
         try:
             os.link(beside, path)
         except FileExistsError:
@@ -845,26 +837,25 @@ def _require_schema(uri: str, look_at: str, must_exist: bool, otherwise: str) ->
     try:
         with patiently(engine.connect) as connection:
             tables = set(patiently(lambda: inspect(connection).get_table_names()))
-            found = MigrationContext.configure(connection).get_current_revision()
+            schema = mlflow_compat.schema(connection)
             runs = connection.execute(text("SELECT COUNT(*) FROM runs")).scalar() if "runs" in tables else 0
-            whole = db_utils._all_tables_exist(connection)
     finally:
         engine.dispose()
-    needed = db_utils._get_latest_schema_revision()
+    found, needed = schema.revision, schema.needed
     sqlite = uri.startswith("sqlite")
     if not tables & {"experiments", "runs"}:
         if tables and sqlite:
             raise UserError(f"{uri} is the database of another program; {otherwise} to a new file")
         if must_exist:
             raise UserError(f"there is no tracking store {uri}; make a run first, or {otherwise}")
-    elif found == needed and whole:
+    elif found == needed and schema.complete:
         return
     elif sqlite and not runs:
         raise UserError(
             f"the tracking store {uri} was only half made, or is of an older MLflow, and holds no runs: "
             f"delete {_sqlite_path(uri)} and start again, or {otherwise}"
         )
-    elif found is None or found in _revisions():
+    elif schema.is_older:
         raise UserError(
             f"the tracking store {uri} is of an older MLflow than {mlflow.__version__} (schema {found}, not {needed}): "
             f"copy it, then run `mlflow db upgrade {redacted(uri)}`, or {otherwise}"
@@ -874,25 +865,6 @@ def _require_schema(uri: str, look_at: str, must_exist: bool, otherwise: str) ->
             f"the tracking store {uri} is of a newer MLflow than {mlflow.__version__} (schema {found}): "
             f"use that MLflow, or {otherwise}"
         )
-
-
-def _revisions() -> set[str]:
-    """Every version that MLflow's schema has had."""
-    script = ScriptDirectory.from_config(db_utils._get_alembic_config(""))
-    return {revision.revision for revision in script.walk_revisions()}
-
-
-def _quiet(call: Callable[..., Any], *args: Any) -> None:
-    """Call what logs every step of a migration."""
-    loggers = [logging.getLogger(name) for name in ("alembic", "mlflow.store.db.utils")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        call(*args)
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
 
 
 @contextmanager
@@ -912,9 +884,7 @@ def _is_away(error: BaseException) -> bool:
         return False  # a database of ours, of which MLflow says 503 whatever is wrong with it
     if isinstance(error, MlflowException) and error.get_http_status_code() in _LATER:
         return True
-    if "failed with error code 502" in str(error):  # which MLflow takes for 500
-        return True
-    if "too many 500 error responses" in str(error):  # which MLflow takes for something that passes
+    if mlflow_compat.is_server_error(error):
         return False
     if isinstance(error, HTTPError) and error.response is not None:
         return error.response.status_code in _LATER

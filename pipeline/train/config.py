@@ -40,6 +40,19 @@ _LEARNING_RATE_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"
 # A parameter beside `learning_rate`: `mlflow run` logs that one as typed, which may be `default`.
 USED_LEARNING_RATE = "learning_rate_used"
 
+# What fingerprints of version 1 cover, whatever its value.
+_VERSION_1 = {
+    "optimizer",
+    "epochs",
+    "l1",
+    "learning_rate",
+    "batch_size",
+    "encoding_dim",
+    "decoder_hidden",
+    "seed",
+    "dataset",
+}
+
 _SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # positive numbers of 32 bits, with all their digits
 
 
@@ -122,10 +135,36 @@ class RunConfig(BaseModel):
     )
 
     @property
+    def params(self) -> dict[str, Any]:
+        """Values by name, in the order above."""
+        return self.model_dump()
+
+    @property
+    def logged(self) -> dict[str, Any]:
+        """The params of a run: `mlflow run` has logged a learning rate as typed, which may be `default`."""
+        return {**self.params, USED_LEARNING_RATE: self.learning_rate}
+
+    @property
+    def data(self) -> str:
+        """What `Configuration.data` is."""
+        return self.dataset
+
+    @property
     def fingerprint(self) -> str:
         """12 hexadecimal digits that are the same for the same configuration, however it was typed."""
-        canonical = json.dumps(self.model_dump(), sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return self.fingerprints[0]
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprint, and those that versions before have given this configuration.
+
+        It covers what is not the default, so that a parameter that is new changes none. The optimizers' own learning
+        rates are Keras's, and may change: that one is always covered.
+        """
+        params, fields = self.params, type(self).model_fields
+        changed = {k: v for k, v in params.items() if k == "learning_rate" or v != fields[k].default}
+        before = [{k: params[k] for k in _VERSION_1}] if changed.keys() <= _VERSION_1 else []
+        return tuple(_digest(content) for content in ({"version": 2, "changed": changed}, *before))
 
     @property
     def name(self) -> str:
@@ -147,7 +186,13 @@ class RunConfig(BaseModel):
             ValueError: the params are not those of a run of this project.
         """
         known = {k: v for k, v in params.items() if k in cls.model_fields}
+        if USED_LEARNING_RATE in params:
+            known["learning_rate"] = params[USED_LEARNING_RATE]
         return cls.model_validate({k: shlex.split(v)[0] if v.startswith("'") else v for k, v in known.items()})
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def pictured(epoch: int, epochs: int) -> bool:

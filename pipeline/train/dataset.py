@@ -78,6 +78,11 @@ class Images:
     train: NDArray[np.float32]
     test: NDArray[np.float32]
 
+    @property
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """All images by what they are for: [images, height, width, channels]."""
+        return {name: self.as_pictures(getattr(self, name)) for name in ("train", "test")}
+
     def as_pictures(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
         """[images, height * width * channels] as [images, height, width, channels]."""
         return flat.reshape(-1, *self.shape)

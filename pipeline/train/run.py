@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 from pipeline import cli, plots, progress
 from pipeline.errors import UserError
 from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, FIRST_DISPLAYED_LOSS, LAST, LOSSES, TRAINING_SECONDS
+from pipeline.task import Child
 from pipeline.texts import gigabytes, quoted
 from pipeline.tracking import journal
 from pipeline.tracking import runs as tracking
-from pipeline.tracking.names import HARDWARE, PICTURE
+from pipeline.tracking.names import HARDWARE, PICTURE, RECONSTRUCTIONS_FILE
 from pipeline.tracking.runs import TrackedRun
 from pipeline.train import dataset
 from pipeline.train.config import RunConfig, pictured
@@ -64,7 +65,7 @@ def run(config: RunConfig, folder: Path | None = None) -> str:
     Raises:
         UserError: the data or the stores cannot be used, or the training diverged.
     """
-    require_tensorflow()
+    require_surroundings()
     images = load(config.dataset)
     require_full_batch(config, images)
     require_memory(config, images)
@@ -79,7 +80,7 @@ def run(config: RunConfig, folder: Path | None = None) -> str:
 
 
 def train_together(
-    runs: Sequence[TrackedRun], images: Images, report: progress.Report = lambda epoch, logs: None
+    runs: Sequence[TrackedRun[RunConfig]], images: Images, report: progress.Report = lambda epoch, logs: None
 ) -> Trained:
     """Train runs that differ in their epochs only: the shorter ones are what the longest one was on its way.
 
@@ -114,20 +115,32 @@ def train_together(
 
     for run in runs:
         run.log_tags({HARDWARE: training.hardware()})
-    checkpoint = training.Checkpoint(longest.checkpoint, lambda epochs: all(run.has_kept(epochs) for run in runs))
+    kept = [_Kept(run) for run in runs]
+    checkpoint = training.Checkpoint(longest.checkpoint, lambda epochs: all(run.has_kept(epochs) for run in kept))
     trained = training.train(longest.config, images, observe, checkpoint)
     log_results(images, trained, longest)
     return trained
 
 
-@dataclass(frozen=True)
-class Child:
-    """One run of a study: what it is, and the folder of its journal."""
+@dataclass
+class _Kept:
+    """Of a run, how many epochs are known to be durable in its journal."""
 
-    folder: Path
-    name: str
-    config: RunConfig
-    tags: dict[str, str]
+    run: TrackedRun[RunConfig]
+    epochs: int = -1  # 0 = the picture before the first
+
+    def has_kept(self, epochs: int) -> bool:
+        """Whether all that is said of the first epochs is kept: else a checkpoint of then is ahead of it."""
+        if self.run.finished:
+            return True
+        if epochs > self.run.config.epochs:
+            return False  # its results are those of an earlier epoch
+        new = range(self.epochs + 1, epochs + 1)
+        keys = [("metrics", f"epoch {epoch}") for epoch in new if epoch]
+        keys += [("artifacts", f"{PICTURE} {epoch}") for epoch in new if pictured(epoch, self.run.config.epochs)]
+        if self.run.has_kept(keys):
+            self.epochs = max(self.epochs, epochs)
+        return self.epochs >= epochs
 
 
 def train_children(children: Sequence[Child]) -> None:
@@ -165,9 +178,31 @@ def load(name: str) -> Images:
         UserError: as `dataset.load`.
     """
     if name == dataset.FASHION_MNIST:
-        require_tensorflow()
+        require_surroundings()
         import_training()  # Keras loads these images, and TensorFlow comes with it
     return dataset.load(name)
+
+
+def data_hashes(configs: Sequence[RunConfig], at_once: int) -> dict[str, str]:
+    """The hash of every data set, by `RunConfig.data`.
+
+    Raises:
+        UserError: one cannot be read, is too small for a batch, or memory does not hold what is trained at a time.
+    """
+    hashes = {}
+    for name in dict.fromkeys(config.data for config in configs):
+        images = load(name)
+        for config in configs:
+            if config.data == name:
+                require_full_batch(config, images)
+                require_memory(config, images, at_once)
+        hashes[name] = images.sha256
+    return hashes
+
+
+def start_worker() -> None:
+    """One thread for each process: `benchmarks/study.py` has why."""
+    import_training(threads=1)
 
 
 def require_full_batch(config: RunConfig, images: Images) -> None:
@@ -218,7 +253,7 @@ def summarise(history: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def require_tensorflow() -> None:
+def require_surroundings() -> None:
     """Refuse surroundings in which TensorFlow would end the process, or not be what Keras trains with.
 
     Raises:
@@ -267,7 +302,7 @@ def _silent_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
-def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
+def log_results(images: Images, trained: Trained, tracked: TrackedRun[RunConfig]) -> None:
     """What a run logs when it has trained: summary and quality as metrics, figures, and the model."""
     from pipeline.train import quality
 
@@ -282,4 +317,6 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun) -> None:
             LOSS_CURVE: plots.loss_curve(trained.history, tracked.name),
         }
     )
+    originals, reconstructions = (plots.pixels(images[:_SHOWN]) for images in (x, y))
+    tracked.log_arrays(RECONSTRUCTIONS_FILE, {"originals": originals, "reconstructed": reconstructions})
     tracked.log_model(trained.model, images.test[:_SHOWN])

@@ -1,0 +1,75 @@
+"""The autoencoder as a task that a study can run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import import_module
+from typing import Any, cast
+
+from pipeline.metrics import (
+    DISPLAYED_LOSS,
+    EPOCH_SECONDS,
+    FIRST,
+    LAST,
+    LOSSES,
+    QUALITY,
+    TRAINING_SECONDS,
+)
+from pipeline.task import Program
+from pipeline.train.config import RunConfig
+
+METRICS = (
+    *LOSSES,
+    *(edge + loss for edge in (FIRST, LAST) for loss in LOSSES),
+    FIRST + DISPLAYED_LOSS,
+    *QUALITY,
+    EPOCH_SECONDS,
+    TRAINING_SECONDS,
+)
+
+
+class Autoencoder:
+    """See `pipeline.task.Task`."""
+
+    repetition = "seed"
+    metrics = METRICS
+    no_better: Mapping[str, float] = {"l1": 0.0, "decoder_hidden": 0.0}
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        return RunConfig().params
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        return dict(RunConfig.model_json_schema()["properties"])
+
+    def configure(self, changes: Mapping[str, Any]) -> RunConfig:
+        return RunConfig.model_validate(changes)
+
+    def read(self, params: Mapping[str, str]) -> dict[str, Any] | None:
+        try:
+            return RunConfig.from_params(params).params
+        except (ValueError, IndexError):
+            return None
+
+    def alike(self, config: RunConfig) -> RunConfig:
+        """A shorter run is what a longer one was after so many epochs."""
+        return config.model_copy(update={"epochs": 1})
+
+    def steps(self, config: RunConfig) -> int:
+        return config.epochs
+
+    def cost(self, config: RunConfig) -> float:
+        """In multiplications."""
+        return config.epochs * max(config.decoder_hidden, config.encoding_dim)
+
+    def sizes(self, config: RunConfig) -> dict[str, Any]:
+        return {name: getattr(config, name) for name in ("batch_size", "encoding_dim", "decoder_hidden")}
+
+    def seconds(self, config: RunConfig, params: Mapping[str, str], metrics: Mapping[str, float]) -> float:
+        return metrics.get(TRAINING_SECONDS, float("nan")) / RunConfig.from_params(params).epochs * config.epochs
+
+    @property
+    def program(self) -> Program:
+        return cast(Program, import_module("pipeline.train.run"))
