@@ -5,7 +5,7 @@ BIN := .venv/bin
 SHELL := bash
 INSTALLED := .venv/installed
 
-.PHONY: help run test check store study compare results ui bench lock
+.PHONY: help run test check store study compare results ui bench docs lock
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 	@echo "installing $$(($$($(NAMES) | wc -l))) packages into .venv; TensorFlow is the largest download:"
 	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --progress-bar off \
 		--requirement requirements.txt --requirement requirements-dev.txt | $(SHORTENED)
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . # the command `variations`
 	@touch $@
 
 run: store ## one run, by the command to use from then on
@@ -65,6 +66,9 @@ bench: $(INSTALLED) ## speed and memory, as ratios measured side by side
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.study
 	$(BIN)/python -m benchmarks.compare
+
+docs: $(INSTALLED) ## the tables of README.md and docs/, made of the code and of results/
+	$(BIN)/python -m docs.generate
 
 lock: $(INSTALLED) ## write the lock files anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --custom-compile-command 'make lock' \

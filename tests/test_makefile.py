@@ -19,6 +19,7 @@ echo "$0 $*" >> "{folder}/calls"
 case "$*" in
     *version_info*) echo {version};;
     "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python;;
+    *--editable*) ;;
     *install*) echo "Collecting x"; echo "  Downloading x-1.0-py3-none-any.whl (620.1 MB)"; exit {code};;
 esac
 """
