@@ -24,7 +24,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 	@test ! -e .venv || test "$$($(BIN)/python -c '$(VERSION)' 2>&1)" = "$$($(PYTHON) -c '$(VERSION)')" || \
 		$(call fail,.venv is not an environment of $(PYTHON) and is left alone; remove it or choose its Python with make PYTHON=...)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
-	@echo "installing $$(($$($(NAMES) | wc -l))) packages into .venv; TensorFlow is the largest download:"
+	@echo "installing $$(($$($(NAMES) | wc -l))) packages into .venv; TensorFlow is the largest download (about 600 MB):"
 	@set -o pipefail; PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --progress-bar off \
 		--requirement requirements.txt --requirement requirements-dev.txt | $(SHORTENED)
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable . # the command `variations`

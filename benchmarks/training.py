@@ -94,7 +94,7 @@ def stock(images: dataset.Images, epochs: int) -> Epoch:
     autoencoder = keras.Model(inputs, keras.layers.Dense(784, activation="sigmoid")(encoded))
     autoencoder.compile(optimizer="adam", loss="binary_crossentropy")
 
-    x, x_val = images.train, images.test
+    x, x_val = flat(images.train), flat(images.test)
 
     def fit(end_of_epoch: EndOfEpoch) -> None:
         ended = keras.callbacks.LambdaCallback(
@@ -105,6 +105,11 @@ def stock(images: dataset.Images, epochs: int) -> Epoch:
         )
 
     return in_turns(fit, epochs)
+
+
+def flat(images: np.ndarray) -> np.ndarray:
+    """[images, height, width, channels] as [images, pixels]."""
+    return images.reshape(len(images), -1)
 
 
 def ours(images: dataset.Images, epochs: int) -> Epoch:
@@ -199,7 +204,7 @@ def jax_scan(images: dataset.Images) -> Epoch:
     weights = (layer(keys[0], 784, 32), layer(keys[1], 32, 784))
     zeros = jax.tree.map(jnp.zeros_like, weights)
     state = (weights, zeros, zeros, jnp.float32(0))
-    train, test = jnp.asarray(images.train), jnp.asarray(images.test)
+    train, test = jnp.asarray(flat(images.train)), jnp.asarray(flat(images.test))
 
     def orders() -> Iterator[np.ndarray]:
         random = np.random.default_rng(0)
@@ -309,8 +314,8 @@ def _memory(images: dataset.Images) -> dict[str, float]:
 
 
 def _few_images() -> dict[str, float]:
-    images = np.random.default_rng(0).random((600, 784), np.float32)
-    return _memory(dataset.Images("few", "", "", (28, 28, 1), images, images))
+    images = np.random.default_rng(0).random((600, 28, 28, 1), np.float32)
+    return _memory(dataset.Images("few", "", "", images, images))
 
 
 PROBES: dict[str, Callable[[], dict[str, float]]] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from pipeline.compare import report
+from pipeline.compare.report import markdown, tables
 from pipeline.compare.run import read_conclusion
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ def filled(text: str) -> str:
 
 
 def _claims(path: str) -> str:
-    return report.markdown(report.claims_table(read_conclusion(str(ROOT / path))))
+    return markdown.table(tables.claims_table(read_conclusion(str(ROOT / path))))
 
 
 def _parameters(module: str) -> str:
@@ -41,6 +41,22 @@ def _parameters(module: str) -> str:
         (f"`{name}`", _code(field.default), field.description or "") for name, field in options.model_fields.items()
     ]
     return _table(("parameter", "default", ""), rows)
+
+
+def _metrics(module: str) -> str:
+    rows = [
+        (
+            f"`{row.name}`",
+            row.label,
+            row.unit,
+            row.better,
+            "per epoch" if row.per_epoch else "at the end",
+            ", ".join(f"`{name}`" for name in row.contains),
+            f"`{row.formerly}`" if row.formerly else "",
+        )
+        for row in import_module(module).METRICS
+    ]
+    return _table(("metric", "label", "unit", "better", "logged", "contains a term of", "formerly"), rows)
 
 
 def _code(default: object) -> str:
@@ -53,7 +69,7 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
-_MAKE = {"claims": _claims, "parameters": _parameters}
+_MAKE = {"claims": _claims, "parameters": _parameters, "metrics": _metrics}
 
 
 def main() -> None:

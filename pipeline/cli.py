@@ -8,7 +8,6 @@ import errno
 import importlib.util
 import os
 import re
-import resource
 import signal
 import stat
 import subprocess
@@ -28,9 +27,16 @@ from pipeline.errors import HungUp, Interrupted, UserError, first_line
 from pipeline.texts import command, did_you_mean, quoted, several
 from pipeline.tracking import journal
 
+try:
+    import resource
+except ImportError:  # Windows, where no such limit is set
+    resource = None  # type: ignore[assignment]
+
 _LAUNCHER = "VARIATIONS_LAUNCHER"  # the process ID of `mlflow run`, which MLproject's commands hand on
 INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
 _AGAIN_SECONDS = 0.1
+_HANG_UP = getattr(signal, "SIGHUP", None)  # Windows has none
+_SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANG_UP) if number)
 _interrupted: list[type[BaseException]] = []
 
 _MLFLOW_BYTES = 2**30  # of addresses, most of which are never touched
@@ -182,7 +188,7 @@ def run(call: Callable[[], str], entry_point: str = "") -> int:
 
 def _run(call: Callable[[], str], output: terminal.Output | None, entry_point: str) -> int:
     _interrupted.clear()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
             signal.signal(number, interrupt)
     launched_run, launcher = os.environ.get(journal.LAUNCHED), _launcher()
@@ -271,6 +277,8 @@ def require_addresses(needed: int, library: str) -> None:
     Raises:
         UserError: the limit is lower than the bytes needed.
     """
+    if resource is None:
+        return
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if 0 <= limit < needed:  # -1 is none
         raise UserError(
@@ -295,7 +303,7 @@ def leave(main: Callable[[], int]) -> None:
         code = main()
     except (KeyboardInterrupt, Interrupted):
         code = INTERRUPTED
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # Python's own end shows a traceback
     if code == INTERRUPTED:
         os._exit(code)  # `run` has flushed what was printed
@@ -306,11 +314,11 @@ def interrupt(signum: int, frame: Any) -> None:
     """Make an exception of a signal, of which a run can end as KILLED."""
     # On Ctrl-C `mlflow run` sends SIGTERM after the terminal's SIGINT: it must not disturb the ending of the run. A
     # terminal that is closed sends SIGHUP, and then takes what was to be printed.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    kinds: dict[int, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGHUP: HungUp}
+    for number in _SIGNALS[1:]:
+        signal.signal(number, signal.SIG_IGN)
+    kinds: dict[int | None, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, _HANG_UP: HungUp}
     _interrupted.append(kinds.get(signum, Interrupted))
-    if signum == signal.SIGHUP:
+    if signum == _HANG_UP:
         _leave_terminal()
     raise _interrupted[-1]
 

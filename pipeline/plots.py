@@ -41,16 +41,16 @@ _MARKS = {  # by verdict
     "inconclusive": (_ORANGE, "D"),
     "not judged": (_GREY, "v"),
 }
-_UNCLAIMED = (_BLUE, "o")
+_NO_VERDICT = (_BLUE, "o")
 
-_ENLARGED = 4  # pixels of a strip per pixel of an image
+_ENLARGEMENT = 4  # pixels of a strip per pixel of an image
 _GAP = 2  # pixels of an image between the pictures of a grid
 _LONGEST, _LONGEST_NOTE = 34, 40  # characters of a name in a picture, and of a line beside it
 _DIRECTIONS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
 MOST_LINES, MOST_PAIRS, MOST_ROWS = len(_LINES), 30, 30  # what one picture names; the rest it counts
 _RATIO_FOR_LOG = 4.0  # of the largest value to the smallest: above that a linear axis hides the small ones
 _AXIS_INCHES, _DIGIT_INCHES = 3.0, 0.08  # of a forest: how wide its axis is at least, and a character beside it
-_PRESSED = 0.25  # of an axis: lines that end within less of it, and further than that from the others
+_CROWDED = 0.25  # of an axis: lines that end within less of it, and further than that from the others
 _LABEL_INCHES = 0.19  # between the labels of two lines
 
 
@@ -63,7 +63,7 @@ def reconstructions(originals: NDArray[np.float32], reconstructed: NDArray[np.fl
     for row, images, label in ((0, originals, "original"), (1, reconstructed, "reconstruction")):
         for column, image in enumerate(images):
             axis = axes[row, column]
-            axis.imshow(_as_picture(image), cmap="gray", vmin=0, vmax=1)
+            axis.imshow(_displayable(image), cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
         axes[row, 0].set_ylabel(label, fontsize=9)
     return figure
@@ -93,7 +93,7 @@ def strip(originals: NDArray[np.float32], reconstructed: NDArray[np.float32]) ->
     Values are clipped to [0, 1], not stretched, so that the strips of two runs can be compared; NaN is black.
     """
     rows = [np.concatenate(list(images), axis=1) for images in (originals, reconstructed)]
-    return pixels(np.concatenate(rows)).repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1)
+    return pixels(np.concatenate(rows)).repeat(_ENLARGEMENT, axis=0).repeat(_ENLARGEMENT, axis=1)
 
 
 def pixels(images: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -114,14 +114,14 @@ def digit_grid(originals: NDArray[np.float32], reconstructed: Mapping[str, NDArr
     inches = 0.55 * len(originals) / grid.shape[1] * grid.shape[0]  # 0.55 inches a picture
     figure = Figure(figsize=(0.55 * len(originals) + 2.4, inches + 0.5), layout="compressed")
     axis = figure.subplots()
-    axis.imshow(grid.repeat(_ENLARGED, axis=0).repeat(_ENLARGED, axis=1), interpolation="none")
-    middle = [(_ENLARGED * (row * height + originals.shape[1] / 2)) for row in range(len(rows))]
-    axis.set_yticks(middle, ["the image itself", *(short(name) for name, _ in shown)], color=_INK, parse_math=False)
+    axis.imshow(grid.repeat(_ENLARGEMENT, axis=0).repeat(_ENLARGEMENT, axis=1), interpolation="none")
+    middle = [(_ENLARGEMENT * (row * height + originals.shape[1] / 2)) for row in range(len(rows))]
+    axis.set_yticks(middle, ["input image", *(short(name) for name, _ in shown)], color=_INK, parse_math=False)
     axis.set_xticks([])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
     if len(reconstructed) > len(shown):
-        axis.set_xlabel(f"{len(reconstructed) - len(shown):,} more not shown", color=_INK)
+        axis.set_xlabel(f"not shown: {len(reconstructed) - len(shown):,} more", color=_INK)
     return figure
 
 
@@ -140,7 +140,7 @@ def curves(histories: pd.DataFrame, metric: str, unit: str = "") -> Figure:
 
     Args:
         histories: one row per variation, seed and epoch: `variation, seed, epoch` and the metric. Values that are not
-            finite are left out, and a variation without any is not drawn.
+            finite are left out, and a variation without any is not plotted.
         unit: the metric's; empty where it has none.
 
     The first `MOST_LINES` variations have their names beside the plot, in the order in which their lines end; the
@@ -151,31 +151,31 @@ def curves(histories: pd.DataFrame, metric: str, unit: str = "") -> Figure:
         str(name): rows.groupby("epoch")[metric].agg(["mean", "min", "max"]).sort_index()
         for name, rows in finite.groupby("variation", sort=False)
     }
-    drawn = dict(zip(lines, _LINES, strict=False))
-    names = [list(drawn)]
-    if pressed := _pressed({name: lines[name] for name in drawn}):
-        names.append(pressed)
+    plotted = dict(zip(lines, _LINES, strict=False))
+    names = [list(plotted)]
+    if crowded := _crowded({name: lines[name] for name in plotted}):
+        names.append(crowded)
     heights = [max(2.8, _LABEL_INCHES * (len(each) + 1)) for each in names]
     figure = Figure(figsize=(7.6, sum(heights) + 1), layout="constrained")
     panels = list(figure.subplots(len(names), 1, squeeze=False, height_ratios=heights)[:, 0])
     for axis in panels:
-        _plain(axis)
+        _style_axes(axis)
         axis.set_ylabel(_with_unit(metric, unit))
     panels[-1].set_xlabel("epoch")
     if not lines:
-        return _nothing(figure, panels[0], "no epoch was recorded")
+        return _empty(figure, panels[0], "no epochs were recorded")
     for line in list(lines.values())[MOST_LINES:]:
         panels[0].plot(line.index, line["mean"], color=_GREY, linewidth=0.6, alpha=0.5, zorder=1)
     first = min(int(line.index.min()) for line in lines.values())
     last = max(int(line.index.max()) for line in lines.values())
     for place, (axis, shown, height) in enumerate(zip(panels, names, heights, strict=True)):
         begin = -(-min(int(lines[name].index.max()) for name in shown) // 5) if place else first
-        _draw_lines(axis, {name: lines[name].loc[begin:] for name in shown}, drawn)
+        _plot_lines(axis, {name: lines[name].loc[begin:] for name in shown}, plotted)
         axis.set_xlim(begin - 0.01 * last, last)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        _name_lines(axis, {name: lines[name] for name in shown}, drawn, _LABEL_INCHES / height)
-        closer = f"the {len(shown)} lines that end close together, from epoch {begin} on"
-        about = closer if place else _about_the_lines(finite, len(lines))
+        _name_lines(axis, {name: lines[name] for name in shown}, plotted, _LABEL_INCHES / height)
+        closer = f"the {len(shown)} lines that end close together, from epoch {begin}"
+        about = closer if place else _legend(finite, len(lines))
         scale = "; logarithmic axis" if axis.get_yscale() == "log" else ""
         axis.set_title(about + scale, fontsize=9, loc="left", color=_INK)
     return figure
@@ -184,7 +184,7 @@ def curves(histories: pd.DataFrame, metric: str, unit: str = "") -> Figure:
 _Style = Mapping[str, tuple[str, Any]]  # by variation: colour and dashes
 
 
-def _draw_lines(axis: Axes, lines: Mapping[str, pd.DataFrame], style: _Style) -> None:
+def _plot_lines(axis: Axes, lines: Mapping[str, pd.DataFrame], style: _Style) -> None:
     for name, line in lines.items():
         colour, dashes = style[name]
         axis.fill_between(line.index, line["min"], line["max"], color=colour, alpha=0.18, linewidth=0)
@@ -193,39 +193,39 @@ def _draw_lines(axis: Axes, lines: Mapping[str, pd.DataFrame], style: _Style) ->
     _scale(axis, every.astype(float))
 
 
-def _pressed(lines: Mapping[str, pd.DataFrame]) -> list[str]:
+def _crowded(lines: Mapping[str, pd.DataFrame]) -> list[str]:
     """The lines that end so near to one another, and so far from the rest, that an axis for all hides what they do."""
     if len(lines) < 3:
         return []
     ends = pd.Series({name: float(line["mean"].iloc[-1]) for name, line in lines.items()}).sort_values()
     lowest = min(float(line["min"].min()) for line in lines.values())
     highest = max(float(line["max"].max()) for line in lines.values())
-    if _is_wide(lowest, highest):  # as `_scale` draws them
+    if _needs_log(lowest, highest):  # as `_scale` plots them
         ends, lowest, highest = np.log(ends), np.log(lowest), np.log(highest)
     heights = (ends - lowest) / (highest - lowest or 1)
     gaps = heights.diff().to_numpy()
     cut = int(np.nanargmax(gaps))
     groups = [group for group in (heights.iloc[:cut], heights.iloc[cut:]) if len(group) > 1]
-    pressed = [group for group in groups if group.max() - group.min() < _PRESSED]
-    if gaps[cut] < _PRESSED or not pressed:
+    crowded = [group for group in groups if group.max() - group.min() < _CROWDED]
+    if gaps[cut] < _CROWDED or not crowded:
         return []
-    found = max(pressed, key=len)
+    found = max(crowded, key=len)
     return [name for name in lines if name in found.index]
 
 
-def _about_the_lines(finite: pd.DataFrame, lines: int) -> str:
+def _legend(finite: pd.DataFrame, lines: int) -> str:
     most = int(finite.groupby("variation", sort=False)["seed"].nunique(dropna=False).max())
-    about = "mean over the seeds; the band goes from the lowest to the highest seed" if most > 1 else "one seed each"
+    about = "mean over the seeds; band: lowest to highest seed" if most > 1 else "one seed each"
     return about + (f"; grey: {lines - MOST_LINES:,} more" if lines > MOST_LINES else "")
 
 
-def _is_wide(lowest: float, highest: float) -> bool:
+def _needs_log(lowest: float, highest: float) -> bool:
     return lowest > 0 and highest / lowest >= _RATIO_FOR_LOG
 
 
 def _scale(axis: Axes, values: pd.Series) -> None:
     """Logarithmic where the values span too much for a linear axis, with ticks that read as plain numbers."""
-    if _is_wide(values.min(), values.max()):
+    if _needs_log(values.min(), values.max()):
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if values.max() / values.min() < 1000 else (1,)))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -265,7 +265,7 @@ def spread(wanted: Array, gap: float) -> Array:
 
 
 def forest(differences: pd.DataFrame) -> Figure:
-    """Differences with their intervals, a panel for each metric, and the band of what is too small to matter.
+    """Differences with their intervals, a panel for each metric, and the band below the smallest effect of interest.
 
     Args:
         differences: one row per pair: `variation, against, metric, unit, mean, low, high, smallest, verdict, note`. Of
@@ -287,13 +287,13 @@ def forest(differences: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(max(7.6, beside + _AXIS_INCHES), row * sum(heights) + 0.5), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis in axes:
-        _plain(axis)
+        _style_axes(axis)
     if not panels:
-        return _nothing(figure, axes[0], "there is nothing to compare")
+        return _empty(figure, axes[0], "nothing to compare")
     for axis, (metric, rows) in zip(axes, panels, strict=True):
         _panel(axis, metric, rows)
     if len(differences) > len(shown):
-        figure.supxlabel(f"{len(differences) - len(shown):,} more not shown", fontsize=9, color=_INK)
+        figure.supxlabel(f"not shown: {len(differences) - len(shown):,} more", fontsize=9, color=_INK)
     return figure
 
 
@@ -310,17 +310,17 @@ def _panel(axis: Axes, metric: str, rows: pd.DataFrame) -> None:
     axis.barh(places, 2 * smallest, left=-smallest, height=1, color=_GREY, alpha=0.22, linewidth=0, zorder=0)
     axis.axvline(0, color=_INK, linewidth=0.8, zorder=1)
     for place, row in zip(places, rows.to_dict("records"), strict=True):
-        _whisker(axis, int(place), row)
+        _interval(axis, int(place), row)
     about = f"difference in {_with_unit(metric, str(rows['unit'].iloc[0]))}"
-    about += "; shaded: too small to matter" if smallest.any() else ""
+    about += "; shaded: below the smallest effect of interest" if smallest.any() else ""
     if axis.get_xscale() == "symlog":
-        about += f"\naxis: linear as far as \N{PLUS-MINUS SIGN}{smallest.max():g}, logarithmic beyond"
+        about += f"\naxis: linear up to \N{PLUS-MINUS SIGN}{smallest.max():g}, logarithmic beyond"
     axis.set_xlabel(about, fontsize=9)
 
 
-def _whisker(axis: Axes, place: int, row: Mapping[Any, Any]) -> None:
+def _interval(axis: Axes, place: int, row: Mapping[Any, Any]) -> None:
     verdict = short(row["verdict"] or "")
-    colour, marker = _MARKS.get(verdict, _UNCLAIMED)
+    colour, marker = _MARKS.get(verdict, _NO_VERDICT)
     mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
     known = bool(np.isfinite([low, high]).all())
     if known:
@@ -349,7 +349,7 @@ def _difference_scale(axis: Axes, rows: pd.DataFrame, smallest: Array) -> None:
     if linear > 0 and reach > 15 * linear:
         axis.set_xscale("symlog", linthresh=linear, linscale=1)
         axis.set_xlim(min(1.6 * left, -1.6 * linear), max(1.6 * right, 1.6 * linear))
-        axis.xaxis.set_major_locator(FixedLocator(_apart(axis, _decades(linear, left, right), linear)))
+        axis.xaxis.set_major_locator(FixedLocator(_not_touching(axis, _decades(linear, left, right), linear)))
         axis.xaxis.set_minor_locator(NullLocator())
     else:
         pad = 0.08 * (right - left) or 1.0
@@ -362,7 +362,7 @@ def _tick(value: float) -> str:
     return f"{value:g}".replace("-", "\N{MINUS SIGN}")
 
 
-def _apart(axis: Axes, ticks: list[float], linear: float) -> list[float]:
+def _not_touching(axis: Axes, ticks: list[float], linear: float) -> list[float]:
     """Those of the ticks whose labels do not touch: 0 and the band's borders first, then from the outermost inwards."""
     to_axes = axis.transData + axis.transAxes.inverted()
     kept: list[tuple[float, float, float]] = []
@@ -447,14 +447,7 @@ def _with_unit(metric: str, unit: str) -> str:
     return f"{short(metric)} ({short(unit)})" if unit else short(metric)
 
 
-def _plot(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
-    axis = figure.subplots()
-    _plain(axis)
-    return figure, axis
-
-
-def _plain(axis: Axes) -> None:
+def _style_axes(axis: Axes) -> None:
     """Without a box, and in ink."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(_INK)
@@ -467,12 +460,12 @@ def _plain(axis: Axes) -> None:
     axis.set_axisbelow(True)
 
 
-def _nothing(figure: Figure, axis: Axes, why: str) -> Figure:
+def _empty(figure: Figure, axis: Axes, why: str) -> Figure:
     axis.clear()
     axis.set_axis_off()
     axis.text(0.5, 0.5, why, ha="center", va="center", color=_INK)
     return figure
 
 
-def _as_picture(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _displayable(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip(image[..., 0] if image.shape[-1] == 1 else image, 0, 1)

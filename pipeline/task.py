@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipeline.metrics import Metric
+
 _AUTOENCODER = "pipeline.train.task"
 
 
@@ -90,8 +92,8 @@ class Task(Protocol):
         """By parameter, a value beyond which there is none: no grid can go on there."""
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """What a run logs."""
+    def metrics(self) -> tuple[Metric, ...]:
+        """What a run logs, in the order in which it is shown."""
 
     def configure(self, changes: Mapping[str, Any]) -> Any:
         """The `Configuration` of some parameters, all others at their defaults.

@@ -38,7 +38,7 @@ def mnist() -> dataset.Images:
 @pytest.fixture(scope="session")
 def small(mnist: dataset.Images) -> dataset.Images:
     """600 training and 200 test images of the real MNIST."""
-    return dataset.Images("small", "file:///small", "0" * 64, mnist.shape, mnist.train[:600], mnist.test[:200])
+    return dataset.Images("small", "file:///small", "0" * 64, mnist.train[:600], mnist.test[:200])
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +46,7 @@ def small_npz(small: dataset.Images, tmp_path_factory: pytest.TempPathFactory) -
     """The same as a file."""
     path = tmp_path_factory.mktemp("data") / "small.npz"
     arrays = {f"x_{part}": np.round(getattr(small, part) * 255).astype(np.uint8) for part in ("train", "test")}
-    np.savez_compressed(path, **{name: array.reshape(-1, 28, 28) for name, array in arrays.items()})
+    np.savez_compressed(path, **{name: array[..., 0] for name, array in arrays.items()})
     return path
 
 

@@ -33,14 +33,16 @@ from mlflow.entities import Metric, Param
 from PIL import Image
 
 from pipeline import plots
-from pipeline.compare import reading, sentences
+from pipeline.compare import reading
 from pipeline.compare import run as compare
 from pipeline.compare.__main__ import main
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
 from pipeline.compare.options import Options
+from pipeline.compare.report import sentences
 from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study.plan import A_A, AGAIN, Study
+from pipeline.task import load
 from pipeline.tracking import search
 from pipeline.train.config import RunConfig
 from pipeline.train.task import Autoencoder
@@ -93,7 +95,7 @@ def ours(
     quality = {
         **dict.fromkeys(QUALITY, 0.5),
         "dead_units": 0.0,
-        "first_displayed_loss": 3 * bce + penalty,
+        "keras2_progressbar_loss": 3 * bce + penalty,
         "training_seconds": 9.0,
     }
     everything: dict[str, Any] = {**per_epoch, **(ends | quality | metrics if status == "FINISHED" else {})}
@@ -308,8 +310,8 @@ def test_a_repetition_with_other_numbers_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("db")
 def test_published_figures_like_with_like_and_as_stated(tmp_path: Path) -> None:
-    figures_of = {"adam_optimizer": {"first_displayed_loss": 0.2703}, "with L1": {"last_val_loss": 0.0916}}
-    taken = {"first_displayed_loss": "first_loss"}
+    figures_of = {"adam_optimizer": {"keras2_progressbar_loss": 0.2703}, "with L1": {"last_val_loss": 0.0916}}
+    taken = {"keras2_progressbar_loss": "first_loss"}
     stated = {"with L1": {"l1": 1e-5}}
     printed = {"source": "print", "figures": figures_of, "taken_for": taken, "stated": stated}
     study(published(published=printed), VALUES)
@@ -365,7 +367,7 @@ def test_flags_and_missing_epochs(tmp_path: Path) -> None:
     parent = study(declared, {})["", 0]
     configs = dict(declared.runs())
     tags = {"mlflow.parentRunId": parent, "study": "small"}
-    ours(configs["Original"], 0.4, {**tags, "variation": "Original"}, collapse=0.001)
+    ours(configs["Original"], 0.4, {**tags, "variation": "Original"}, variance_ratio=0.001)
     ours(configs["adam_optimizer"], 0.09, {**tags, "variation": "adam_optimizer"}, epochs=9)
     falling = make(
         configs["with L1"].model_dump(),
@@ -715,11 +717,11 @@ def test_the_files_are_logged_when_asked(tmp_path: Path) -> None:
     message = compare.compare(Options(out=tmp_path / "out", log=True))
     run_id = message.split("logged to run ")[1]
     assert {"conclusion.csv", "conclusion.json", "report.html", "report.md"} <= logged_results(run_id)
-    assert run_id not in set(reading.runs("0")["run_id"])
+    assert run_id not in set(reading.runs("0", load())["run_id"])
     made = mlflow.get_run(run_id)
     assert (made.info.run_name, made.info.status) == ("compare", "FINISHED")
     assert made.data.tags["compared"] == "python -m pipeline.compare --experiment Default"
-    assert made.data.tags["mlflow.note.content"].startswith("**Compared with “optimizer=adam, ")
+    assert made.data.tags["mlflow.note.content"].startswith("**Variations compared with “optimizer=adam, ")
 
 
 def logged_results(run_id: str) -> set[str]:
@@ -740,7 +742,7 @@ def test_of_a_study_to_its_parent(tmp_path: Path) -> None:
     message = compare.compare(Options(study="small", out=tmp_path / "out", log=True))
     assert message.endswith(f"logged to run {parent}")
     note = mlflow.get_run(parent).data.tags["mlflow.note.content"]  # what the UI shows on the study's own page
-    assert note.startswith("Two epochs.\n\n**Of 2 claims, ")
+    assert note.startswith("Two epochs.\n\n**Claims: 1 of 2 ")
     assert "| supported, confounded by decoder\\_hidden" in note or "| supported, confounded by decoder_hidden" in note
     assert "conclusion.json" in logged_results(parent)
     assert "compared" not in mlflow.get_run(parent).data.tags
@@ -966,8 +968,8 @@ def runs_there() -> list[Any]:
 
 def require_invisible(comparisons: Sequence[str]) -> None:
     """Nothing that is asked of an experiment finds the run of a comparison."""
-    assert not set(comparisons) & set(reading.runs("0")["run_id"])
-    assert not set(comparisons) & set(reading.runs("0", "attributes.run_name LIKE 'compare%'")["run_id"])
+    assert not set(comparisons) & set(reading.runs("0", load())["run_id"])
+    assert not set(comparisons) & set(reading.runs("0", load(), "attributes.run_name LIKE 'compare%'")["run_id"])
     with pytest.raises(UserError, match="study='small' has no run in this experiment; run it"):
         reading.study_plan("0", "small")
     known = [(each.info.run_id, each.info.status) for each in runs_there()]
@@ -1006,7 +1008,7 @@ def test_verify_names_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture
     path = str(tmp_path / "out" / "conclusion.json")
     assert compare.verify(known) == []
     assert main(["--verify", path]) == 0
-    assert "nothing differs: 9 runs, 2 verdicts" in capsys.readouterr().out
+    assert "nothing differs (runs: 9, verdicts: 2" in capsys.readouterr().out
 
     client = mlflow.MlflowClient()
     client.log_metric(ids["adam_optimizer", 0], "last_val_loss", 0.9, timestamp=2, step=2)  # changed
@@ -1050,7 +1052,7 @@ def test_verify_without_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixt
         assert message in capsys.readouterr().err
     make({"a": 1}, {"m": 1.0})
     known = conclude(tmp_path)
-    for run_id in reading.runs("0")["run_id"]:
+    for run_id in reading.runs("0", load())["run_id"]:
         mlflow.MlflowClient().delete_run(run_id)
     lines = compare.verify(known)
     assert [line.split(":")[0] for line in lines][:1] == ["vanished"]

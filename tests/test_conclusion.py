@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.compare import evidence, judging
+from pipeline.compare import concluding, evidence
 from pipeline.compare.conclusion import Conclusion, Finding, Unequal
-from pipeline.compare.judging import Question, arrange
+from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
 from pipeline.errors import UserError
+from pipeline.metrics import METRICS, guess
 from pipeline.study.plan import Study
+from pipeline.task import load
 from pipeline.train.config import RunConfig
 
 ORIGIN: dict[str, Any] = {
@@ -48,8 +50,12 @@ def frame(runs: list[Mapping[str, Any]]) -> pd.DataFrame:
     return found.astype({**dict.fromkeys(numbers, float), "ours": bool})
 
 
-def conclude(runs: list[Mapping[str, Any]], **question: Any) -> Conclusion:
-    return judging.conclude(arrange(frame(runs), Question(**question)), NO_HISTORIES, None, ORIGIN)
+def grouped(runs: pd.DataFrame, **request: Any) -> GroupedRuns:
+    return group(runs, CompareRequest(**request), load())
+
+
+def conclude(runs: list[Mapping[str, Any]], **request: Any) -> Conclusion:
+    return concluding.conclude(grouped(frame(runs), **request), NO_HISTORIES, None, ORIGIN)
 
 
 def findings(conclusion: Conclusion, kind: str) -> tuple[bool | None, list[Finding]]:
@@ -103,12 +109,12 @@ def test_variations_are_what_differs_but_for_the_seed() -> None:
         {"p_lr": lr, "p_kind": "sgd", "p_random_state": seed, "m_loss": float(value)}
         for lr, seed, value in (("0.1", "0", 1), ("1e-1", "1", 3), ("0.2", "None", 4), ("0.2", "None", 8))
     ]
-    sides = arrange(frame(runs), Question())
-    assert list(sides.configs.items()) == [("lr=0.1", {"lr": "0.1"}), ("lr=0.2", {"lr": "0.2"})]
-    assert (sides.baseline, sides.main, sides.judged) == ("lr=0.1", "loss", ["loss"])
-    assert sorted(sides.values("lr=0.1", "loss").items()) == [(0, 1.0), (1, 3.0)]
-    assert sorted(sides.values("lr=0.2", "loss")) == [4.0, 8.0]
-    conclusion = judging.conclude(sides, NO_HISTORIES, None, ORIGIN)
+    found = grouped(frame(runs))
+    assert list(found.configs.items()) == [("lr=0.1", {"lr": "0.1"}), ("lr=0.2", {"lr": "0.2"})]
+    assert (found.baseline, found.primary_metric, found.compared) == ("lr=0.1", "loss", ["loss"])
+    assert sorted(found.values("lr=0.1", "loss").items()) == [(0, 1.0), (1, 3.0)]
+    assert sorted(found.values("lr=0.2", "loss")) == [4.0, 8.0]
+    conclusion = concluding.conclude(found, NO_HISTORIES, None, ORIGIN)
     by_name = {v.name: v for v in conclusion.variations}
     assert [c.mean for c in by_name["lr=0.1"].cells] == [2.0]
     assert (by_name["lr=0.2"].cells[0].n, by_name["lr=0.2"].seeds) == (2, ())  # seeds that are not known are two
@@ -120,8 +126,8 @@ def test_the_best_first_and_high_is_good_where_the_name_says_so() -> None:
     conclusion = conclude(runs, metric="val_accuracy")
     assert [v.name for v in conclusion.variations] == ["a=y", "a=z", "a=x"]
     assert conclusion.metrics[0].higher_is_better
-    assert not judging.higher_is_better("val_loss")
-    assert judging.higher_is_better("psnr")
+    assert not guess("val_loss").higher_is_better
+    assert guess("psnr").higher_is_better
 
 
 def test_names_and_files_are_unique() -> None:
@@ -129,10 +135,10 @@ def test_names_and_files_are_unique() -> None:
     conclusion = conclude([{"p_name": name, "p_b": "1" if i % 2 else "2", "m_loss": 1.0} for i, name in enumerate(odd)])
     names, files = [v.name for v in conclusion.variations], [v.file.casefold() for v in conclusion.variations]
     assert len(set(names)) == len(set(files)) == len(odd)
-    assert judging._file_names(["Original", "adam_optimizer", "100_epochs", "with_regularizationTerm"]) == {
+    assert concluding.file_names(["Original", "adam_optimizer", "100_epochs", "with_regularizationTerm"]) == {
         name: name for name in ("Original", "adam_optimizer", "100_epochs", "with_regularizationTerm")
     }
-    assert judging._file_names(["report", "...", "a, b=1"]) == {
+    assert concluding.file_names(["report", "...", "a, b=1"]) == {
         "report": "report_2",
         "...": "variation",
         "a, b=1": "a_b=1",
@@ -152,7 +158,7 @@ def test_one_run_and_none() -> None:
     assert [v.name for v in one.variations] == ["all runs"]
     assert (one.baseline, one.pairs, one.claims) == ("all runs", (), ())
     nothing = pd.DataFrame(columns=["run_id", "name", "status", "start", "end", "ours", "last_epoch"])
-    none = judging.conclude(arrange(nothing, Question()), NO_HISTORIES, None, ORIGIN)
+    none = concluding.conclude(grouped(nothing), NO_HISTORIES, None, ORIGIN)
     assert (none.baseline, none.metric, none.variations, none.runs) == (None, None, (), ())
 
 
@@ -272,8 +278,10 @@ def test_two_values_are_no_grid() -> None:
 @pytest.mark.parametrize("edge", ["", "first_", "last_"])
 @pytest.mark.parametrize("part", ["", "val_"])
 def test_every_penalised_loss_has_its_reconstruction(edge: str, part: str) -> None:
-    assert judging.WITHOUT_PENALTY[f"{edge}{part}loss"] == f"{edge}{part}bce"
-    assert f"{edge}{part}bce" not in judging.WITHOUT_PENALTY
+    rows = {row.name: row for row in METRICS}
+    assert rows[f"{edge}{part}loss"].contains == ("l1",)
+    assert rows[f"{edge}{part}loss"].without == f"{edge}{part}bce"
+    assert not rows[f"{edge}{part}bce"].contains
 
 
 def optimizers(
@@ -320,7 +328,7 @@ def optimizers(
         for seed in range(3)
     ]
     others = frame([run(config) for config in elsewhere]) if elsewhere else None
-    return judging.conclude(arrange(frame(runs), Question(study)), NO_HISTORIES, others, ORIGIN)
+    return concluding.conclude(grouped(frame(runs), study=study), NO_HISTORIES, others, ORIGIN)
 
 
 def test_what_remains_of_a_claim_is_found_at_better_learning_rates() -> None:

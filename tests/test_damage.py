@@ -21,10 +21,11 @@ import mlflow
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.tracking import journal, store
+from pipeline.tracking import delivery, journal, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver as deliver_all
-from pipeline.tracking.journal import ARTIFACTS, END, FINISHED, HEADER, LINES, LOCK, MODEL, SENT
+from pipeline.tracking.journal import ARTIFACTS, END, FINISHED, HEADER, LINES, MODEL, SENT
+from pipeline.tracking.locks import lock_of
 from pipeline.train.dataset import Images
 from tests.test_store import CONFIG, assert_whole, doubling, empty_store, own, ready, said, say  # noqa: F401
 
@@ -160,7 +161,7 @@ def test_a_run_with_a_damaged_journal_is_whole_or_not_finished_and_can_become_wh
     folder = tmp_path / "state" / "studies" / "s" / "run"
     known = said(small, doubling, folder)
     if delivered:
-        store.send(known)
+        delivery.send(known)
         assert_whole(ready.tracking_uri, small)
     KINDS[kind](folder)
     shutil.copytree(folder, tmp_path / "state" / "aside" / "run")  # for `deliver`, where the other is trained once more
@@ -186,7 +187,7 @@ def test_a_damaged_run_that_is_trained_once_more_is_whole_and_stored_once(
     folder = tmp_path / "state" / "studies" / "s" / "run"
     known = said(small, doubling, folder)
     if delivered:
-        store.send(known)
+        delivery.send(known)
     KINDS[kind](folder)
     go_on(folder, small, doubling)
     assert deliver().endswith("delivered, nothing is left")
@@ -224,7 +225,7 @@ def test_a_lock_that_is_a_folder_is_named_and_does_not_hold_back_the_rest(
 ) -> None:
     for name in "ab":
         said(small, doubling, tmp_path / "state" / "runs" / name)
-    (tmp_path / "state" / "runs" / "a" / LOCK).mkdir()
+    lock_of(tmp_path / "state" / "runs" / "a").mkdir()
     told = deliver()
     assert told.startswith("1 run delivered; left: ")
     assert f"{tmp_path}/state/runs/a cannot be written: Is a directory" in told
@@ -256,9 +257,9 @@ def test_a_journal_is_not_deleted_before_the_store_was_asked(
     end = len((known.folder / LINES).read_bytes())
     made = ready.create_run(own(ready), tags={"journal": known.header.key}, run_name=CONFIG.name)
     known.mark_sent(run_id=made.info.run_id, offset=end)
-    store.Delivery(known.folder, store.tracking_uri()).send()
+    delivery.Delivery(known.folder, store.tracking_uri()).send()
     assert known.folder.exists()
-    store.Delivery(known.folder, store.tracking_uri()).send()
+    delivery.Delivery(known.folder, store.tracking_uri()).send()
     assert not known.folder.exists()
     assert finished_or_said(ready, small) == FINISHED
 
@@ -291,7 +292,7 @@ def test_what_was_noted_last_is_never_ahead_of_what_it_speaks_of(
 def main(times: int) -> None:
     """Truncate journals at random bytes, sent in full, in part or not at all, and deliver or train what is left."""
     outcomes: Counter[str] = Counter()
-    images = Images("small", "file:///small", "0" * 64, (28, 28, 1), *[__import__("numpy").zeros((4, 784), "f4")] * 2)
+    images = Images("small", "file:///small", "0" * 64, *__import__("numpy").zeros((2, 4, 28, 28, 1), "f4"))
     root = Path(tempfile.mkdtemp())
     store.require_reachable(f"sqlite:///{root}/empty.db")
     mlflow.pyfunc.save_model(str(root / MODEL), python_model=_double, pip_requirements=["numpy"])
@@ -310,7 +311,7 @@ def main(times: int) -> None:
         if n % 3:
             if n % 3 == 1:  # in part
                 (known.folder / LINES).write_bytes(content[: content.find(b"\n", chance.randrange(len(content))) + 1])
-            store.send(known)
+            delivery.send(known)
             (known.folder / LINES).write_bytes(content)
         (known.folder / LINES).write_bytes(content[: chance.randrange(len(content))])
         try:

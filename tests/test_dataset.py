@@ -40,10 +40,14 @@ def write_npz(path: Path, **arrays: NDArray) -> str:
 
 
 def test_the_shipped_mnist_is_the_real_one(mnist: dataset.Images) -> None:
-    assert mnist.train.shape == (60000, 784)
-    assert mnist.test.shape == (10000, 784)
+    assert mnist.train.shape == (60000, 28, 28, 1)
+    assert mnist.test.shape == (10000, 28, 28, 1)
     assert mnist.train.dtype == np.float32
     assert mnist.shape == (28, 28, 1)
+    assert mnist.train_labels is not None
+    assert mnist.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert mnist.test_labels is not None
+    assert mnist.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
     # The mean and deviation of MNIST's training pixels that every tutorial normalises with.
     assert mnist.train.mean(dtype=float) == pytest.approx(0.1307, abs=5e-5)
     assert mnist.train.std(dtype=float) == pytest.approx(0.3081, abs=5e-5)
@@ -73,9 +77,9 @@ def test_npz_and_idx_folders_give_the_same_images(tmp_path: Path, suffix: str) -
     file = dataset.load(write_npz(tmp_path / "a.npz", x_train=TRAIN, x_test=TEST, y_train=TRAIN[:, 0, 0]))
     assert folder.sha256 == file.sha256
     assert folder.shape == file.shape == (5, 6, 1)
-    np.testing.assert_array_equal(folder.train, TRAIN.reshape(7, 30) / np.float32(255))
+    np.testing.assert_array_equal(folder.train, TRAIN.reshape(7, 5, 6, 1) / np.float32(255))
     np.testing.assert_array_equal(folder.test, file.test)
-    np.testing.assert_array_equal(folder.as_pictures(folder.train)[2, 3, 4], [TRAIN[2, 3, 4] / np.float32(255)])
+    np.testing.assert_array_equal(folder.train[2, 3, 4], [TRAIN[2, 3, 4] / np.float32(255)])
 
 
 def test_colour_floats_and_black_and_white(tmp_path: Path) -> None:
@@ -83,10 +87,10 @@ def test_colour_floats_and_black_and_white(tmp_path: Path) -> None:
     images = dataset.load(write_npz(tmp_path / "c.npz", x_train=colour, x_test=colour[:1]))
     assert images.shape == (3, 2, 3)
     assert images.train.dtype == np.float32
-    np.testing.assert_allclose(images.as_pictures(images.train), colour, rtol=1e-6)
+    np.testing.assert_allclose(images.train, colour, rtol=1e-6)
     binary = (TRAIN > 127).astype(np.int64)
     np.testing.assert_array_equal(
-        dataset.load(write_npz(tmp_path / "b.npz", x_train=binary, x_test=binary)).train, binary.reshape(7, 30)
+        dataset.load(write_npz(tmp_path / "b.npz", x_train=binary, x_test=binary)).train, binary.reshape(7, 5, 6, 1)
     )
 
 
@@ -108,7 +112,7 @@ def test_the_value_of_white_comes_from_both_arrays(tmp_path: Path) -> None:
         (np.minimum(wide, 32768), 65535),
     ):
         images = dataset.load(write_npz(tmp_path / "w.npz", x_train=raw, x_test=raw[2:4]))
-        np.testing.assert_array_equal(images.train, raw.reshape(7, 30).astype(np.float32) / np.float32(white))
+        np.testing.assert_array_equal(images.train, raw.reshape(7, 5, 6, 1).astype(np.float32) / np.float32(white))
         np.testing.assert_array_equal(images.test, images.train[2:4])
 
 
@@ -116,13 +120,13 @@ def test_the_value_of_white_can_be_said(tmp_path: Path) -> None:
     digits = TRAIN // 16 + 1  # 1 to 16, as scikit-learn's digits
     path = write_npz(tmp_path / "digits.npz", x_train=digits, x_test=digits[:1] // 4)
     images = dataset.load(f"{path}#max=16")
-    np.testing.assert_array_equal(images.train, digits.reshape(7, 30) / np.float32(16))
+    np.testing.assert_array_equal(images.train, digits.reshape(7, 5, 6, 1) / np.float32(16))
     assert images.train.max() == 1
     assert images.name == "digits.npz#max=16"
     assert images.source == Path(path).as_uri()
     # What is said also decides where one array alone would be taken for another range.
     mixed = write_npz(tmp_path / "mixed.npz", x_train=TRAIN, x_test=TRAIN[:1] // 255)
-    np.testing.assert_array_equal(dataset.load(f"{mixed}#max=255").train, TRAIN.reshape(7, 30) / np.float32(255))
+    np.testing.assert_array_equal(dataset.load(f"{mixed}#max=255").train, TRAIN.reshape(7, 5, 6, 1) / np.float32(255))
 
 
 SCALED = TRAIN.astype(np.float32) / 255
@@ -197,8 +201,8 @@ def test_idx_files_are_found_as_people_have_them(train: str, test: str, given: s
         write_idx(tmp_path / Path(train).with_name("train-labels-idx1-ubyte"), TRAIN[:, 0, 0])
         (tmp_path / Path(train).with_name("._train-images-idx3-ubyte")).write_text("of macOS")
     images = dataset.load(str(tmp_path / given))
-    np.testing.assert_array_equal(images.train, TRAIN.reshape(7, 30) / np.float32(255))
-    np.testing.assert_array_equal(images.test, TEST.reshape(3, 30) / np.float32(255))
+    np.testing.assert_array_equal(images.train, TRAIN.reshape(7, 5, 6, 1) / np.float32(255))
+    np.testing.assert_array_equal(images.test, TEST.reshape(3, 5, 6, 1) / np.float32(255))
 
 
 def test_the_same_images_unpacked_and_gzipped_are_one_file(tmp_path: Path) -> None:
@@ -261,7 +265,7 @@ def test_kaggles_test_file_has_no_labels(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("label,pixel0,pixel1,pixel2,pixel3\n5,0,255,0,1\n")
     (tmp_path / "test.csv").write_text("pixel0,pixel1,pixel2,pixel3\n0,255,0,2\n")
     images = dataset.load(str(tmp_path))
-    np.testing.assert_array_equal(images.as_pictures(images.test)[0, :, :, 0] * 255, [[0, 255], [0, 2]])
+    np.testing.assert_array_equal(images.test[0, :, :, 0] * 255, [[0, 255], [0, 2]])
 
 
 @pytest.mark.parametrize(
@@ -270,8 +274,55 @@ def test_kaggles_test_file_has_no_labels(tmp_path: Path) -> None:
 def test_medmnists_and_other_keys_are_known(keys: tuple[str, str], tmp_path: Path) -> None:
     more = {"val_images": TEST, "train_labels": TRAIN[:, 0, 0]}
     images = dataset.load(write_npz(tmp_path / "m.npz", **{keys[0]: TRAIN, keys[1]: TEST}, **more))
-    np.testing.assert_array_equal(images.train, TRAIN.reshape(7, 30) / np.float32(255))
+    np.testing.assert_array_equal(images.train, TRAIN.reshape(7, 5, 6, 1) / np.float32(255))
     assert len(images.test) == 3
+
+
+def of_npz(path: Path) -> str:
+    return write_npz(path / "l.npz", x_train=TRAIN, x_test=TEST, y_train=np.arange(7), y_test=np.arange(3, dtype="u1"))
+
+
+def of_medmnist(path: Path) -> str:
+    keys: dict[str, NDArray] = {"train_images": TRAIN, "test_images": TEST, "train_labels": np.arange(7)[:, None]}
+    return write_npz(path / "m.npz", **keys, test_labels=np.arange(3)[:, None])
+
+
+def of_idx(path: Path) -> str:
+    write_pair(path, *IDX)
+    for part, n in (("train", 7), ("t10k", 3)):
+        write_idx(path / f"{part}-labels-idx1-ubyte", np.arange(n, dtype=np.uint8))
+    return str(path)
+
+
+def of_csv(path: Path) -> str:
+    for part, array in (("train", TRAIN), ("test", TEST)):
+        rows = [",".join(map(str, [n, *image[:, :5].ravel()])) for n, image in enumerate(array)]
+        (path / f"{part}.csv").write_text("\n".join(rows))
+    return str(path)
+
+
+@pytest.mark.parametrize("make", [of_npz, of_medmnist, of_idx, of_csv])
+def test_labels_are_kept_where_they_are(make: Callable[[Path], str], tmp_path: Path) -> None:
+    images = dataset.load(make(tmp_path))
+    np.testing.assert_array_equal(images.train_labels, np.arange(7))
+    np.testing.assert_array_equal(images.test_labels, np.arange(3))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.arange(6), np.arange(14).reshape(7, 2), np.arange(7) / 2, np.array(["a"] * 7), np.array([None] * 7)],
+)
+def test_what_is_not_one_integer_per_image_is_no_label_and_no_mistake(labels: NDArray, tmp_path: Path) -> None:
+    images = dataset.load(write_npz(tmp_path / "l.npz", x_train=TRAIN, x_test=TEST, y_train=labels))
+    assert (images.train_labels, images.test_labels) == (None, None)
+    assert len(images.train) == 7
+
+
+def test_a_damaged_file_of_labels_is_no_mistake(tmp_path: Path) -> None:
+    (Path(of_idx(tmp_path)) / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x08\1\0\0\0\7\0")
+    images = dataset.load(str(tmp_path))
+    assert images.train_labels is None
+    np.testing.assert_array_equal(images.test_labels, np.arange(3))
 
 
 def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:
@@ -288,7 +339,7 @@ def test_fashion_mnist_comes_from_keras_cache(tmp_path: Path, monkeypatch: pytes
     import keras
 
     monkeypatch.setattr(keras.datasets.fashion_mnist, "load_data", lambda: ((TRAIN, None), (TEST, None)))
-    assert dataset.load("fashion_mnist").train.shape == (7, 30)
+    assert dataset.load("fashion_mnist").train.shape == (7, 5, 6, 1)
 
     def offline() -> None:
         raise Exception("URL fetch failure on https://...: no network")
@@ -478,7 +529,7 @@ def test_of_the_longest_images_mlflow_can_make_its_previews(shape: tuple[int, in
 
     raw = RNG.integers(0, 256, (200, *shape), dtype=np.uint8)
     images = dataset.load(write_npz(tmp_path / "long.npz", x_train=raw, x_test=raw))
-    shown = images.as_pictures(images.test[:10])
+    shown = images.test[:10]
     assert min(compress_image_size(convert_to_pil_image(plots.strip(shown, shown))).size) >= 1
 
 

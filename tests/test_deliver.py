@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import signal
@@ -16,11 +18,12 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
-from pipeline.tracking import journal, store
+from pipeline.tracking import delivery, journal
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver as deliver_all
 from pipeline.tracking.journal import FINISHED, Journal
 from pipeline.tracking.names import PLAN, STUDY
+from pipeline.tracking.store import require_reachable
 from pipeline.train.config import RunConfig
 from pipeline.train.dataset import Images
 from tests.conftest import ROOT, Proxy, Server, environment, run, start, wait_for
@@ -133,7 +136,7 @@ from pipeline.tracking import runs as tracking
 from pipeline.train.config import RunConfig
 from pipeline.train.dataset import Images
 store._PAUSES = (float(sys.argv[1]),)
-images = Images("some", "file:///some", "0" * 64, (1, 1), np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
+images = Images("some", "file:///some", "0" * 64, *np.zeros((2, 2, 1, 1, 1), np.float32))
 with tracking.track(RunConfig(epochs=30), images) as run:
     for epoch in range(1, 6):
         run.log_epoch(epoch, {"loss": 1 / epoch})
@@ -171,7 +174,9 @@ def test_a_run_whose_process_was_killed_is_delivered_as_killed_and_a_living_one_
     assert deliver() == "1 run delivered, nothing is left"
     (made,) = ready.search_runs([own(ready)])
     assert made.info.status == "KILLED"
-    assert made.data.tags["failure"] == "its process ended without a word"
+    assert (
+        made.data.tags["failure"] == "the process died without reporting an end (killed, out of memory or power loss)"
+    )
     assert made.info.end_time == int(hours_ago * 1000)
     history = ready.get_metric_history(made.info.run_id, "loss")
     assert [(point.step, point.value) for point in history] == [(n, 1 / n) for n in range(1, 6)]
@@ -219,7 +224,7 @@ def test_one_store_that_is_away_keeps_nothing_from_the_others(
     for name, uri in {"1": proxy.uri, "2": here}.items():
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         known = tracking.begin(tmp_path / "state" / name, f"run {name}")
-        store.end(known, FINISHED)
+        delivery.record_end(known, FINISHED)
     proxy.close()
     says = rf"^1 run delivered; left: run 1 \({tmp_path}/state/1\): the tracking server {proxy.uri} does not answer"
     with pytest.raises(UserError, match=says):
@@ -236,7 +241,7 @@ def test_a_server_that_came_back_elsewhere_gets_it_there_also_without_the_passwo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", old)
     known = tracking.begin(tmp_path / "state" / "1", tmp_path.name, experiment=tracking.Experiment("0", None))
     known.append("metrics", points=[("loss", 0.5, 1, 1)])
-    store.end(known, FINISHED)
+    delivery.record_end(known, FINISHED)
     proxy.close()
     assert not [file for file in (tmp_path / "state").rglob("*") if file.is_file() and b"secret" in file.read_bytes()]
     with pytest.raises(UserError, match=r"does not answer .*; start it or give its new address with .* --to ADDRESS$"):
@@ -259,7 +264,7 @@ def test_a_study_that_was_killed_is_delivered_with_its_runs_and_can_still_go_on(
     finished, killed = (tracking.begin(folder / name, name, tags={STUDY: "s"}) for name in ("finished", "killed"))
     for child in (finished, killed):
         child.append("metrics", points=[("loss", 0.5, 1, 1)])
-    store.end(finished, FINISHED)
+    delivery.record_end(finished, FINISHED)
     with journal.locked(killed.folder):  # one of its workers is not gone yet
         assert deliver() == "0 runs delivered, nothing is left; 1 run still being made"
     assert deliver() == "3 runs delivered, nothing is left"
@@ -277,7 +282,7 @@ def test_a_study_that_was_killed_is_delivered_with_its_runs_and_can_still_go_on(
     again = tracking.TrackedRun(RunConfig(), killed)
     again.journal.append("go_on", tags=journal.signs_of_life())
     again.finish()
-    store.Delivery(folder, parent.header.tracking_uri).send()
+    delivery.Delivery(folder, parent.header.tracking_uri).send()
     made = ready.get_run(runs["killed"].info.run_id)
     assert made.info.status == "FINISHED"
     assert "failure" not in made.data.tags
@@ -288,9 +293,35 @@ def test_an_ending_that_the_store_knows_is_not_replaced_by_a_guess(
     tmp_path: Path,
 ) -> None:
     known = tracking.begin(tmp_path / "state", "a run")
-    store.send(known)
-    store.end_now(known, FINISHED, "", 5000)
+    delivery.send(known)
+    delivery.end_now(known, FINISHED, "", 5000)
     assert deliver() == "1 run delivered, nothing is left"
     (made,) = ready.search_runs([own(ready)])
     assert (made.info.status, made.info.end_time) == ("FINISHED", 5000)
     assert "failure" not in made.data.tags
+
+
+def test_on_nfs_a_store_is_made_and_runs_are_delivered(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It locks nothing that is not open to be written, so no directory; SQLite's own locks are others."""
+    flock = fcntl.flock
+
+    def as_on_nfs(descriptor: int, operation: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    with (tmp_path / "x").open("w"), (tmp_path / "x").open() as file, pytest.raises(OSError, match="Bad file"):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    require_reachable(store)
+    known = tracking.begin(tmp_path / "state" / "run", "a run", experiment=tracking.Experiment("0", None))
+    known.append("metrics", points=[("loss", 0.5, 1, 1)])
+    with journal.locked(known.folder):
+        assert deliver() == "0 runs delivered, nothing is left; 1 run still being made"
+    delivery.record_end(known, FINISHED)
+    assert deliver() == "1 run delivered, nothing is left"
+    (made,) = mlflow.MlflowClient().search_runs(["0"])
+    assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "state") == ["store.db", "x"]

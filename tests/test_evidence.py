@@ -477,14 +477,15 @@ def test_flags() -> None:
         bce=[1.0, math.nan, 3.0, 4.0],
     )
     runs.index = pd.Index([7, 7, 7, 7])
-    table = evidence.flags(runs, collapse="collapse", dead_units="dead", losses=["loss", "bce", "absent"])
+    limits = {"collapsed": ("collapse", 0.05, math.inf), "dead units": ("dead", -math.inf, 0.0)}
+    table = evidence.flags(runs, limits, ["loss", "bce", "absent"])
     expected = [("b", "collapsed", (1, 3)), ("b", "dead units", (1,)), ("a", "not a number", (0, 1))]
     assert list(table.itertuples(index=False, name=None)) == expected
-    for collapse in (None, "absent"):
-        nothing = evidence.flags(runs[:1], collapse=collapse, dead_units=None, losses=[])
+    for none in ({}, {"collapsed": ("absent", 0.05, math.inf)}):
+        nothing = evidence.flags(runs[:1], none, [])
         assert list(nothing) == ["variation", "flag", "seeds"]
         assert nothing.empty
-    assert evidence.flags(runs[:0], collapse="collapse", dead_units="dead", losses=["loss"]).empty
+    assert evidence.flags(runs[:0], limits, ["loss"]).empty
 
 
 def history(curve: Array, variation: str = "v", seed: int = 0) -> pd.DataFrame:

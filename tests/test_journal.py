@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -18,8 +19,8 @@ from typing import Any
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.tracking import journal
-from pipeline.tracking.journal import END, FINISHED, HEADER, LINES, LOCK, SENT, Header, Journal
+from pipeline.tracking import journal, locks
+from pipeline.tracking.journal import END, FINISHED, HEADER, LINES, SENT, Header, Journal
 from tests.conftest import ROOT
 
 HEAD = Header("key", "sqlite:////nowhere.db", None, "Default", None, "a name", 1234, {"tag": "value"})
@@ -209,12 +210,12 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    assert not journal.is_locked(folder)
+    assert not locks.is_locked(folder)
     with journal.locked(folder):
-        assert journal.is_locked(folder)
+        assert locks.is_locked(folder)
         with pytest.raises(UserError, match="is in use by another process"), journal.locked(folder, patience=0.2):
             pass
-    assert not journal.is_locked(folder)
+    assert not locks.is_locked(folder)
     with journal.locked(folder, patience=0):
         pass
 
@@ -228,53 +229,88 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         other.stdout.readline()
-        assert journal.is_locked(tmp_path)
+        assert locks.is_locked(tmp_path)
         other.kill()
         other.wait()
         with journal.locked(tmp_path, patience=5):
             pass
 
 
-def test_a_lock_that_was_deleted_with_its_folder_locks_nobody_out_and_lets_only_one_in(tmp_path: Path) -> None:
-    """One waits while the holder deletes the folder, as a finished run does; another one comes when it is gone."""
+def test_a_lock_that_was_deleted_locks_nobody_out_and_lets_only_one_in(tmp_path: Path) -> None:
+    """One waits while the holder deletes it, and is at work when the holder leaves; others come later."""
     folder, inside, most = tmp_path / "run", [0], [0]
+    there: list[bool] = []
 
     def work(seconds: float) -> None:
         with journal.locked(folder, patience=10):
             inside[0] += 1
             most[0] = max(most[0], inside[0])
             time.sleep(seconds)
+            there.append(locks.lock_of(folder).exists())
             inside[0] -= 1
 
     with journal.locked(folder):
         waiting = threading.Thread(target=work, args=(0.5,))
         waiting.start()
         time.sleep(0.3)
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
+        locks.lock_of(folder).unlink()
+        time.sleep(0.3)
     others = [threading.Thread(target=work, args=(0.3,)) for _ in range(3)]
     for other in others:
         other.start()
     for thread in (waiting, *others):
         thread.join()
     assert most == [1]
-    assert (folder / LOCK).exists()
+    assert there == [True] * 4
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_that_is_deleted_at_the_last_moment_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try_lock = journal._try_lock
+    try_lock = locks.lock_descriptor
     deleted: list[bool] = []
 
-    def deleting(descriptor: int) -> bool:
+    def deleting(descriptor: int, blocking: bool) -> bool:
         if not deleted:
-            (tmp_path / LOCK).unlink()
+            locks.lock_of(tmp_path).unlink()
             deleted.append(True)
-        return try_lock(descriptor)
+        return try_lock(descriptor, blocking=blocking)
 
-    monkeypatch.setattr(journal, "_try_lock", deleting)
+    monkeypatch.setattr(locks, "lock_descriptor", deleting)
     with journal.locked(tmp_path):
-        assert journal.is_locked(tmp_path)
+        assert locks.is_locked(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_where_a_file_system_has_no_locks_that_is_said(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no file is taken for a lock, which would outlive a process that is killed."""
+
+    def without(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", without)
+        says = f"run cannot be written: {os.strerror(number)}; make room, or set VARIATIONS_STATE to another folder"
+        with pytest.raises(UserError, match=says), journal.locked(tmp_path / "run"):
+            pass
+        assert not locks.is_locked(tmp_path / "run")
+    with journal.locked(tmp_path / "run", patience=0):
+        pass
+
+
+def test_a_folder_that_is_moved_or_deleted_while_it_is_locked_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VARIATIONS_STATE", str(tmp_path / "state"))
+    for leave in (lambda known: known.remove(), lambda known: journal.set_aside(known.folder)):
+        folder = tmp_path / "runs" / "run"
+        with journal.locked(folder):
+            leave(Journal.begin(folder, HEAD))
+            assert not folder.exists()
+            assert locks.is_locked(folder)
+        assert list((tmp_path / "runs").iterdir()) == []
+    assert len(journal.journals(tmp_path / "state")) == 1
 
 
 def test_a_study_comes_before_its_runs_and_what_vanishes_is_no_error(
@@ -328,12 +364,28 @@ def test_where_journals_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert journal.state_folder() == tmp_path / ".local" / "state" / "autoencoder-variations"
 
 
+def test_where_journals_lie_on_another_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And where they lay before, which is not forgotten."""
+    library = tmp_path / "Library" / "Application Support"
+    monkeypatch.setattr(journal, "user_state_path", lambda name, appauthor: library / name)
+    for variable in ("VARIATIONS_STATE", "XDG_STATE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert journal.state_folder() == library / "autoencoder-variations"
+    (tmp_path / ".local" / "state" / "autoencoder-variations").mkdir(parents=True)
+    assert journal.state_folder() == tmp_path / ".local" / "state" / "autoencoder-variations"
+    monkeypatch.setenv("XDG_STATE_HOME", "~/mine")  # which platformdirs does not take for a path
+    assert journal.state_folder() == library / "autoencoder-variations"
+    (tmp_path / "mine" / "autoencoder-variations").mkdir(parents=True)
+    assert journal.state_folder() == tmp_path / "mine" / "autoencoder-variations"
+
+
 def test_when_it_was_last_written_to(known: Journal) -> None:
     os.utime(known.folder / LINES, (1000, 1000.5))
-    assert known.last_said == 1000_500
+    assert known.last_written == 1000_500
     (known.folder / LINES).unlink()
     os.utime(known.folder / HEADER, (1000, 900.25))
-    assert known.last_said == 900_250
+    assert known.last_written == 900_250
 
 
 def test_the_lines_are_json_that_others_can_read(known: Journal) -> None:

@@ -57,7 +57,7 @@ def test_an_environment_is_made_and_says_what_it_waits_for(project: Path) -> Non
     done = make(project)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
-        "installing 3 packages into .venv; TensorFlow is the largest download:\n"
+        "installing 3 packages into .venv; TensorFlow is the largest download (about 600 MB):\n"
         "    Downloading x-1.0-py3-none-any.whl (620.1 MB)\n"
     )
     assert "-m venv .venv\n" in calls(project)

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.projects import _maybe_set_run_terminated
 from mlflow.utils import mlflow_tags
 from PIL import Image
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from pipeline.tracking import mlflow_compat, names, store
 from tests.conftest import ROOT, Server
@@ -189,6 +189,13 @@ def test_mlflow_is_quiet_about_database_errors(
     with pytest.raises(MlflowException, match="no such table: runs"):
         local.search_runs(["0"])
     assert capfd.readouterr() == ("", "")
+
+
+def test_mlflow_waits_20_seconds_for_a_locked_database_whatever_it_is_told(made: Path) -> None:
+    """Where it waits as long as it is told, `store.patiently` can go."""
+    client = mlflow.MlflowClient(f"sqlite:///{made}?timeout=120")
+    with client._tracking_client.store.ManagedSessionMaker() as session:
+        assert session.execute(text("PRAGMA busy_timeout")).scalar() == 20_000
 
 
 def test_many_histories_in_one_request_are_those_that_mlflow_gives_one_by_one(client: mlflow.MlflowClient) -> None:

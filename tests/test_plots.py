@@ -38,7 +38,7 @@ def history(penalty: float) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("penalty", "lines"), [(0.0, 2), (0.01, 4)])
-def test_the_penalty_is_drawn_where_there_is_one(penalty: float, lines: int) -> None:
+def test_the_penalty_is_plotted_where_there_is_one(penalty: float, lines: int) -> None:
     (axis,) = plots.loss_curve(history(penalty), "t").axes
     assert len(axis.lines) == lines
     assert np.asarray(axis.lines[0].get_xdata()).tolist() == [1, 2]
@@ -77,7 +77,7 @@ def test_the_grid_has_a_row_per_variation(channels: int) -> None:
             np.testing.assert_allclose(picture[..., :channels], images[column], atol=1e-6)
             assert (picture[..., 3] == 1).all()
     assert (grid[5:7, :, 3] == 0).all()  # the page shows between them
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["the image itself", "a", "b", "c"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["input image", "a", "b", "c"]
     middles = axis.get_yticks() / 4
     assert middles.tolist() == [2.5, 9.5, 16.5, 23.5]
 
@@ -95,7 +95,7 @@ def test_of_many_variations_the_grid_counts_the_rest() -> None:
     x = np.zeros((2, 3, 3, 1), np.float32)
     figure = plots.digit_grid(x, {str(n): x for n in range(1000)})
     assert len(figure.axes[0].get_yticks()) == 1 + plots.MOST_ROWS
-    assert f"{1000 - plots.MOST_ROWS} more not shown" in text_of(figure)
+    assert f"not shown: {1000 - plots.MOST_ROWS} more" in text_of(figure)
 
 
 def histories(**losses: list[list[float]]) -> pd.DataFrame:
@@ -126,11 +126,11 @@ def test_curves_are_means_with_the_spread_of_the_seeds() -> None:
     assert np.asarray(line_of(figure, "b").get_ydata()).tolist() == pytest.approx([0.9, 0.8, 0.7])
     assert axis.get_ylabel() == "val_bce (nats per pixel)"
     assert axis.get_xlabel() == "epoch"
-    assert "mean over the seeds; the band goes from the lowest to the highest seed" in text_of(figure)
+    assert "mean over the seeds; band: lowest to highest seed" in text_of(figure)
     assert "one seed each" in text_of(plots.curves(histories(a=[[0.5, 0.3]]), "val_bce"))
 
 
-def test_curves_leave_out_what_is_no_number() -> None:
+def test_curves_leave_out_non_finite_values() -> None:
     figure = plots.curves(histories(a=[[0.5, math.nan, 0.3], [0.7, 0.4, math.inf]], gone=[[math.nan]]), "val_bce")
     assert np.asarray(line_of(figure, "a").get_ydata()).tolist() == pytest.approx([0.6, 0.4, 0.3])
     assert "gone" not in text_of(figure)
@@ -168,14 +168,14 @@ def test_a_wide_range_gets_a_logarithmic_axis_with_plain_numbers() -> None:
     assert plots.curves(histories(a=[[0.7, 0.0]]), "val_bce").axes[0].get_yscale() == "linear"
 
 
-def test_a_collapsed_variation_does_not_press_the_others_together() -> None:
+def test_a_collapsed_variation_does_not_crowd_the_others() -> None:
     falling = [0.2 + 0.5 / epoch for epoch in range(1, 51)]
     near = {f"v{n}": [[each - 0.1 + n * 1e-3 for each in falling]] for n in range(3)}
     figure = plots.curves(histories(collapsed=[[0.7] * 50], **near), "val_bce", "nats")
     whole, closer = figure.axes
     assert [text.get_text() for text in whole.texts] == ["collapsed", *near]
     assert [text.get_text() for text in closer.texts] == list(near)
-    assert closer.get_title(loc="left") == "the 3 lines that end close together, from epoch 10 on"
+    assert closer.get_title(loc="left") == "the 3 lines that end close together, from epoch 10"
     line = next(line for line in closer.lines if line.get_label() == "v0")
     assert np.asarray(line.get_xdata())[[0, -1]].tolist() == [10, 50]
     low, high = closer.get_ylim()
@@ -193,8 +193,8 @@ def test_of_many_curves_the_rest_is_grey_and_counted() -> None:
 
 
 def test_without_an_epoch_there_is_a_sentence() -> None:
-    assert text_of(plots.curves(histories(), "val_bce")) == ["no epoch was recorded"]
-    assert text_of(plots.forest(DIFFERENCES[:0])) == ["there is nothing to compare"]
+    assert text_of(plots.curves(histories(), "val_bce")) == ["no epochs were recorded"]
+    assert text_of(plots.forest(DIFFERENCES[:0])) == ["nothing to compare"]
 
 
 @pytest.mark.parametrize(
@@ -261,10 +261,10 @@ def test_the_forest_has_a_panel_per_metric_and_a_row_per_pair() -> None:
         ("not judged", 2),
     ]
     assert loss.get_xlabel().splitlines() == [
-        "difference in val_loss (nats); shaded: too small to matter",
-        "axis: linear as far as \N{PLUS-MINUS SIGN}0.002, logarithmic beyond",
+        "difference in val_loss (nats); shaded: below the smallest effect of interest",
+        "axis: linear up to \N{PLUS-MINUS SIGN}0.002, logarithmic beyond",
     ]
-    assert psnr.get_xlabel() == "difference in PSNR (dB); shaded: too small to matter"
+    assert psnr.get_xlabel() == "difference in PSNR (dB); shaded: below the smallest effect of interest"
     assert len([line for line in psnr.lines if len(np.asarray(line.get_xdata())) == 1]) == 1  # one has no value
 
 
@@ -318,7 +318,7 @@ def test_of_many_pairs_the_forest_counts_the_rest() -> None:
     many = pd.concat([DIFFERENCES.iloc[3:4]] * 1000)
     figure = plots.forest(many)
     assert len(figure.axes[0].get_yticks()) == plots.MOST_PAIRS
-    assert f"{1000 - plots.MOST_PAIRS} more not shown" in text_of(figure)
+    assert f"not shown: {1000 - plots.MOST_PAIRS} more" in text_of(figure)
 
 
 # --- Files --------------------------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def pictures() -> dict[str, Figure]:
 
 
 @pytest.mark.parametrize("name", list(pictures()))
-def test_any_name_can_be_drawn(name: str) -> None:
+def test_any_name_can_be_plotted(name: str) -> None:
     """No formula, no tag, no warning about a character."""
     element = ElementTree.fromstring(plots.svg(pictures()[name], name))  # noqa: S314, our own
     texts = [text for each in element.iter("{http://www.w3.org/2000/svg}text") if (text := "".join(each.itertext()))]

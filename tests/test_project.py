@@ -43,7 +43,7 @@ def test_conda_yaml_is_what_conda_and_mlflow_take() -> None:
 def test_the_reports_are_what_their_conclusions_say(folder: str) -> None:
     conclusion = read_conclusion(str(ROOT / folder / "conclusion.json"))
     pictures = {path.name for path in (ROOT / folder).glob("*.png")}
-    assert (ROOT / folder / "report.md").read_text() == report.markdown_report(conclusion, pictures)
+    assert (ROOT / folder / "report.md").read_text() == report.to_markdown(conclusion, pictures)
     assert (ROOT / folder / "conclusion.csv").read_text() == report.conclusion_csv(conclusion)
     linked = set(re.findall(r"\]\(([^)]+\.png)\)", (ROOT / folder / "report.md").read_text()))
     assert {unquote(name) for name in linked} == pictures

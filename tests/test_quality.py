@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from types import FunctionType
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from skimage import metrics, morphology
 
+from pipeline.metrics import QUALITY
 from pipeline.train import dataset, quality
 
 # Two images of 2 x 2. The first is reproduced with an error of 0.5 in one bright pixel and of 0.1 in one dark one.
@@ -18,7 +20,7 @@ Y = np.array([[[0.5, 0.1], [0, 1]], [[0, 0], [1, 1]]], np.float32)[..., None]
 
 @pytest.fixture(scope="module")
 def blurred(mnist: dataset.Images) -> tuple[NDArray, NDArray]:
-    x = mnist.as_pictures(mnist.test[:20])
+    x = mnist.test[:20]
     noise = np.random.default_rng(0).random(x.shape, np.float32)
     return x, 0.7 * x + 0.2 * noise
 
@@ -38,13 +40,13 @@ def test_dark_noise_by_hand() -> None:
     assert math.isnan(quality.dark_noise(X + 1, Y))
 
 
-def test_collapse_by_hand() -> None:
+def test_variance_ratio_by_hand() -> None:
     # Originals: pixels (1, 0), (0, 0), (0, 1), (1, 1) over the two images: variances 1/4, 0, 1/4, 0.
     # Reconstructions: (0.5, 0), (0.1, 0), (0, 1), (1, 1): 1/16, 1/400, 1/4, 0.
-    assert quality.collapse(X, Y) == pytest.approx((1 / 16 + 1 / 400 + 1 / 4) / (1 / 2))
-    assert quality.collapse(X, X) == 1
-    assert quality.collapse(X, np.full_like(X, 0.5)) == 0
-    assert math.isnan(quality.collapse(X[:1], Y[:1]))
+    assert quality.variance_ratio(X, Y) == pytest.approx((1 / 16 + 1 / 400 + 1 / 4) / (1 / 2))
+    assert quality.variance_ratio(X, X) == 1
+    assert quality.variance_ratio(X, np.full_like(X, 0.5)) == 0
+    assert math.isnan(quality.variance_ratio(X[:1], Y[:1]))
 
 
 def test_thin_stroke_error_by_hand() -> None:
@@ -88,3 +90,14 @@ def test_any_size_and_colour(shape: tuple[int, ...]) -> None:
     measured = quality.measure(x, np.clip(x + 0.1, 0, 1), np.ones((len(x), 2), np.float32))
     assert 0 < measured["mse"] < 0.011
     assert measured["dead_units"] == 0
+
+
+def test_every_measure_has_its_row_and_every_row_its_measure() -> None:
+    own = [
+        each
+        for each in vars(quality).values()
+        if isinstance(each, FunctionType) and each.__module__ == quality.__name__
+    ]
+    public = {function.__name__ for function in own if not function.__name__.startswith("_")}
+    assert public == {*QUALITY, "measure"}
+    assert tuple(quality.measure(X, Y, np.ones((2, 3), np.float32))) == QUALITY

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.compare import reading
 from pipeline.errors import UserError
+from pipeline.task import load
 from pipeline.tracking import runs as tracking
 from pipeline.train.config import RunConfig
 from pipeline.train.dataset import Images
@@ -28,14 +29,14 @@ def test_every_run_of_every_kind_is_read_and_nothing_changed(small: Images, tmp_
         with mlflow.start_run(run_name=entry_point, tags={"mlflow.project.entryPoint": entry_point}):
             pass
     before = (tmp_path / "store.db").read_bytes()
-    runs = reading.runs(reading.experiment(None).id)
+    runs = reading.runs(reading.experiment(None).id, load())
     assert (tmp_path / "store.db").read_bytes() == before
     assert list(runs["status"]) == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
     assert list(runs["name"]) == ["train", "by hand", CONFIG.name, CONFIG.name]
     assert list(runs["ours"]) == [False, False, True, True]
     assert list(runs["params.epochs"][1:]) == ["some", 2, 2]
     assert list(runs["params.depth"][1:2]) == ["3"]
-    assert len(reading.runs("0", "params.optimizer = 'adam' and attributes.status = 'FAILED'")) == 1
+    assert len(reading.runs("0", load(), "params.optimizer = 'adam' and attributes.status = 'FAILED'")) == 1
 
 
 @pytest.mark.parametrize(
@@ -64,4 +65,4 @@ def test_it_says_what_is_wrong(store: str, small: Images, tmp_path: Path) -> Non
     with pytest.raises(UserError, match=r"experiment='other' does not exist in .*; it has 'Default'"):
         reading.experiment("other")
     with pytest.raises(UserError, match="filter='optimizer is adam' cannot be used: Invalid clause"):
-        reading.runs("0", "optimizer is adam")
+        reading.runs("0", load(), "optimizer is adam")

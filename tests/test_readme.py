@@ -86,6 +86,7 @@ def test_there_are_such_tables() -> None:
         "pipeline.study.options: parameters",
         "pipeline.compare.options: parameters",
         "pipeline.deliver: parameters",
+        "pipeline.metrics: metrics",
     }
 
 

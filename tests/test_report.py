@@ -21,8 +21,10 @@ from rich.console import Console
 from selenium.webdriver import Chrome
 
 from pipeline import plots
-from pipeline.compare import report, sentences
+from pipeline.compare import report
 from pipeline.compare.conclusion import Conclusion
+from pipeline.compare.report import markdown, sentences, tables, terminal, values
+from pipeline.compare.report.blocks import Column, Span, Table
 from tests.test_sentences import (
     BCE,
     LOSS,
@@ -44,29 +46,29 @@ from tests.test_ui import browser
 
 
 def test_the_conclusion_table_has_what_confounds_beside_the_verdict() -> None:
-    table = report.conclusion_table(sample()).set_index("variation")
+    table = tables.results_table(sample()).frame().set_index("variation")
     assert table["verdict"].tolist() == [
         "baseline",
         "supported, confounded by decoder_hidden, learning rate not tuned",
         "inconclusive",
-        "supported, last val_loss not comparable, 1 run not finished",
+        "supported, last val_loss not comparable, runs not finished: 1",
     ]
     assert table.loc["with_regularizationTerm", "runs"] == "4 of 5"
     assert table.loc["adam_optimizer", "last val_loss (nats per pixel)"] == "0.0922 [0.0912, 0.0932]"
     assert table.loc["Original", "flags"] == "collapsed, not converged"
-    assert "flags" not in report.conclusion_table(sample(variations=sample().variations[1:]))
+    assert "flags" not in tables.results_table(sample(variations=sample().variations[1:])).frame()
     assert "first loss (nats per pixel)" not in table  # no run has it
 
 
 def test_a_parameter_may_have_the_name_of_a_column() -> None:
     one = variation("a", 1, 1, 1).model_copy(update={"params": {"runs": 7, "verdict": "x"}})
-    table = report.conclusion_table(sample(variations=(one,), differing=("runs", "verdict"), claims=(), pairs=()))
+    table = tables.results_table(sample(variations=(one,), differing=("runs", "verdict"), claims=(), pairs=())).frame()
     assert table.loc[0, ["runs", "runs (2)", "verdict", "verdict (2)"]].tolist() == ["5", "7", "", "x"]
 
 
 def test_a_difference_in_another_metric_than_asked_says_so() -> None:
     other = pair("a", "b", BCE, difference(1, 0.1), asked=LOSS, why="penalty differs")
-    table = report.pairs_table(sample(pairs=(other, sample().pairs[0])))
+    table = tables.pairs_table(sample(pairs=(other, sample().pairs[0]))).frame()
     assert table["metric"].tolist() == ["last val_bce, for last val_loss", "last val_loss"]
     assert table["finding"].tolist() == ["higher, last val_loss not comparable", "lower"]
     assert table["relative"].tolist()[0] == "+1000.0 %"
@@ -75,7 +77,7 @@ def test_a_difference_in_another_metric_than_asked_says_so() -> None:
 def test_a_variation_of_several_claims_and_one_of_none() -> None:
     first, second, _ = sample().claims
     also = second.model_copy(update={"variation": "adam_optimizer", "against": "100_epochs"})
-    table = report.conclusion_table(sample(claims=(first, also))).set_index("variation")
+    table = tables.results_table(sample(claims=(first, also))).frame().set_index("variation")
     assert (
         table.loc["adam_optimizer", "verdict"]
         == "supported against Original, confounded by decoder_hidden, learning rate not tuned; "
@@ -113,7 +115,7 @@ def test_what_the_forest_draws_is_possible_and_no_wall_time() -> None:
 def test_csv_keeps_numbers_whole_and_formulas_dead() -> None:
     cells = ["\tx", "=1+1", " @x", "\uff1d1", "-1", 'a,b\n"c"', "plain"]
     table = pd.DataFrame({"=name": cells, "loss": [7, 0.1 + 0.2, NAN, math.inf, -1.0, 1, 0]})
-    rows = list(csv.reader(io.StringIO(report.to_csv(table))))
+    rows = list(csv.reader(io.StringIO(tables.to_csv(table))))
     assert rows[0] == ["'=name", "loss"]
     assert [row[0] for row in rows[1:]] == ["'\tx", "'=1+1", "' @x", "'\uff1d1", "'-1", 'a,b\n"c"', "plain"]
     assert [row[1] for row in rows[1:]] == ["7.0", "0.30000000000000004", "nan", "inf", "-1.0", "1.0", "0.0"]
@@ -133,10 +135,14 @@ def test_the_csv_of_a_conclusion() -> None:
     assert hostile_rows[2][0] == "'" + HOSTILE[1]
 
 
+def texts_table(columns: list[str], *rows: tuple[str, ...]) -> Table:
+    return Table("t", [Column(column) for column in columns], [tuple((Span(cell),) for cell in row) for row in rows])
+
+
 def printed(width: int) -> list[str]:
     console = Console(width=width, file=io.StringIO())
-    table = pd.DataFrame({"optimizer": ["adam", "sgd"], "runs": ["1", "2"], "last loss": ["0.1", "-"]})
-    report.terminal(table, ["optimizer"], console)
+    table = texts_table(["optimizer", "runs", "last loss"], ("adam", "1", "0.1"), ("sgd", "2", "-"))
+    terminal.Printer(console, everything=True).table(table)
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
@@ -162,14 +168,14 @@ def shown(conclusion: Conclusion, width: int, everything: bool = False, colours:
 def test_the_terminal_says_the_claims_first_one_block_each() -> None:
     lines = shown(sample(), 80)
     assert lines[:2] == [
-        "Of 3 claims, 2 are supported (1 of them confounded by decoder_hidden) and 1 is",
-        "  inconclusive.",
+        "Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive.",
+        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel",
     ]
     first = lines.index("")
     assert lines[first + 1 : first + 8] == [
         "\u2713 supported: Switching from adadelta to adam significantly improves the loss.",
         "  last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel",
-        "  p < 0.001 (Holm), 5 seeds, paired",
+        "  Holm-corrected p < 0.001, paired by seed, n = 5",
         "  confounded by decoder_hidden",
         "  learning rate not tuned",
         "",
@@ -200,7 +206,7 @@ def test_no_line_is_wider_than_the_terminal_and_every_interval_is_whole(
             assert line.count("[") == line.count("]"), line
     if conclusion == "sample":
         text = " ".join(" ".join(lines).split())
-        assert all(report.difference_text(each.difference, METRICS[1]) in text for each in made.claims)
+        assert all(values.difference_text(each.difference, METRICS[1]) in text for each in made.claims)
         words = {word for line in lines for word in line.split()}
         assert {"pixel", "significantly", "\u201cwith_regularizationTerm\u201d,"} <= words  # none of them broken
 
@@ -247,7 +253,7 @@ def test_a_verdict_has_its_colour_on_a_terminal_only() -> None:
     ],
 )
 def test_lines_are_filled_by_whole_words_and_intervals(text: str, width: int, lines: list[str]) -> None:
-    assert report.fill(text, width) == lines
+    assert terminal.fill(text, width) == lines
 
 
 # --- Markdown -----------------------------------------------------------------------------------------------------
@@ -294,8 +300,8 @@ def cells_of(row: str) -> list[str]:
 
 
 def test_markdown_keeps_a_row_a_row() -> None:
-    table = pd.DataFrame({"optimizer": ["adam", "a|b\n<i>"], "last loss": ["0.1 [0.0, 0.2]", "p < 0.001"]})
-    assert report.markdown(table).splitlines() == [
+    table = texts_table(["optimizer", "last loss"], ("adam", "0.1 [0.0, 0.2]"), ("a|b\n<i>", "p < 0.001"))
+    assert markdown.table(table).splitlines() == [
         "| optimizer | last loss |",
         "| --- | --- |",
         "| adam | 0.1 [0.0, 0.2] |",
@@ -315,12 +321,12 @@ def test_markdown_keeps_a_row_a_row() -> None:
     ],
 )
 def test_markdown_text_stands_as_it_is(text: str, escaped: str) -> None:
-    assert report.markdown_text(text) == escaped
+    assert markdown.escaped(text) == escaped
 
 
 @pytest.mark.parametrize("conclusion", [sample(), hostile(), empty()], ids=["sample", "hostile", "empty"])
 def test_tables_in_markdown_are_whole(conclusion: Conclusion) -> None:
-    text = report.markdown_report(conclusion, ["forest.png", "variation0.png"])
+    text = report.to_markdown(conclusion, ["forest.png", "variation0.png"])
     assert "<script" not in text.split("```")[0]
     tables = [
         list(lines)
@@ -334,10 +340,10 @@ def test_tables_in_markdown_are_whole(conclusion: Conclusion) -> None:
 
 
 def test_the_report_in_markdown() -> None:
-    text = report.markdown_report(sample(), ["forest.png", "loss curves.png", "Original.png", "secret.png"])
+    text = report.to_markdown(sample(), ["forest.png", "loss curves.png", "Original.png", "secret.png"])
     lines = text.splitlines()
     assert lines[0] == "# published"
-    assert "**Of 3 claims, 2 are supported (1 of them confounded by decoder_hidden) and 1 is inconclusive.**" in lines
+    assert "**Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive.**" in lines
     assert [line for line in lines if line.startswith("## ")] == [
         f"## {heading}"
         for heading in (
@@ -348,7 +354,7 @@ def test_the_report_in_markdown() -> None:
             "Evidence",
             "Pictures",
             "Checks",
-            "Published figures",
+            "Published values",
             "Provenance",
         )
     ]
@@ -356,7 +362,7 @@ def test_the_report_in_markdown() -> None:
     assert [link for link in links if not link.startswith("#")] == ["forest.png", "Original.png"]  # known, and there
     anchors = ["#" + line.removeprefix("## ").lower().replace(" ", "-") for line in lines if line.startswith("## ")]
     assert [link for link in links if link.startswith("#")] == [*anchors, "#evidence"]
-    assert text.count("<details>") == text.count("</details>") == 3
+    assert text.count("<details>") == text.count("</details>") == 4
     assert "```sh\npython -m pipeline.compare --study published\n```" in text
 
 
@@ -364,7 +370,7 @@ def test_many_metrics_are_several_tables_in_markdown() -> None:
     metrics = tuple(METRICS[0].model_copy(update={"name": f"m{n}", "label": f"metric {n}"}) for n in range(13))
     cells = tuple(cell(metric.name, n / 10) for n, metric in enumerate(metrics))
     one = variation("x", 1, 1, 1).model_copy(update={"cells": cells, "params": {"l1": 0.5}})
-    text = report.markdown_report(
+    text = report.to_markdown(
         sample(metrics=metrics, metric="m0", variations=(one,), claims=(), pairs=(), differing=("l1",))
     )
     headings = [row.split(" | ") for row in text.splitlines() if row.startswith("| variation | ")]
@@ -375,11 +381,11 @@ def test_many_metrics_are_several_tables_in_markdown() -> None:
 
 def test_a_claim_ends_before_its_evidence_begins() -> None:
     first = sample().claims[1].model_copy(update={"says": "it is so"})
-    assert "- **inconclusive**: it is so. In last val_loss, " in report.markdown_report(sample(claims=(first,)))
+    assert "- **inconclusive**: it is so. In last val_loss, " in report.to_markdown(sample(claims=(first,)))
 
 
 def test_a_command_cannot_end_its_block() -> None:
-    text = report.markdown_report(hostile())
+    text = report.to_markdown(hostile())
     opening, *command, closing = text.rstrip().splitlines()[-5:]
     assert (opening, closing) == ("````sh", "````")
     assert "```" in command
@@ -387,25 +393,25 @@ def test_a_command_cannot_end_its_block() -> None:
 
 def test_a_paragraph_begins_nothing() -> None:
     for text in ("# a", "> a", "- a", "1. a", "+ a", "=== a"):
-        text_of = report.markdown_report(sample(description=text)).splitlines()[2]
+        text_of = report.to_markdown(sample(description=text)).splitlines()[2]
         assert text_of == f"&#{ord(text[0])};{text[1:]}"
 
 
 def test_nothing_to_report_is_said_in_few_words() -> None:
-    text = report.markdown_report(empty())
-    assert "**No run has finished, so that there is nothing to conclude yet.**" in text
+    text = report.to_markdown(empty())
+    assert "**No run has finished yet: there is nothing to conclude.**" in text
     assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Checks", "## Provenance"]
 
 
 def test_the_note_of_a_study_is_its_description_its_answer_and_its_verdicts() -> None:
     text = report.note(sample())
-    assert text.startswith("The four runs of the published study, exactly as they were run.\n\n**Of 3 claims, 2 are ")
-    assert f"\n\n{report.markdown(report.claims_table(sample()))}\nLowest last val_loss: " in text
+    assert text.startswith("The four runs of the published study, exactly as they were run.\n\n**Claims: 2 of 3 supp")
+    assert f"\n\n{markdown.table(tables.claims_table(sample()))}\nLowest last val_loss: " in text
     many = sample(claims=sample().claims * 50)
     text = report.note(many)
     assert 7000 < len(text) <= 8000  # as long as a tag may be
     rows = sum(line.startswith("| ") for line in text.splitlines()) - 2
-    assert f"\n\n{150 - rows} more claims in report.html.\n\nLowest" in text
+    assert f"\n\nAnd {150 - rows} more, in report.html.\n\nLowest" in text
 
 
 # --- HTML ---------------------------------------------------------------------------------------------------------
@@ -448,7 +454,7 @@ class Page(HTMLParser):
         return [text for tag, text in self.texts if tag in names]
 
 
-def drawn(conclusion: Conclusion) -> dict[str, bytes]:
+def plotted(conclusion: Conclusion) -> dict[str, bytes]:
     """Real pictures, small, under the names of the conclusion."""
     x = np.linspace(0, 1, 2 * 9, dtype=np.float32).reshape(2, 3, 3, 1)
     names = [each.name for each in conclusion.variations]
@@ -466,32 +472,32 @@ def drawn(conclusion: Conclusion) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def page() -> Page:
-    return Page(report.html(sample(), drawn(sample())))
+    return Page(report.to_html(sample(), plotted(sample())))
 
 
 def test_the_page_says_the_answer_first(page: Page) -> None:
     body = page.texts[[text for _, text in page.texts].index("published", 1) :]
-    assert body[1][1] == "Of 3 claims, 2 are supported (1 of them confounded by decoder_hidden) and 1 is inconclusive."
+    assert body[1][1] == "Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive."
     texts = [text for _, text in body]
     first = texts.index("Switching from adadelta to adam significantly improves the loss.")
     assert texts[first - 1] == "supported"
     assert texts[first + 1 : first + 5] == [
         "confounded by decoder_hidden",
         "learning rate not tuned",
-        "last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel (p < 0.001 (Holm), 5 seeds, paired)",
+        "last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel (Holm-corrected p < 0.001, paired by "
+        "seed, n = 5)",
         "evidence",
     ]
     results = texts.index("Results")
     row = texts.index("adam_optimizer", results)
-    assert texts[row : row + 9] == [
+    assert texts[row : row + 8] == [
         "adam_optimizer",
+        "5",
         "\u2713",
         "supported",
         "confounded by decoder_hidden",
         "learning rate not tuned",
-        "against",
-        "Original",
-        "5",
+        "against Original",
         "0.0922",
     ]
 
@@ -520,8 +526,8 @@ def test_the_numbers_of_the_page_are_in_its_tables(page: Page) -> None:
     texts = [text for _, text in page.texts]
     row = texts.index("100_epochs", texts.index("Results"))
     best = [["0.0919", "(best)", "[0.0909, 0.0929]"]] * 2 + [["21.00", "(best)", "[20.90, 21.10]"]]
-    assert texts[row : row + 6] == ["100_epochs", "?", "inconclusive", "against", "adam_optimizer", "5"]
-    assert texts[row + 6 : row + 15] == [text for each in best for text in each]
+    assert texts[row : row + 5] == ["100_epochs", "5", "?", "inconclusive", "against adam_optimizer"]
+    assert texts[row + 5 : row + 14] == [text for each in best for text in each]
     assert texts.count("(best)") == 3
     row = texts.index("with_regularizationTerm", texts.index("What the variations change"))
     assert texts[row : row + 5] == ["with_regularizationTerm", "adam", "50", "0.0001", "0"]
@@ -538,13 +544,13 @@ def test_the_page_is_built_for_every_reader(page: Page) -> None:
         "Evidence",
         "Pictures",
         "Checks",
-        "Published figures",
+        "Published values",
         "Provenance",
     ]
     assert page.inside("h3") == list(dict(sentences.audits(sample())))
     assert [summary for summary in page.inside("summary") if "more" not in summary] == [
         "What the variations change",
-        "Every difference from the baseline,",
+        "Every difference from the baseline Original",
         "Each variation's own picture",
         "Every run that was read (20)",
     ]
@@ -583,8 +589,8 @@ def test_a_run_leads_to_its_row_or_to_mlflows_ui() -> None:
         adam = sample().variations[1].model_copy(update={"cells": cells})
         known = sample().provenance.model_copy(update={"ui": ui})
         changed = sample(variations=(adam,), provenance=known)
-        assert ("](http" in report.markdown_report(changed)) == (ui == known_ui)
-        return [attributes["href"] for attributes in Page(report.html(changed, {})).all("a")]
+        assert ("](http" in report.to_markdown(changed)) == (ui == known_ui)
+        return [attributes["href"] for attributes in Page(report.to_html(changed, {})).all("a")]
 
     linked = links(known_ui)
     assert f"{known_ui}/runs/{ids[4]}" in linked  # from the claim's evidence, and from the table
@@ -615,8 +621,8 @@ def test_the_page_needs_no_other(page: Page) -> None:
 
 
 def test_pictures_are_in_the_page_bit_by_bit() -> None:
-    pictures = drawn(sample())
-    images = Page(report.html(sample(), pictures)).all("img")
+    pictures = plotted(sample())
+    images = Page(report.to_html(sample(), pictures)).all("img")
     sources = [base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) for image in images]
     assert sources == [pictures[f"{name}.png"] for name in NAMES]
 
@@ -624,19 +630,19 @@ def test_pictures_are_in_the_page_bit_by_bit() -> None:
 def test_a_picture_finds_its_variation_by_its_file() -> None:
     dotted = variation("rate 0.1", 0.1, 0.1, 20.0, file="rate_0.1")
     pixel = plots.png(plots.forest(report.differences(empty())), 10)
-    page = Page(report.html(sample(variations=(dotted,)), {"rate_0.1": pixel, "stray.png": pixel}))
+    page = Page(report.to_html(sample(variations=(dotted,)), {"rate_0.1": pixel, "stray.png": pixel}))
     assert "stray" in page.inside("bdi")
     assert [image["alt"] for image in page.all("img")] == [
         "Test images above their reconstructions by \u201crate 0.1\u201d.",
         "Test images above their reconstructions by \u201cstray\u201d.",
     ]
-    assert report.markdown_report(sample(variations=(dotted,)), ["rate_0.1.png"]).count("](rate_0.1.png)") == 1
+    assert report.to_markdown(sample(variations=(dotted,)), ["rate_0.1.png"]).count("](rate_0.1.png)") == 1
 
 
 def test_hostile_names_are_text() -> None:
     conclusion = hostile()
-    page = Page(report.html(conclusion, drawn(conclusion)))
-    plain = Page(report.html(sample(), drawn(sample())))
+    page = Page(report.to_html(conclusion, plotted(conclusion)))
+    plain = Page(report.to_html(sample(), plotted(sample())))
     assert {tag for tag, _ in page.tags} <= {tag for tag, _ in plain.tags}
     assert {key for _, attributes in page.tags for key in attributes} <= {
         key for _, attributes in plain.tags for key in attributes
@@ -652,7 +658,7 @@ def test_hostile_names_are_text() -> None:
 def test_what_could_not_be_read_and_what_was_left_out_is_said() -> None:
     stray = sample().runs[0].model_copy(update={"variation": None, "used": False, "reason": "nobody's\n<b>"})
     conclusion = sample(without_pictures=("Original",), runs=(stray,))
-    page, text = Page(report.html(conclusion, {})), report.markdown_report(conclusion)
+    page, text = Page(report.to_html(conclusion, {})), report.to_markdown(conclusion)
     (unread,) = sentences.pictures_sentences(conclusion)
     assert unread in page.inside("p")
     assert f"## Pictures\n\n{unread}\n" in text
@@ -662,18 +668,19 @@ def test_what_could_not_be_read_and_what_was_left_out_is_said() -> None:
 
 
 def test_the_differences_in_other_metrics_are_folded() -> None:
-    page = Page(report.html(sample(), {}))
+    page = Page(report.to_html(sample(), {}))
     assert "3 more, in other metrics" in page.inside("summary")
     texts = [text for _, text in page.texts]
     assert texts.index("last val_loss", texts.index("finding")) < texts.index("3 more, in other metrics")
 
 
 def test_sections_without_content_are_not_there() -> None:
-    page = Page(report.html(empty(), {}))
+    page = Page(report.to_html(empty(), {}))
     assert page.inside("h2") == ["Checks", "Provenance"]
     assert [link["href"] for link in page.all("a")] == ["#checks", "#provenance"]
-    assert "No run has finished, so that there is nothing to conclude yet." in page.inside("p")
-    assert not page.all("table", "img", "svg")
+    assert "No run has finished yet: there is nothing to conclude." in page.inside("p")
+    assert page.inside("caption") == ["Provenance"]
+    assert not page.all("img", "svg")
 
 
 def test_a_thousand_variations() -> None:
@@ -681,15 +688,15 @@ def test_a_thousand_variations() -> None:
     variations = tuple(variation(name, 0.1, 0.1, 20.0) for name in names)
     pairs = tuple(pair(name, names[0], LOSS, difference(0.0, 0.1, 1.0)) for name in names[1:])
     many = sample(variations=variations, pairs=pairs, claims=(), completeness=runs(tuple(names)), published=None)
-    text = report.html(many, {})
+    text = report.to_html(many, {})
     assert len(text) < 2**20
     page = Page(text)
-    assert "900 more variations" in page.inside("summary")
+    assert "900 more rows" in page.inside("summary")
     assert page.inside("bdi").count("lr=999") >= 1  # there, if folded
-    assert "Compared with “Original” in last val_loss, none of 999 variations shows a difference." in text
-    short = report.markdown_report(many)
+    assert "Variations compared with “Original” in last val_loss: 999 (no difference shown: 999)." in text
+    short = report.to_markdown(many)
     assert len(short) < 2**16
-    assert "900 more rows in conclusion.csv and conclusion.json." in short
+    assert "And 900 more rows, in conclusion.csv and conclusion.json." in short
     assert report.conclusion_csv(many).count("\n") == 1001
 
 
@@ -698,7 +705,7 @@ def test_more_metrics_than_a_page_is_wide() -> None:
     one = variation("x", 1, 1, 1).model_copy(
         update={"cells": tuple(cell(metric.name, n / 10) for n, metric in enumerate(metrics))}
     )
-    page = Page(report.html(sample(metrics=metrics, metric="m7", variations=(one,), claims=(), pairs=()), {}))
+    page = Page(report.to_html(sample(metrics=metrics, metric="m7", variations=(one,), claims=(), pairs=()), {}))
     shown = [text for text in page.inside("th") if text.startswith("metric ")]
     assert shown == [f"metric {n}" for n in (7, 0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12)]  # the main one first, each once
     assert "More metrics" in page.inside("summary")
@@ -712,11 +719,11 @@ def test_wall_times_carry_their_note_and_no_highlight() -> None:
         for n, name in enumerate(names)
     )
     conclusion = sample(metrics=(timed,), metric="t", variations=variations, claims=(), pairs=(), published=None)
-    page = Page(report.html(conclusion, {}))
+    page = Page(report.to_html(conclusion, {}))
     assert "(best)" not in [text for _, text in page.texts]
     (said,) = sentences.wall_times((timed,))
     assert said in page.inside("p")
-    assert said in report.markdown_report(conclusion).splitlines()
+    assert said in report.to_markdown(conclusion).splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -730,7 +737,7 @@ def test_the_page_is_as_wide_as_a_phone(conclusion: str, chrome: Chrome, tmp_pat
     """Also with all folds open: what is wider, such as a table, scrolls by itself."""
     made = {"hostile": hostile(), "empty": empty()}.get(conclusion, sample())
     file = tmp_path / "report.html"
-    file.write_text(report.html(made, drawn(made) if made.variations else {}), encoding="utf-8")
+    file.write_text(report.to_html(made, plotted(made) if made.variations else {}), encoding="utf-8")
     for width in (420, 1400):
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == 420}
         chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
@@ -741,13 +748,13 @@ def test_the_page_is_as_wide_as_a_phone(conclusion: str, chrome: Chrome, tmp_pat
 
 def test_a_link_to_a_folded_row_opens_the_fold(chrome: Chrome, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
-    file.write_text(report.html(sample(), {}), encoding="utf-8")
+    file.write_text(report.to_html(sample(), {}), encoding="utf-8")
     chrome.get(f"{file.as_uri()}#run-3")
     assert chrome.execute_script("return document.getElementById('run-3').closest('details').open")
 
 
 def palettes() -> list[dict[str, str]]:
-    style = Page(report.html(empty(), {})).inside("style")[0]
+    style = Page(report.to_html(empty(), {})).inside("style")[0]
     found = [
         dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{3,6})", block)) for block in re.findall(r":root \{[^}]*\}", style)
     ]

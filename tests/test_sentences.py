@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.compare import evidence, sentences
+from pipeline.compare import evidence
 from pipeline.compare.conclusion import (
     Caveat,
     Cell,
@@ -34,6 +34,7 @@ from pipeline.compare.conclusion import (
     Variation,
 )
 from pipeline.compare.evidence import Verdict
+from pipeline.compare.report import sentences, values
 
 NATS = "nats per pixel"
 LOSS, BCE, PSNR = "last_val_loss", "last_val_bce", "psnr"
@@ -403,7 +404,7 @@ def empty() -> Conclusion:
     ],
 )
 def test_a_number_for_a_person(value: float, text: str) -> None:
-    assert sentences.number(value) == text
+    assert values.number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -411,7 +412,7 @@ def test_a_number_for_a_person(value: float, text: str) -> None:
     [(0.00123, "+0.0012"), (-0.34, "\u22120.3400"), (0.0, "0.0000"), (NAN, "-"), (-1e-6, "\u22121.00e-06")],
 )
 def test_a_difference_has_a_sign(value: float, text: str) -> None:
-    assert sentences.signed(value) == text
+    assert values.signed(value) == text
 
 
 @pytest.mark.parametrize(
@@ -422,25 +423,24 @@ def test_a_difference_has_a_sign(value: float, text: str) -> None:
         (0.001, "p = 0.001"),
         (0.0321, "p = 0.032"),
         (1.0, "p = 1"),
-        (NAN, "no p"),
+        (NAN, "no p value"),
     ],
 )
 def test_p_as_it_is_read(p: float, text: str) -> None:
-    assert sentences.p_value(p) == text
+    assert values.p_value(p) == text
 
 
-def test_words_in_the_singular_the_plural_and_the_empty_case() -> None:
-    assert [sentences.counted(n, "run") for n in (0, 1, 2, 12345)] == ["0 runs", "1 run", "2 runs", "12,345 runs"]
-    assert [sentences.listed("abc"[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
-    assert sentences.listed("abcdef", 3) == "a, b, c and 3 more"
-    assert sentences.listed("abcd", 3) == "a, b, c and d"  # naming it is as short as counting it
-    assert [sentences.seeds_text(s) for s in ((3,), (0, 2), (0, 1, 2, 3), ("x",))] == [
-        "seed 3",
-        "seeds 0 and 2",
-        "seeds 0 to 3",
-        "seed x",
+def test_lists_and_values_in_words() -> None:
+    assert [values.listed("abc"[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+    assert values.listed("abcdef", 3) == "a, b, c and 3 more"
+    assert values.listed("abcd", 3) == "a, b, c and d"  # naming it is as short as counting it
+    assert [values.seeds_text(s) for s in ((3,), (0, 2), (0, 1, 2, 3), ("x",))] == [
+        "seeds: 3",
+        "seeds: 0 and 2",
+        "seeds: 0 to 3",
+        "seeds: x",
     ]
-    assert [sentences.scalar(v) for v in (None, 1e-5, 0.1 + 0.2, 50, True, "a" * 40)] == [
+    assert [values.scalar(v) for v in (None, 1e-5, 0.1 + 0.2, 50, True, "a" * 40)] == [
         "none",
         "1e-05",
         "0.30000000000000004",
@@ -451,17 +451,17 @@ def test_words_in_the_singular_the_plural_and_the_empty_case() -> None:
 
 
 def test_a_metric_of_epochs_has_the_unit_of_its_last_value() -> None:
-    assert sentences.metric_of(sample(), LOSS).label == "last val_loss"
-    shown = sentences.metric_of(sample(), "val_loss")
+    assert values.metric_of(sample(), LOSS).label == "last val_loss"
+    shown = values.metric_of(sample(), "val_loss")
     assert (shown.label, shown.unit) == ("val_loss", NATS)
-    assert (sentences.metric_of(sample(), "else").label, sentences.metric_of(sample(), "else").unit) == ("else", "")
+    assert (values.metric_of(sample(), "else").label, values.metric_of(sample(), "else").unit) == ("else", "")
 
 
 def test_a_name_is_one_line_and_turns_nothing_around() -> None:
-    assert sentences.name(" a\n b\x00") == "\u201ca b\u201d"
-    assert len(sentences.name("x" * 10_000)) == 62
-    assert sentences.plain("\u202eabc") == "abc"
-    assert sentences.plain("عربي") == "\u2068عربي\u2069"
+    assert values.name(" a\n b\x00") == "\u201ca b\u201d"
+    assert len(values.name("x" * 10_000)) == 62
+    assert values.plain("\u202eabc") == "abc"
+    assert values.plain("عربي") == "\u2068عربي\u2069"
 
 
 # --- Sentences ----------------------------------------------------------------------------------------------------
@@ -475,40 +475,44 @@ def judged(verdict: Verdict, mean: float, half: float, **more: Any) -> str:
 
 def test_a_verdict_and_its_evidence() -> None:
     seen = (
-        "In last val_bce, \u201ca\u201d minus \u201cb\u201d is {} nats per pixel (p = 0.010 after Holm's "
-        "correction, 5 seeds, paired)."
+        "In last val_bce, \u201ca\u201d minus \u201cb\u201d is {} nats per pixel (Holm-corrected p = 0.010, "
+        "paired by seed, n = 5)."
     )
     lower = seen.format("\u22120.0200 [\u22120.0250, \u22120.0150]")
     assert judged(Verdict.SUPPORTED, -0.02, 0.005) == (
-        f"{lower} Lower, as claimed, by 20 times the smallest difference that matters (0.001 nats per pixel)."
+        f"{lower} Lower, as claimed, by 20 times the smallest effect of interest (0.001 nats per pixel)."
     )
     assert judged(Verdict.CONTRADICTED, -0.02, 0.005, direction="higher") == (
-        f"{lower} The other way round: lower by 20 times the smallest difference that matters (0.001 nats per pixel)."
+        f"{lower} The opposite of the claim: lower by 20 times the smallest effect of interest (0.001 nats per pixel)."
     )
     assert judged(Verdict.CONTRADICTED, -0.02, 0.005, direction="equal") == (
-        f"{lower} Not equal, but lower by 20 times the smallest difference that matters (0.001 nats per pixel)."
+        f"{lower} Not equivalent: lower by 20 times the smallest effect of interest (0.001 nats per pixel)."
     )
     small = seen.format("+0.00020 [+0.00010, +0.00030]")
-    within = "The whole interval lies within \u00b10.001 nats per pixel, the smallest difference that matters"
+    within = "The whole interval lies within \u00b10.001 nats per pixel"
     assert (
         judged(Verdict.SUPPORTED, 0.0002, 0.0001, direction="equal")
-        == f"{small} {within}: equal in all that matters, as claimed."
+        == f"{small} {within}, the smallest effect of interest: equivalent, as claimed."
     )
     assert (
-        judged(Verdict.NEGLIGIBLE, 0.0002, 0.0001) == f"{small} {within}: whatever difference there is does not matter."
+        judged(Verdict.NEGLIGIBLE, 0.0002, 0.0001)
+        == f"{small} {within}: any difference is below the smallest effect of interest."
     )
 
 
 @pytest.mark.parametrize(
     ("more", "end"),
     [
-        (1, "about 1 more seed of each side would probably settle it."),
-        (7, "about 7 more seeds of each side would probably settle it."),
-        (None, "more than 1,000 more seeds of each side would be needed, or the spread does not say how many."),
+        (1, "about 1."),
+        (7, "about 7."),
+        (None, "more than 1,000, or the spread gives no estimate."),
     ],
 )
 def test_an_open_verdict_says_what_would_settle_it(more: int | None, end: str) -> None:
-    assert judged(Verdict.INCONCLUSIVE, 0.0, 0.005, more_seeds=more).endswith(f"That decides nothing; {end}")
+    assert judged(Verdict.INCONCLUSIVE, 0.0, 0.005, more_seeds=more).endswith(
+        " Inconclusive: the interval contains both a difference that matters and none. Further seeds for each side to "
+        f"settle it: {end}"
+    )
 
 
 def not_judged(n_a: int, n_b: int, metric: str | None = BCE, mean: float = -0.1, **more: Any) -> str:
@@ -517,49 +521,48 @@ def not_judged(n_a: int, n_b: int, metric: str | None = BCE, mean: float = -0.1,
 
 
 def test_without_a_judgement_it_says_why() -> None:
-    chance = "the difference seen, \u22120.1000 nats per pixel, may be chance."
-    assert not_judged(1, 5) == f"\u201ca\u201d has one seed only; {chance}"
-    assert not_judged(1, 1) == f"\u201ca\u201d and \u201cb\u201d have one seed only; {chance}"
+    chance = "The observed difference, \u22120.1000 nats per pixel, may be chance."
+    assert not_judged(1, 5) == f"Only one seed: \u201ca\u201d. {chance}"
+    assert not_judged(1, 1) == f"Only one seed: \u201ca\u201d and \u201cb\u201d. {chance}"
     assert not_judged(5, 0, mean=NAN) == "No finished run of \u201cb\u201d has a value of last val_bce."
     absent = "No finished run of one side has a value of last_val_loss."
     assert not_judged(0, 0, None, NAN, why="absent") == absent
-    unequal = "last_val_loss is not comparable, and no other metric stands for it."
+    unequal = "last_val_loss is not comparable (it contains the L1 penalty), and there is no metric to use instead."
     assert not_judged(0, 0, None, NAN, why="penalty differs") == unequal
     nothing = pair(
         "a", "b", None, difference(NAN, NAN, NAN, n_a=0, n_b=0, paired=False), why="absent", finding="not judged"
     )
     assert sentences.pair_sentence(nothing, sample()) == f"Not judged: {absent}"
     assert sentences.notes(nothing, sample()) == []  # it is said already
-    assert sentences.seeds_compared(nothing.difference) == "no seeds"
+    assert values.seeds_compared(nothing.difference) == "unpaired, n = 0 and 0"
 
 
 def test_what_is_beside_a_verdict() -> None:
     supported, inconclusive, penalised = sample().claims
     assert sentences.warnings(supported, sample()) == ["confounded by decoder_hidden", "learning rate not tuned"]
     assert sentences.warnings(inconclusive, sample()) == []
-    assert sentences.warnings(penalised, sample()) == ["last val_loss not comparable", "1 run not finished"]
+    assert sentences.warnings(penalised, sample()) == ["last val_loss not comparable", "runs not finished: 1"]
     assert sentences.notes(inconclusive, sample()) == []
     assert sentences.notes(supported, sample()) == [
-        "The two sides also differ in decoder_hidden (0 against 784): the difference may come from there.",
-        "No other learning rate of adam (0.001) and adadelta (0.001) was tried: this compares the choice of "
-        "learning rates, too.",
-        "\u201cOriginal\u201d collapsed (seeds 0 to 4).",
+        "The two sides also differ in decoder_hidden (0 against 784), which may explain the difference.",
+        "No other learning rate of adam (0.001) and adadelta (0.001) was tried: this also compares the choice of "
+        "learning rates.",
+        "\u201cOriginal\u201d collapsed to nearly the same picture for every input (seeds: 0 to 4).",
     ]
     assert sentences.other_notes(supported) == []  # all of it is among the threats
     rising = Caveat(kind="flag", variation="Original", flag="not converged", seeds=(1, 2))
     assert sentences.other_notes(supported.model_copy(update={"caveats": (rising,)})) == [
-        "\u201cOriginal\u201d was still improving at its last epoch (seeds 1 and 2).",
+        "\u201cOriginal\u201d was still improving at its last epoch (seeds: 1 and 2).",
     ]
-    yardstick, *others = sentences.notes(penalised, sample())
-    assert yardstick == (
-        "last val_loss is not comparable: it contains an L1 penalty of different strength (0.0001 against "
-        "0); last val_bce is used "
-        "instead; in last val_loss the difference reads +0.0066 [+0.0061, +0.0071] nats per pixel."
+    incomparable, *others = sentences.notes(penalised, sample())
+    assert incomparable == (
+        "Last val_loss is not comparable (it contains the L1 penalty, of strength 0.0001 against 0); last val_bce is "
+        "used. In last val_loss, the difference would read +0.0066 [+0.0061, +0.0071] nats per pixel."
     )
     assert others == sentences.other_notes(penalised)
     assert others == [
-        "Seed 3 is left out, because only one side has it.",
-        "A run that could have changed this did not finish: \u201cwith_regularizationTerm\u201d, "
+        "Left out, because only one side has them: seeds: 3.",
+        "Runs that did not finish and could have changed this: \u201cwith_regularizationTerm\u201d, "
         "seed 3: diverged (DivergenceError: loss is nan in epoch 7).",
     ]
 
@@ -568,21 +571,22 @@ def test_the_answer_comes_first() -> None:
     claims = sample().claims
     assert (
         sentences.summary(sample())[0]
-        == "Of 3 claims, 2 are supported (1 of them confounded by decoder_hidden) and 1 is inconclusive."
+        == "Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive."
     )
-    assert sentences.summary(sample(claims=claims[:1]))[0] == "The claim is supported (confounded by decoder_hidden)."
-    assert sentences.summary(sample(claims=claims[1:2]))[0] == "The claim is inconclusive."
     assert (
-        sentences.summary(sample(claims=claims[::2]))[0]
-        == "Both claims are supported (1 of them confounded by decoder_hidden)."
+        sentences.summary(sample(claims=claims[:1]))[0] == "Claims: 1 of 1 supported (1 confounded by decoder_hidden)."
+    )
+    assert sentences.summary(sample(claims=claims[1:2]))[0] == "Claims: 1 of 1 inconclusive."
+    assert (
+        sentences.summary(sample(claims=claims[::2]))[0] == "Claims: 2 of 2 supported (1 confounded by decoder_hidden)."
     )
     assert (
         sentences.summary(sample(claims=claims[:2]))[0]
-        == "Of 2 claims, 1 is supported (confounded by decoder_hidden) and 1 is inconclusive."
+        == "Claims: 1 of 2 supported (1 confounded by decoder_hidden), 1 of 2 inconclusive."
     )
     assert sentences.summary(sample())[1:] == [
-        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel (5 seeds).",
-        "1 of 20 planned runs did not finish whole.",
+        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel (n = 5).",
+        "Planned runs not finished: 1 of 20.",
         "Flagged: \u201cOriginal\u201d (collapsed and not converged).",
     ]
     assert sentences.summary(sample(metric=PSNR))[1].startswith(
@@ -592,32 +596,27 @@ def test_the_answer_comes_first() -> None:
 
 def test_claims_that_cannot_be_judged() -> None:
     blind = sample().claims[1].model_copy(update={"verdict": Verdict.NOT_JUDGED})
-    assert sentences.summary(sample(claims=(blind,)))[0] == "The claim is not judged."
-    assert sentences.summary(sample(claims=(blind, blind)))[0] == "None of 2 claims is judged."
+    assert sentences.summary(sample(claims=(blind,)))[0] == "Claims: 1 of 1 not judged."
+    assert sentences.summary(sample(claims=(blind, blind)))[0] == "Claims: 2 of 2 not judged."
     waiting = tuple(each.model_copy(update={"finished": 0, "cells": (), "flags": ()}) for each in sample().variations)
-    assert sentences.summary(sample(variations=waiting)) == [
-        "No run has finished, so that there is nothing to conclude yet."
-    ]
+    assert sentences.summary(sample(variations=waiting)) == ["No run has finished yet: there is nothing to conclude."]
 
 
 @pytest.mark.parametrize(
     ("findings", "said"),
     [
-        (["lower"] * 2, "all 2 variations are lower"),
-        (["higher"] * 3, "all 3 variations are higher"),
-        (["no difference shown"] * 3, "none of 3 variations shows a difference"),
-        (["not judged"] * 3, "none of 3 variations is judged"),
-        (
-            ["lower", "no difference shown", "not judged"],
-            "of 3 variations 1 is lower, 1 shows no difference and 1 is not judged",
-        ),
-        (["higher"] * 2 + ["not judged"] * 1002, "of 1,004 variations 2 are higher and 1,002 are not judged"),
+        (["lower"] * 2, "2 (lower: 2)"),
+        (["higher"] * 3, "3 (higher: 3)"),
+        (["no difference shown"] * 3, "3 (no difference shown: 3)"),
+        (["not judged"] * 3, "3 (not judged: 3)"),
+        (["lower", "no difference shown", "not judged"], "3 (lower: 1, no difference shown: 1, not judged: 1)"),
+        (["higher"] * 2 + ["not judged"] * 1002, "1,004 (higher: 2, not judged: 1,002)"),
     ],
 )
 def test_how_many_differ(findings: list[str], said: str) -> None:
     pairs = tuple(pair(f"v{n}", "base", LOSS, difference(1, 0.1), finding=each) for n, each in enumerate(findings))
     first = sentences.summary(sample(claims=(), pairs=pairs, baseline="base"))[0]
-    assert first == f"Compared with \u201cbase\u201d in last val_loss, {said}."
+    assert first == f"Variations compared with \u201cbase\u201d in last val_loss: {said}."
 
 
 def test_without_claims_the_differences_are_the_answer() -> None:
@@ -627,22 +626,22 @@ def test_without_claims_the_differences_are_the_answer() -> None:
     ]
     first = sentences.summary(sample(claims=(), pairs=pairs))[0]
     assert first == (
-        "Compared with \u201cOriginal\u201d in last val_loss, of 3 variations 1 is lower, 1 is higher and 1 "
-        "shows no difference."
+        "Variations compared with \u201cOriginal\u201d in last val_loss: 3 (lower: 1, higher: 1, no difference shown: "
+        "1)."
     )
     singly = sentences.summary(sample(claims=(), pairs=pairs[:1]))[0]
     assert singly == (
         "\u201cx\u201d is lower than \u201cOriginal\u201d in last val_loss: \u22121.0000 [\u22121.0100, \u22120.9900] "
-        "nats per pixel (p = 0.010, 5 seeds, paired)."
+        "nats per pixel (Holm-corrected p = 0.010, paired by seed, n = 5)."
     )
     singly = sentences.summary(sample(claims=(), pairs=pairs[2:]))[0]
     assert singly.startswith("\u201cz\u201d shows no difference from \u201cOriginal\u201d in last val_loss: 0.0000 [")
-    assert sentences.summary(sample(claims=(), pairs=()))[0] == "There are 4 variations and no comparison."
+    assert sentences.summary(sample(claims=(), pairs=()))[0] == "Variations: 4; comparisons: none."
     assert (
         sentences.summary(sample(claims=(), pairs=(), variations=sample().variations[1:2]))[0]
-        == "There is one variation and no comparison."
+        == "Variations: 1; comparisons: none."
     )
-    assert sentences.summary(empty()) == ["No run has finished, so that there is nothing to conclude yet."]
+    assert sentences.summary(empty()) == ["No run has finished yet: there is nothing to conclude."]
 
 
 def test_what_became_of_the_runs() -> None:
@@ -650,31 +649,31 @@ def test_what_became_of_the_runs() -> None:
         return sentences.completeness_sentences(sample(completeness=completeness))
 
     finished, lost = sample().completeness[:2], sample().completeness[-1]
-    assert said(finished) == ["All 2 planned runs finished."]
-    assert said(finished[:1]) == ["The one planned run finished."]
-    assert said(()) == ["No run was planned."]
+    assert said(finished) == ["Planned runs finished: 2 of 2."]
+    assert said(finished[:1]) == ["Planned runs finished: 1 of 1."]
+    assert said(()) == ["Planned runs finished: 0 of 0."]
     fate = "\u201cwith_regularizationTerm\u201d, seed 3: diverged (DivergenceError: loss is nan in epoch 7)."
-    assert said((*finished, lost)) == ["2 of 3 planned runs finished whole; 1 diverged.", fate]
-    assert said((lost,)) == ["The one planned run did not finish whole.", fate]
-    both = "None of 2 planned runs finished whole; 2 diverged."
+    assert said((*finished, lost)) == ["Planned runs finished: 2 of 3 (diverged: 1).", fate]
+    assert said((lost,)) == ["Planned runs finished: 0 of 1 (diverged: 1).", fate]
+    both = "Planned runs finished: 0 of 2 (diverged: 2)."
     assert said((lost, lost)) == [both, fate, fate]
     stray = sample().runs[0].model_copy(update={"variation": None, "used": False})
     unplanned = sample(completeness=finished, kind="groups", runs=(stray,))
     assert sentences.completeness_sentences(unplanned) == [
-        "All 2 repetitions finished.",
-        "1 run belongs to no variation.",
+        "Repetitions finished: 2 of 2.",
+        "Runs in no variation: 1.",
         f"Not in the table: run 0, seed 0 ({stray.run_id}): no reason known.",
     ]
     many = sentences.left_out(sample(runs=(stray,) * 102))
     assert (many[0], many[-1], len(many)) == (
-        "102 runs belong to no variation.",
+        "Runs in no variation: 102.",
         "And 2 more, in conclusion.json.",
         102,
     )
     assert sentences.left_out(sample()) == []
     extra = finished[0].model_copy(update={"planned": False})
-    assert said((*finished, extra))[1:] == ["1 run that nobody planned was read, too."]
-    assert said((*finished, extra, extra))[1:] == ["2 runs that nobody planned were read, too."]
+    assert said((*finished, extra))[1:] == ["Runs that were read and are not in the plan: 1."]
+    assert said((*finished, extra, extra))[1:] == ["Runs that were read and are not in the plan: 2."]
 
 
 def test_flags_name_the_seeds() -> None:
@@ -685,64 +684,56 @@ def test_flags_name_the_seeds() -> None:
         return sentences.flag_sentence(original, flag.model_copy(update=more), sample())
 
     collapse = (
-        "\u201cOriginal\u201d collapsed: nearly the same picture for every input, in {} (collapse: 0.0003 at worst)."
+        "\u201cOriginal\u201d collapsed to nearly the same picture for every input (collapse: 0.0003 at worst); "
+        "seeds: {}."
     )
-    assert said(collapsed) == collapse.format("all 5 seeds")
-    assert said(collapsed, seeds=(3,), of=1) == collapse.format("its one seed")
-    assert said(collapsed, seeds=()) == collapse.format("seeds that are not known")
-    improving = "\u201cOriginal\u201d was still improving at its last epoch, in {} (val_loss)."
-    assert said(rising) == improving.format("2 of 5 seeds, 1 and 2")
-    assert said(rising, seeds=(4,)) == improving.format("1 of 5 seeds, 4")
+    assert said(collapsed) == collapse.format("5 of 5")
+    assert said(collapsed, seeds=(3,), of=1) == collapse.format("1 of 1")
+    assert said(collapsed, seeds=()) == collapse.format("not known")
+    improving = "\u201cOriginal\u201d was still improving at its last epoch (val_loss); seeds: {}."
+    assert said(rising) == improving.format("2 of 5 (1 and 2)")
+    assert said(rising, seeds=(4,)) == improving.format("1 of 5 (4)")
     clean = sample(variations=sample().variations[1:2], histories_of=NAMES[1:2])
     assert dict(sentences.audits(clean))["Flags"] == [
-        "None was raised: nothing that was read shows a collapse, dead units or a loss that is no number."
+        "None: no collapse, dead units or non-finite losses in what was read."
     ]
     unread = dict(sentences.audits(sample(histories_of=NAMES[:1])))["Flags"][-1]
-    assert (
-        unread == "The epochs of 3 of 4 variations were not read: whether their runs were still improving is not known."
-    )
+    assert unread == "Not known to have converged, as their epochs were not read: 3 of 4 variations."
 
 
 def test_chance_and_determinism() -> None:
     (noise,), (same,) = sample().noise, sample().determinism
     chance = (
-        "In last val_loss, chance alone makes 5 seeds and 5 others of \u201cOriginal\u201d differ by less than "
-        "{} nats per pixel 19 times in 20; here they differ by \u22120.0002."
+        "In last val_loss, chance alone makes two groups of seeds of \u201cOriginal\u201d (n = 5 and 5) differ by less "
+        "than {} nats per pixel in 95 % of cases; observed: \u22120.0002."
     )
-    matters = "the smallest difference that matters, 0.001 nats per pixel"
-    assert sentences.noise_sentence(noise, sample()) == f"{chance.format('0.0008')} 0.0008 is less than {matters}."
+    effect = "the smallest effect of interest (0.001 nats per pixel)"
+    assert sentences.noise_sentence(noise, sample()) == (
+        f"{chance.format('0.0008')} The noise floor is below {effect}."
+    )
     loud = noise.model_copy(update={"limit": 0.005})
     assert (
-        sentences.noise_sentence(loud, sample())
-        == f"{chance.format('0.0050')} 0.0050 is not less than {matters}: more seeds would show it better."
+        sentences.noise_sentence(loud, sample()) == f"{chance.format('0.0050')} The noise floor is not below {effect}."
     )
     assert sentences.noise_sentence(noise.model_copy(update={"smallest": NAN}), sample()) == chance.format("0.0008")
     assert sentences.noise_sentence(noise.model_copy(update={"limit": NAN}), sample()).startswith(
-        "In last val_loss, there are too few values"
+        "In last val_loss, unknown: too few values"
     )
 
     none = noise.model_copy(update={"limit": 0.0, "observed": 0.0})
-    same_seeds = (
-        "In last val_loss, the seeds of \u201cOriginal\u201d do not differ, so that chance makes no difference."
-    )
+    same_seeds = "In last val_loss, the seeds of \u201cOriginal\u201d do not differ: the noise floor is 0."
     assert sentences.noise_sentence(none, sample()) == same_seeds
     unlucky = sentences.noise_sentence(noise.model_copy(update={"observed": 0.0009, "smallest": NAN}), sample())
-    assert unlucky.endswith("here they differ by +0.0009, which is more.")
+    assert unlucky.endswith("observed: +0.0009, which is more.")
 
-    run = "Seed 0 of \u201cOriginal\u201d, run twice, gave"
-    assert (
-        sentences.determinism_sentence(same, sample())
-        == f"{run} the same numbers to the last digit in all 20 metrics compared."
-    )
+    run = "Seed 0 of \u201cOriginal\u201d, run twice: metrics identical to the last digit:"
+    assert sentences.determinism_sentence(same, sample()) == f"{run} 20 of 20."
     unequal = same.model_copy(update={"same": False, "unequal": (Unequal(metric="loss", first=0.1, again=0.2),)})
-    assert (
-        sentences.determinism_sentence(unequal, sample())
-        == f"{run} different numbers in 1 of 20 metrics: loss (0.1 and 0.2)."
-    )
+    assert sentences.determinism_sentence(unequal, sample()) == f"{run} 19 of 20; different: loss (0.1 and 0.2)."
     unknown = same.model_copy(update={"same": None})
-    assert "nothing is known" in sentences.determinism_sentence(unknown, sample())
+    assert ": unknown, as one of the two" in sentences.determinism_sentence(unknown, sample())
     silent = dict(sentences.audits(sample(noise=(), determinism=())))
-    assert silent["Determinism check"] == ["No run was repeated with the same seed (a_a), so that this is not known."]
+    assert silent["Determinism check"] == ["Unknown: no run was repeated with the same seed."]
     assert "Determinism check" not in dict(sentences.audits(sample(noise=(), determinism=(), kind="groups")))
 
 
@@ -760,47 +751,47 @@ def test_checks_of_a_good_study() -> None:
             Finding(variation="a", metric=BCE),
         ),
     )
-    assert sentences.check_sentences(edge, sample()) == [
-        "The best last val_bce is that of l1 = 0.0001, at the edge of the values tried (0, 1e-05 and "
-        "0.0001): a better one may lie beyond."
-    ]
-    assert sentences.check_sentences(chosen, sample()) == [
-        "Of 0 and 0.0001, l1 = 0 has the best last val_bce on the data that is reported: choosing "
-        "and reporting on the same data makes this figure optimistic.",
-        "\u201ca\u201d was chosen for its last val_bce, on the data that is reported: that makes this figure "
-        "optimistic.",
-    ]
+    assert sentences.check_sentence(edge, sample()) == (
+        "Best at the edge of the grid: failed: the best last val_bce is at l1 = 0.0001, the edge of the values tried "
+        "(0, 1e-05 and 0.0001): a better one may lie beyond."
+    )
+    assert sentences.check_sentence(chosen, sample()) == (
+        "Selected on the reported data: failed: of 0 and 0.0001, l1 = 0 has the best last val_bce on the data that is "
+        "reported: choosing and reporting on the same data makes this figure optimistic. "
+        "\u201ca\u201d was chosen for its last val_bce on the data that is reported: choosing and reporting on the "
+        "same data makes this figure optimistic."
+    )
     assert dict(sentences.audits(sample()))["Design checks"] == [
-        "Best at the edge of the grid: does not apply. No numeric parameter has more than two values tried with all "
+        "Best at the edge of the grid: does not apply: no numeric parameter has more than two values tried with all "
         "else equal.",
-        "Untuned learning rate: failed. See \u201clearning rate not tuned\u201d under Threats to validity.",
-        "Still improving at the last epoch: failed. See Flags.",
-        "Selected on the reported data: passed. Nothing was selected on the data that is reported.",
+        "Untuned learning rate: failed: see \u201clearning rate not tuned\u201d under Threats to validity.",
+        "Still improving at the last epoch: failed: see Flags.",
+        "Selected on the reported data: passed: nothing was selected on the data that is reported.",
     ]
 
 
 @pytest.mark.parametrize(
     ("kind", "no_case", "untold"),
     [
-        ("best at the edge of the grid", "No numeric parameter has more than two values", "No finished run has"),
-        ("untuned learning rate", "No two variations that are compared differ", "Finished runs of a side of each"),
-        ("still improving at the last epoch", "Each run has one epoch.", "No losses by epoch were read."),
-        ("selected on the reported data", "Of no parameter were several values tried", "The runs do not say on which"),
+        ("best at the edge of the grid", "no numeric parameter has more than two values", "no finished run has"),
+        ("untuned learning rate", "no two variations that are compared differ", "finished runs of a side of each"),
+        ("still improving at the last epoch", "each run has one epoch.", "no losses by epoch were read."),
+        ("selected on the reported data", "of no parameter were several values tried", "the runs do not say on which"),
     ],
 )
 def test_a_check_without_an_answer_says_which_of_the_two_and_why(kind: str, no_case: str, untold: str) -> None:
     for applies, outcome, why in ((False, "does not apply", no_case), (True, "unknown", untold)):
         check = Check.model_validate({"kind": kind, "passed": None, "applies": applies, "findings": ()})
         (said,) = dict(sentences.audits(sample(checks=(check,))))["Design checks"]
-        assert said.startswith(f"{kind.capitalize()}: {outcome}. {why}")
+        assert said.startswith(f"{kind.capitalize()}: {outcome}: {why}")
 
 
 def test_what_is_among_the_threats_is_not_said_once_more() -> None:
     sections = dict(sentences.audits(sample()))
     told = " ".join(threat.why for threat in sentences.threats(sample()))
-    assert "\u201cOriginal\u201d collapsed: nearly the same picture" in told
+    assert "\u201cOriginal\u201d collapsed to nearly the same picture" in told
     assert sections["Flags"] == [
-        "\u201cOriginal\u201d was still improving at its last epoch, in 2 of 5 seeds, 1 and 2 (val_loss)."
+        "\u201cOriginal\u201d was still improving at its last epoch (val_loss); seeds: 2 of 5 (1 and 2)."
     ]
 
 
@@ -809,44 +800,39 @@ def test_against_published_figures() -> None:
     assert published is not None
     yes, taken, no = published.figures
     unjudged = no.model_copy(update={"reproduced": None})
-    assert sentences.published_sentence(published.figures) == "2 of 3 published figures are reproduced."
-    assert sentences.published_sentence((yes, taken)) == "All of 2 published figures are reproduced."
-    assert sentences.published_sentence((no, no)) == "None of 2 published figures are reproduced."
-    assert sentences.published_sentence((no,)) == "The one published figure that can be judged is not reproduced."
+    assert sentences.published_sentence(published.figures) == "Published values reproduced: 2 of 3."
+    assert sentences.published_sentence((yes, taken)) == "Published values reproduced: 2 of 2."
+    assert sentences.published_sentence((no, no)) == "Published values reproduced: 0 of 2."
+    assert sentences.published_sentence((no,)) == "Published values reproduced: 0 of 1."
     assert (
         sentences.published_sentence((yes, no, unjudged))
-        == "1 of 2 published figures is reproduced. 1 figure is not judged, for want of seeds."
+        == "Published values reproduced: 1 of 2; not judged, for too few seeds: 1."
     )
-    assert sentences.published_sentence((unjudged, unjudged)) == "2 figures are not judged, for want of seeds."
-    assert sentences.published_sentence(()) == "There is no published figure to compare with."
-    assert sentences.taken_for_sentence(yes, sample()) == ""
+    assert sentences.published_sentence((unjudged, unjudged)) == (
+        "Published values reproduced: 0 of 0; not judged, for too few seeds: 2."
+    )
+    assert sentences.published_sentence(()) == "Published values reproduced: 0 of 0."
+    assert sentences.misread_sentence(yes, sample()) == ""
     assert (
-        sentences.taken_for_sentence(taken, sample())
-        == "Taken for first loss, ours is 0.2770 [0.2740, 0.2800]: not reproduced."
+        sentences.misread_sentence(taken, sample())
+        == "Read as first loss, ours is 0.2770 [0.2740, 0.2800]: not reproduced."
     )
     said = (
-        "The text states l1 = 1e-05 for \u201cwith_regularizationTerm\u201d; its code ran with 0.0001, 10 times that."
+        "The paper states l1 = 1e-05 for \u201cwith_regularizationTerm\u201d; its code ran with 0.0001, 10 times that. "
+        "Published values reproduced with the code's value: 0 of 1; with the paper's value"
     )
     (stated,) = published.stated
-    ran = "With the value that ran, the one published figure that can be judged is not reproduced"
-    assert (
-        sentences.stated_sentence(stated, published)
-        == f"{said} No run has the value stated; with the one that ran, the one published figure that can be "
-        "judged is not reproduced."
-    )
+    assert sentences.stated_sentence(stated, published) == f"{said}: unknown (no run has it)."
     other = stated.model_copy(update={"alternative": "l1 as printed", "figures": (yes, no)})
-    assert (
-        sentences.stated_sentence(other, published)
-        == f"{said} {ran}; with the value stated, \u201cl1 as printed\u201d, 1 of 2 published figures is reproduced."
-    )
+    assert sentences.stated_sentence(other, published) == f"{said}, \u201cl1 as printed\u201d: 1 of 2."
     blind = stated.model_copy(update={"alternative": "x", "figures": (unjudged,)})
-    assert sentences.stated_sentence(blind, published).endswith("no published figure can be judged.")
+    assert sentences.stated_sentence(blind, published).endswith("\u201cx\u201d: 0 of 0.")
 
 
 def test_what_the_numbers_are() -> None:
     same = "The same in every variation: batch_size 256, dataset mnist, encoding_dim 32 and learning_rate 0.001."
     assert sentences.table_notes(sample()) == [
-        "Means over the seeds, with the 95 % interval of the mean in brackets.",
+        "Means over the seeds [95 % confidence interval of the mean].",
         same,
     ]
     once = variation("a", 1, 1, 1).model_copy(update={"cells": (cell(LOSS, 0.1, NAN, 1),)})
@@ -859,22 +845,22 @@ def test_a_figure_that_is_taken_for_another() -> None:
     assert published is not None
     taken = published.figures[1]
     both = taken.model_copy(update={"taken_for_reproduced": True})
-    assert sentences.taken_for_summary((taken,), sample()) == (
-        "1 published figure that a reader takes for first loss is first displayed loss: as that, 1 of 1 is reproduced; "
-        "as first loss, 0 of 1 are reproduced."
+    assert sentences.misread_summary((taken,), sample()) == (
+        "Published values commonly read as first loss, but in fact first displayed loss: 1; reproduced as first "
+        "displayed loss: 1 of 1, as first loss: 0 of 1."
     )
-    assert sentences.taken_for_summary((taken, both), sample()) == (
-        "2 published figures that a reader takes for first loss are first displayed loss: as that, 2 of 2 are "
-        "reproduced; as first loss, 1 of 2 is reproduced."
+    assert sentences.misread_summary((taken, both), sample()) == (
+        "Published values commonly read as first loss, but in fact first displayed loss: 2; reproduced as first "
+        "displayed loss: 2 of 2, as first loss: 1 of 2."
     )
     blind = taken.model_copy(update={"reproduced": None, "taken_for_reproduced": None})
-    assert sentences.taken_for_summary((blind,), sample()).endswith("; we have too few seeds to tell.")
+    assert sentences.misread_summary((blind,), sample()).endswith("; reproduced: unknown, for too few seeds.")
 
 
 def test_a_published_difference_beside_what_chance_makes() -> None:
     ours = (
         "In last val_loss, \u201c100_epochs\u201d minus \u201cadam_optimizer\u201d is \u22120.00030 [\u22120.00040, "
-        "\u22120.00020] nats per pixel (5 seeds, paired); published from one run of each: \u22120.0002."
+        "\u22120.00020] nats per pixel (paired by seed, n = 5); published, from one run each: \u22120.0002."
     )
     moves = "Chance alone moves the difference of two single runs by up to"
 
@@ -902,11 +888,11 @@ def test_what_was_not_fair_in_few_words() -> None:
     ]
     said = {what: why for what, why, _ in found}
     assert said["confounded"] == (
-        "\u201cadam_optimizer\u201d against \u201cOriginal\u201d: The two sides also differ in decoder_hidden (0 "
-        "against 784): the difference may come from there."
+        "\u201cadam_optimizer\u201d against \u201cOriginal\u201d: the two sides also differ in decoder_hidden (0 "
+        "against 784), which may explain the difference."
     )
     assert said["metric not comparable"].endswith(
-        "in last val_loss the difference reads +0.0066 [+0.0061, +0.0071] nats per pixel."
+        "In last val_loss, the difference would read +0.0066 [+0.0061, +0.0071] nats per pixel."
     )
     assert said["one run each"] == sentences.chance_sentence(small, sample(), 4)
     assert sentences.threats(empty()) == []
@@ -938,7 +924,10 @@ def test_what_remains_at_better_learning_rates() -> None:
     assert remains(other) == [said.format(", 2 % of the difference here", "supported")]
     turned = difference(0.01, 0.001)
     against = other.model_copy(update={"difference": turned, "verdict": Verdict.CONTRADICTED})
-    assert ", the other way round; the claim about that, \u201cSo it is\u201d, is contradicted." in remains(against)[0]
+    assert (
+        ", in the opposite direction; the claim about that, \u201cSo it is\u201d, is contradicted."
+        in remains(against)[0]
+    )
     swapped = against.model_copy(update={"variation": "sgd 1.0", "against": "adam 0.001"})
     assert "\u201csgd 1.0\u201d minus \u201cadam 0.001\u201d is +0.0100 " in remains(swapped)[0]
     assert ", 2 % of the difference here;" in remains(swapped)[0]
@@ -984,14 +973,14 @@ TRAINING = Metric(
 
 def test_an_interval_ends_where_the_metrics_values_do() -> None:
     share = METRICS[0].model_copy(update={"unit": "", "least": 0.0, "most": 1.0})
-    assert sentences.cell_text(cell("training_seconds", 39.3, 26.4), TRAINING) == ("39.3", "[0.0, 93.7]")
-    assert sentences.cell_text(cell(LOSS, 39.3, 26.4), METRICS[0])[1].startswith("[\u221215.")  # nothing is known
-    assert sentences.cell_text(cell("share", 0.9, 0.2), share)[1].endswith(", 1.0000]")
-    assert sentences.cell_text(cell("share", 0.1, 0.2), share)[1].startswith("[0.0000, ")
-    assert sentences.cell_text(cell("share", 0.1, NAN, 1), share) == ("0.1000", "")  # no interval stays none
-    assert sentences.ours_text(0.9, 0.7, 1.1, share) == "0.9000 [0.7000, 1.0000]"
-    assert sentences.difference_text(difference(0.5, 0.8), share) == "+0.5000 [\u22120.3000, +1.0000]"
-    assert sentences.difference_text(difference(5.0, 8.0), TRAINING) == "+5.0 [\u22123.0, +13.0] s"
+    assert values.cell_text(cell("training_seconds", 39.3, 26.4), TRAINING) == ("39.3", "[0.0, 93.7]")
+    assert values.cell_text(cell(LOSS, 39.3, 26.4), METRICS[0])[1].startswith("[\u221215.")  # nothing is known
+    assert values.cell_text(cell("share", 0.9, 0.2), share)[1].endswith(", 1.0000]")
+    assert values.cell_text(cell("share", 0.1, 0.2), share)[1].startswith("[0.0000, ")
+    assert values.cell_text(cell("share", 0.1, NAN, 1), share) == ("0.1000", "")  # no interval stays none
+    assert values.ours_text(0.9, 0.7, 1.1, share) == "0.9000 [0.7000, 1.0000]"
+    assert values.difference_text(difference(0.5, 0.8), share) == "+0.5000 [\u22120.3000, +1.0000]"
+    assert values.difference_text(difference(5.0, 8.0), TRAINING) == "+5.0 [\u22123.0, +13.0] s"
 
 
 def test_wall_time_is_no_finding() -> None:
@@ -1001,18 +990,20 @@ def test_wall_time_is_no_finding() -> None:
     )
     conclusion = sample(metrics=(*METRICS, TRAINING), variations=timed, metric="training_seconds", pairs=())
     assert not any("Lowest" in sentence for sentence in sentences.summary(conclusion))
-    said = "Wall time (training) depends on what else the machine did: it is no finding."
+    said = "Wall time (training) depends on the machine's load and is not evidence."
     assert said in sentences.table_notes(conclusion)
     assert sentences.wall_times(METRICS) == []
     claimed = claim("Faster.", Verdict.NOT_JUDGED, "a", "b", None, difference(NAN, NAN, NAN), why="wall time")
     claimed = claimed.model_copy(update={"asked": "training_seconds"})
-    assert sentences.verdict_sentence(claimed, conclusion) == "training_seconds depends on what else the machine did."
-    assert sentences.warnings(claimed, conclusion) == ["wall time is no evidence"]
+    assert sentences.verdict_sentence(claimed, conclusion) == (
+        "training_seconds is a wall time, which depends on the machine's load."
+    )
+    assert sentences.warnings(claimed, conclusion) == ["wall time is not evidence"]
 
 
 def test_the_best_of_equals_is_none() -> None:
     alike = tuple(variation(name, 0.1, 0.1, 20.0) for name in "ab")
-    assert sentences.best_of(sample(variations=alike), METRICS[0]) is None
-    best = sentences.best_of(sample(), METRICS[0])
+    assert values.best_of(sample(variations=alike), METRICS[0]) is None
+    best = values.best_of(sample(), METRICS[0])
     assert best is not None
     assert best.name == "100_epochs"

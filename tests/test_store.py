@@ -29,7 +29,7 @@ from mlflow.store.tracking.dbmodels.models import SqlDataset
 
 from pipeline.errors import UserError, first_line
 from pipeline.texts import redacted
-from pipeline.tracking import journal, store
+from pipeline.tracking import delivery, journal, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver as deliver_all
 from pipeline.tracking.journal import FINISHED, MODEL, Journal
@@ -91,7 +91,7 @@ def over_proxy(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, st
 def use(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", uuid.uuid4().hex)
-    monkeypatch.setattr(store, "_PAUSES", (0.02,))
+    monkeypatch.setattr(delivery, "_PAUSES", (0.02,))
 
 
 def say(run: tracking.TrackedRun, images: Images, model: Path, epochs: int = CONFIG.epochs) -> None:
@@ -159,7 +159,7 @@ def deliver(root: Path, uri: str) -> int:
     """Send until everything is there; how many attempts it took."""
     for attempt in range(1, 300):
         try:
-            store.Delivery(root, uri).send()
+            delivery.Delivery(root, uri).send()
             return attempt
         except store.StoreAwayError:
             pass
@@ -196,10 +196,10 @@ def test_every_single_request_fails_once_and_everything_arrives_once(
 def test_whatever_was_sent_can_be_sent_again(over_proxy: Proxy, small: Images, doubling: Path, tmp_path: Path) -> None:
     """A process that is killed before it could note what it had sent: the next one sends it again."""
     known = said(small, doubling, tmp_path / "state")
-    store.send(known)
+    delivery.send(known)
     for offset in [0, *(end for line, end in known.read() if line["operation"] != "metrics")][:-1:2]:
         known.mark_sent(offset=offset, run_id=known.sent.run_id if offset else None, model_id=None)
-        store.send(known)
+        delivery.send(known)
     assert known.all_sent
     assert_whole(over_proxy.uri, small)
 
@@ -215,10 +215,10 @@ def test_a_kill_while_a_model_gets_its_id_leaves_a_model_that_can_be_sent(
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "replace_file", killed)
+        patch.setattr(delivery, "replace_file", killed)
         with pytest.raises(SystemExit):
-            store.send(known)
-    store.send(known)
+            delivery.send(known)
+    delivery.send(known)
     run = assert_whole(known.header.tracking_uri, small)
     files = os.listdir(mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/model"))
     assert "MLmodel" in files
@@ -232,8 +232,8 @@ def test_a_server_that_is_killed_and_started_again_while_a_run_speaks(
     proxy = Proxy(server.uri)
     proxy.open()
     use(proxy.uri, monkeypatch)
-    monkeypatch.setattr(tracking.store, "_PATIENCE_SECONDS", 120.0)
-    monkeypatch.setattr(tracking.store, "_BEGIN_SECONDS", 0.5)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 120.0)
+    monkeypatch.setattr(delivery, "_BEGIN_SECONDS", 0.5)
     moments = ["POST /api/2.0/mlflow/runs/create", "PUT", "POST /api/2.0/mlflow/logged-models"]
     restarts: list[threading.Thread] = []
 
@@ -262,7 +262,7 @@ def test_a_slow_server_does_not_slow_a_training(
     over_proxy: Proxy, small: Images, doubling: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers take two seconds: the first attempt is not waited for, and no epoch is."""
-    monkeypatch.setattr(store, "_BEGIN_SECONDS", 0.3)
+    monkeypatch.setattr(delivery, "_BEGIN_SECONDS", 0.3)
     over = threading.Event()
 
     def slow(request: Request) -> str:
@@ -284,8 +284,8 @@ def test_a_slow_server_does_not_slow_a_training(
 def test_at_whatever_request_a_server_goes_away_while_a_run_begins_it_begins(
     over_proxy: Proxy, small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(store, "_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "_AGAIN_SECONDS", 0.01)
     with tracking.track(CONFIG, small):
         requests = len(over_proxy.requests)
     assert requests > 12
@@ -299,7 +299,7 @@ def test_at_whatever_request_a_server_goes_away_while_a_run_begins_it_begins(
         (known,) = journal.journals(tmp_path / "state")
         assert (known.ending or {})["status"] == FINISHED
         over_proxy.treat = lambda _: Proxy.PASS
-        store.Delivery(known.folder, over_proxy.uri).send()
+        delivery.Delivery(known.folder, over_proxy.uri).send()
         client = mlflow.MlflowClient()
         (made,) = client.search_runs([own(client, os.environ["MLFLOW_EXPERIMENT_NAME"])])
         assert (made.info.status, made.data.metrics) == ("FINISHED", {"loss": 0.5})
@@ -362,7 +362,7 @@ def test_a_deleted_run_is_one_line_and_its_journal_is_kept(small: Images, tmp_pa
     assert "must be in the 'active' state" in str(error.value)
     (known,) = journal.journals(tmp_path / "state")
     client.restore_run(str(run.id))
-    store.Delivery(known.folder, known.header.tracking_uri).send()
+    delivery.Delivery(known.folder, known.header.tracking_uri).send()
     assert client.get_run(str(run.id)).info.status == "FINISHED"
     assert client.get_run(str(run.id)).data.metrics == {"loss": 0.5}
     assert journal.journals(tmp_path / "state") == []
@@ -405,7 +405,7 @@ def test_artifacts_walled_in_the_middle_of_a_run(
         assert made.info.end_time == ended
         if not whole:
             (tmp_path / "artifacts").unlink()
-        store.Delivery(known.folder, known.header.tracking_uri).send()
+        delivery.Delivery(known.folder, known.header.tracking_uri).send()
     assert len(ready.list_artifacts(made.info.run_id, "images")) == 2
 
 
@@ -428,21 +428,21 @@ def test_artifacts_that_a_server_refuses_are_no_outage(
 def test_one_run_that_is_refused_keeps_the_others_neither_back_nor_dead(
     ready: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_PAUSES", (0.02,))
-    monkeypatch.setattr(store, "_HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "_PAUSES", (0.02,))
+    monkeypatch.setattr(delivery, "_HEARTBEAT_SECONDS", 0.0)
     first = tracking.begin(tmp_path / "state", "study", tags={STUDY: "s", PLAN: "p"})
     runs = [tracking.begin(tmp_path / "state" / name, name, tags={STUDY: "s"}) for name in "ab"]
-    delivery = store.Delivery(tmp_path / "state", store.tracking_uri())
-    delivery.begin()
+    sending = delivery.Delivery(tmp_path / "state", store.tracking_uri())
+    sending.begin()
     ready.delete_run(str(runs[0].sent.run_id))
     ready.set_tag(str(runs[1].sent.run_id), HEARTBEAT, "0")
-    with pytest.raises(UserError, match="active"), delivery:  # noqa: PT012
+    with pytest.raises(UserError, match="active"), sending:  # noqa: PT012
         for run in runs:
             run.append("metrics", points=[("loss", 0.5, 1, 1)])
         wait(lambda: ready.get_run(str(runs[1].sent.run_id)).data.metrics == {"loss": 0.5})
         wait(lambda: ready.get_run(str(runs[1].sent.run_id)).data.tags[HEARTBEAT] != "0")
         for known in (*runs, first):
-            store.end(known, FINISHED)
+            delivery.record_end(known, FINISHED)
     assert ready.get_run(str(runs[1].sent.run_id)).info.status == "FINISHED"
     assert ready.get_run(str(runs[1].sent.run_id)).data.tags["mlflow.parentRunId"] == first.sent.run_id
     assert ready.get_run(str(first.sent.run_id)).info.status == "FINISHED"
@@ -465,8 +465,8 @@ def test_a_full_disk_in_the_middle_of_a_run(
     (made,) = ready.search_runs([own(ready)])
     (known,) = journal.journals(tmp_path / "state")
     assert known.ending is None
-    store.end_abandoned(known)
-    store.Delivery(known.folder, known.header.tracking_uri).send()
+    delivery.end_abandoned(known)
+    delivery.Delivery(known.folder, known.header.tracking_uri).send()
     for info in (made, ready.get_run(made.info.run_id)):
         assert info.info.status == "FAILED"
         assert info.data.tags["failure"].startswith("UserError: ")
@@ -500,7 +500,7 @@ from pipeline.tracking import runs as tracking
 from pipeline.train.config import RunConfig
 from pipeline.train.dataset import Images
 store._PAUSES = (0.01,)
-images = Images("some", "file:///some", "0" * 64, (1, 1), np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))
+images = Images("some", "file:///some", "0" * 64, *np.zeros((2, 2, 1, 1, 1), np.float32))
 at = time.time() + 0.5
 children = []
 for number in range(8):
@@ -675,7 +675,7 @@ def test_dead_runs_are_killed_at_the_next_start_and_no_others(
         "far and silent": "KILLED",
         "launched, dead": "KILLED",
     }
-    assert ready.get_run(ids["dead"]).data.tags["failure"].startswith("its process ended without a word")
+    assert ready.get_run(ids["dead"]).data.tags["failure"].startswith(store.DIED)
     assert ready.get_run(elsewhere).info.status == "RUNNING"
     assert ready.get_run(failed).info.status == "FAILED"
 
@@ -838,7 +838,7 @@ def test_a_password_is_neither_kept_nor_told_and_is_found_again(
     proxy = over_proxy
     uri = proxy.uri.replace("//", "//me:s3cret@")
     use(uri, monkeypatch)
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.1)
     with pytest.raises(UserError) as error, tracking.track(CONFIG, small):
         proxy.close()
     assert "me:***@127.0.0.1" in str(error.value)
@@ -884,7 +884,7 @@ def test_what_is_shown_of_an_address(text: str, shown: str) -> None:
 def test_a_server_that_came_back_under_another_address(
     over_proxy: Proxy, small: Images, lasting_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.1)
     with pytest.raises(UserError, match="did not take every"), tracking.track(CONFIG, small) as run:  # noqa: PT012
         over_proxy.close()
         run.log_epoch(1, {"loss": 0.5})
@@ -898,7 +898,7 @@ def test_a_server_that_came_back_under_another_address(
 def test_another_store_is_not_the_one_that_moved(
     over_proxy: Proxy, small: Images, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.1)
     with pytest.raises(UserError), tracking.track(CONFIG, small):
         over_proxy.close()
     shutil.copy(empty_store, tmp_path / "other.db")
@@ -926,8 +926,8 @@ def test_a_refusal_by_chance_at_the_end_is_tried_again(over_proxy: Proxy, small:
 def test_the_wait_at_the_end_has_a_bound_that_is_said(
     over_proxy: Proxy, small: Images, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(store, "_END_SECONDS", 3.0)
-    monkeypatch.setattr(store, "_SAID_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_END_SECONDS", 3.0)
+    monkeypatch.setattr(delivery, "_NOTICE_SECONDS", 0.1)
     with pytest.raises(UserError, match="longer than 3 s"), tracking.track(CONFIG, small):  # noqa: PT012
         over_proxy.treat = lambda request: time.sleep(2) or Proxy.PASS  # type: ignore[func-returns-value]
         began = time.monotonic()

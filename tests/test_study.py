@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -27,7 +28,7 @@ from pipeline.study import plan
 from pipeline.study import run as study
 from pipeline.study.run import Options
 from pipeline.task import Child
-from pipeline.tracking import journal, store
+from pipeline.tracking import delivery, journal
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver
 from pipeline.tracking.names import PLAN, VARIATION
@@ -181,6 +182,29 @@ def counted(folder: Path, filter_string: str = "") -> list[str]:
     compare.compare(compare.Options(out=folder / "out", filter=filter_string))
     runs = compare.read_conclusion(str(folder / "out" / "conclusion.json")).runs
     return sorted(made.name for made in runs if made.used)
+
+
+@pytest.mark.usefixtures("store")
+def test_runs_of_the_version_before_are_known_by_their_fingerprints(small_npz: Path, tmp_path: Path) -> None:
+    """Their study is finished as it is, and another study reuses them."""
+    file = declared(tmp_path / "s.yaml", small_npz, {"a": {"epochs": 1}, "b": {"epochs": 1, "l1": 1e-3}})
+    make(file)
+    before = runs_in(tmp_path)
+    client = mlflow.MlflowClient()
+    for name, made in before.items():
+        if name == "small":
+            hashes = {str(small_npz): before["a seed 0"].data.tags["data_hash"]}
+            client.set_tag(made.info.run_id, PLAN, plan.load(str(file)).digests(hashes)[1])
+        else:
+            now, then = RunConfig.from_params(made.data.params).fingerprints
+            assert made.data.tags["fingerprint"] == now
+            client.set_tag(made.info.run_id, "fingerprint", then)
+    shutil.rmtree(tmp_path / "state")
+    assert make(file).splitlines()[:2] == ["small is finished: 2 runs", f"run ID: {before['small'].info.run_id}"]
+    assert {made.info.run_id for made in runs_in(tmp_path).values()} == {each.info.run_id for each in before.values()}
+    other = declared(tmp_path / "o.yaml", small_npz, {"c": {"epochs": 1}}, name="other")
+    assert make(other).startswith("other is finished: 1 run, 1 of them reused from other studies or runs")
+    assert runs_in(tmp_path)["c seed 0"].data.tags["reused_from"] == before["a seed 0"].info.run_id
 
 
 @pytest.mark.usefixtures("store")
@@ -560,7 +584,7 @@ def test_a_study_that_is_begun_without_the_server_goes_on_with_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.1)
     file = declared(tmp_path / "s.yaml", small_npz, {"adam": {}, "sgd": {"optimizer": "sgd"}})
     over_proxy.close()
     with pytest.raises(UserError, match="did not take everything"):
@@ -578,7 +602,7 @@ def test_a_study_that_was_begun_with_the_server_goes_on_without_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.1)
     file = declared(tmp_path / "s.yaml", small_npz, {"adam": {}, "sgd": {"optimizer": "sgd"}})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "train_children", _failing)
@@ -598,7 +622,7 @@ def test_a_study_that_was_begun_with_the_server_goes_on_without_it(
 def _failing(children: list[Child]) -> None:
     for child in children:
         known = tracking.open_journal(child.folder, child.name, child.tags)
-        store.end(known, "FAILED", "on purpose")
+        delivery.record_end(known, "FAILED", "on purpose")
     raise UserError("on purpose")
 
 
@@ -609,7 +633,7 @@ def test_a_fresh_study_deletes_nothing_that_the_store_does_not_have(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.1)
     file = declared(tmp_path / "s.yaml", small_npz, {"adam": {}})
     over_proxy.close()
     for _ in range(2):

@@ -19,7 +19,8 @@ from mlflow.entities import Run
 
 from pipeline.compare import reading
 from pipeline.errors import Interrupted, UserError
-from pipeline.tracking import journal, launched, store
+from pipeline.task import load
+from pipeline.tracking import delivery, journal, launched, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import journals, state_folder
 from pipeline.train.config import RunConfig
@@ -91,7 +92,7 @@ def test_what_mlflow_run_has_logged_already_stays_as_typed(small: Images, monkey
     assert logged.data.params["l1"] == "0.00001"
     assert logged.data.params["learning_rate"] == "default"
     assert logged.data.params["learning_rate_used"] == "0.001"
-    row = reading.runs("0").iloc[0]
+    row = reading.runs("0", load()).iloc[0]
     assert row["params.l1"] == 1e-5
     assert row["params.learning_rate"] == 0.001
     assert row["params.dataset"] == "my data"
@@ -163,7 +164,7 @@ def test_a_server_that_is_away_keeps_nothing_from_being_trained(
     small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One that refuses, one that is silent; what they did not take is on disk."""
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(store, "_ANSWER_SECONDS", 1.0)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
             return run.compare(options)
         known = run.read_conclusion(options.verify)
         differs.extend(run.verify(known))
-        return "\n".join(differs) or f"nothing differs: {run.counted(known)}"
+        return "\n".join(differs) or f"nothing differs ({run.counted(known)})"
 
     return cli.run(call, "compare") or int(bool(differs))
 

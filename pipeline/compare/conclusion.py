@@ -55,7 +55,7 @@ class Metric(_Part):
 
     name: str = Field(description="as in MLflow")
     label: str = Field(description="for a person; the name itself where nothing better is known")
-    unit: str = Field(description="such as `nats per pixel`, `dB`, `s`; empty where it has none or it is not known")
+    unit: str = Field(description="such as `dB` or `s`; empty where it has none or it is not known")
     digits: int = Field(description="decimals that say something")
     higher_is_better: bool = Field(description="whether a high value is a good one")
     main: bool = Field(description="whether it stands in the conclusion table; the others are in the CSV")
@@ -171,7 +171,7 @@ class Pair(_Part):
     asked: str = Field(description="the metric that was asked for")
     metric: str | None = Field(description="the metric that was used; null where none can be compared")
     why: Literal["as asked", "penalty differs", "absent", "wall time"] = Field(
-        description="why that one: `penalty differs` = the metric asked for contains an L1 penalty of other strength "
+        description="why that one: `penalty differs` = the metric asked for contains a penalty of other strength "
         "on the two sides, so that it is not comparable; `absent` = no run of one side has it; `wall time` = it "
         "depends on what else the machine did"
     )
@@ -266,12 +266,7 @@ class Finding(_Part):
 class Check(_Part):
     """A check of a good study (after Google's Deep Learning Tuning Playbook)."""
 
-    kind: Literal[
-        "best at the edge of the grid",
-        "untuned learning rate",
-        "still improving at the last epoch",
-        "selected on the reported data",
-    ] = Field(description="what was checked")
+    kind: str = Field(description="what was checked: one of `checks.CHECKS`")
     passed: bool | None = Field(description="null where it does not apply, or the runs do not tell")
     applies: bool | None = Field(
         None, description="false where nothing in the study could fail it: `passed` is null then; null where not kept"

@@ -463,36 +463,24 @@ def _numbers(values: pd.Series) -> pd.Series:
 # --- Were the runs all right? -------------------------------------------------------------------------------------
 
 
-def flags(
-    runs: pd.DataFrame,
-    *,
-    collapse: str | None,
-    dead_units: str | None,
-    losses: Sequence[str],
-    collapse_below: float = 0.05,
-) -> pd.DataFrame:
+def flags(runs: pd.DataFrame, limits: Mapping[str, tuple[str, float, float]], losses: Sequence[str]) -> pd.DataFrame:
     """What is wrong with the runs of a variation.
 
     Args:
         runs: one row per finished run, with the columns `variation`, `seed` and the metrics that it has.
-        collapse: the metric that is below `collapse_below` for a model that ignores its input: `collapsed`.
-        dead_units: the metric that is above 0 where units are never active: `dead units`.
+        limits: by flag, a metric and the least and the largest value with which it is not raised.
         losses: metrics of which a missing, NaN or infinite value is `not a number`. One that is in no run is passed
             over.
 
     Returns:
         One row per variation and flag raised: `variation, flag, seeds`, the seeds concerned as a sorted tuple.
     """
-
-    def metric(name: str | None) -> pd.Series:
-        return runs[name].astype(float) if name in runs else pd.Series(np.nan, runs.index)
-
-    bad_losses = [~np.isfinite(metric(name)) for name in losses if name in runs]
-    raised = {
-        "collapsed": metric(collapse) < collapse_below,
-        "dead units": metric(dead_units) > 0,
-        "not a number": pd.Series(np.logical_or.reduce(bad_losses) if bad_losses else False, runs.index),
-    }
+    raised = {}
+    for flag, (metric, least, most) in limits.items():
+        values = runs.get(metric, pd.Series(np.nan, runs.index)).astype(float)
+        raised[flag] = (values < least) | (values > most)
+    bad = [~np.isfinite(runs[name].astype(float)) for name in losses if name in runs]
+    raised["not a number"] = pd.Series(np.logical_or.reduce(bad) if bad else False, runs.index)
     return _raised(runs, raised)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
+from pipeline.metrics import MINIMISED, PRIMARY
 from pipeline.texts import listed
 
 CONCLUSION, REPORT_HTML = "conclusion.json", "report.html"
@@ -44,14 +45,14 @@ class Options(BaseModel):
     group_by: _Names = Field(
         (), description="parameters, with commas, that make a variation; empty = all that differ, but for the seed"
     )
-    metric: str = Field("", description="the metric that counts; empty = last_val_bce, else val_loss, loss, ...")
+    metric: str = Field("", description=f"the metric that counts; empty = {PRIMARY}, else {', '.join(MINIMISED)}, ...")
     metrics: _Names = Field((), description="metrics, with commas, to show and compare; empty = all that are known")
     baseline: str = Field("", description="a variation's name, or parameter=value; empty = the study's, or the first")
     out: Annotated[Path, BeforeValidator(_expanded)] = Field(
         Path("comparison"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
     )
     log: bool = Field(False, description="true = log the files to the study's run, or to one of this comparison")
-    all: bool = Field(False, description="true = print the tables of metrics, the threats and the checks, too")
+    all: bool = Field(False, description="true = print the whole report, not only the answer and the verdicts")
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
 
     @field_validator("group_by")

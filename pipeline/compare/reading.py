@@ -31,8 +31,9 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError, first_line
-from pipeline.metrics import LAST, LOSSES
+from pipeline.metrics import LAST, current
 from pipeline.study.plan import Study
+from pipeline.task import Task
 from pipeline.texts import did_you_mean, listed, quoted, redacted
 from pipeline.tracking import mlflow_compat, store
 from pipeline.tracking.journal import HEADER, LAUNCHED, RUNS, Journal, state_folder
@@ -51,7 +52,6 @@ from pipeline.tracking.names import (
     STUDY,
     VARIATION,
 )
-from pipeline.train.config import RunConfig
 
 NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
 ENTRY_POINT = "mlflow.project.entryPoint"
@@ -108,24 +108,25 @@ def ui(experiment: Experiment) -> str:
     return f"{place.rstrip('/')}/#/experiments/{experiment.id}"
 
 
-def runs(experiment_id: str, filter_string: str = "") -> pd.DataFrame:
+def runs(experiment_id: str, task: Task, filter_string: str = "") -> pd.DataFrame:
     """The runs of an experiment, whatever made them and however they ended, but for those that train nothing.
 
     Args:
+        task: what made those runs that are `ours`.
         filter_string: MLflow's own.
 
     Returns:
         One row per run, the newest first: `run_id, name, status, start, end` (milliseconds since 1970), `ours` (whether
-        the run is one of this project, of which `params.*` are the typed values of its `RunConfig`, defaults filled in;
-        of all others they are texts), `last_epoch` (the last step of its losses; NaN without), `params.*`, `metrics.*`
-        and those `tags.*` that are of use here.
+        the run is one of the task's, of which `params.*` are typed values, defaults filled in, and metrics have their
+        current names; of all others they are texts), `epochs` (how far one of ours was to go), `last_epoch` (the last
+        step of its losses; NaN without), `params.*`, `metrics.*` and those `tags.*` that are of use here.
 
     Raises:
         UserError: the store or the filter cannot be used.
     """
     client = mlflow.MlflowClient()
     rows: dict[str, dict[str, Any]] = {}  # pages overlap where runs are made or deleted meanwhile
-    typed: dict[Any, dict[str, Any] | None] = {}
+    reader = _Reader(task)
     token = None
     with store.tracking_store(mlflow.get_tracking_uri()):
         while True:
@@ -138,7 +139,7 @@ def runs(experiment_id: str, filter_string: str = "") -> pd.DataFrame:
                     f"filter={quoted(filter_string)} cannot be used: {first_line(error)}; "
                     "it is one of MLflow's, such as params.optimizer = 'adam'"
                 ) from None
-            rows.update({run.info.run_id: _row(run, typed) for run in page if _is_a_run(run)})
+            rows.update({run.info.run_id: reader.row(run) for run in page if _is_a_run(run)})
             token = page.token
             if not token:
                 break
@@ -147,9 +148,11 @@ def runs(experiment_id: str, filter_string: str = "") -> pd.DataFrame:
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Params as they are (pandas would make floats of whole numbers where a run has none), metrics as floats."""
-    columns = ["run_id", "name", "status", "start", "end", "ours", "last_epoch"]
+    columns = ["run_id", "name", "status", "start", "end", "ours", "epochs", "last_epoch"]
     frame = pd.DataFrame(rows, columns=None if rows else columns, dtype=object)
-    numbers = [name for name in frame if name in ("start", "end", "last_epoch") or name.startswith("metrics.")]
+    numbers = [
+        name for name in frame if name in ("start", "end", "epochs", "last_epoch") or name.startswith("metrics.")
+    ]
     return frame.astype({**dict.fromkeys(numbers, float), "ours": bool})
 
 
@@ -158,39 +161,46 @@ def _is_a_run(run: Run) -> bool:
     return run.data.tags.get(ENTRY_POINT) not in _TRAIN_NOTHING and PLAN not in run.data.tags
 
 
-def _row(run: Run, typed: dict[Any, dict[str, Any] | None]) -> dict[str, Any]:
-    info, data = run.info, run.data
-    params = _typed(data.params, typed) if FINGERPRINT in data.tags else None
-    row = {
-        "run_id": info.run_id,
-        "name": info.run_name or "",
-        "status": info.status,
-        "start": info.start_time,
-        "end": info.end_time,
-        "ours": params is not None,
-        "last_epoch": _last_epoch(mlflow_compat.last_metrics(run)),
-    }
-    row.update((f"params.{key}", value) for key, value in (data.params if params is None else params).items())
-    row.update((f"metrics.{key}", _unclipped(value)) for key, value in data.metrics.items())
-    row.update((f"tags.{key}", data.tags[key]) for key in _TAGS if key in data.tags)
-    return row
+class _Reader:
+    """Reads MLflow's runs, each set of params once."""
 
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._losses = [row.name for row in task.metrics if row.per_epoch and not row.is_wall_time]
+        self._known: dict[Any, tuple[dict[str, Any] | None, float]] = {}
 
-def _typed(params: Mapping[str, str], known: dict[Any, dict[str, Any] | None]) -> dict[str, Any] | None:
-    """Params of a run of ours through the types of `RunConfig`; None where they are of another version of it."""
-    key = tuple(params.get(name) for name in RunConfig.model_fields)
-    if key not in known:
-        try:
-            known[key] = RunConfig.from_params(params).model_dump()
-        except (ValueError, IndexError):
-            known[key] = None
-    return known[key]
+    def row(self, run: Run) -> dict[str, Any]:
+        info, data = run.info, run.data
+        params, epochs = self._typed(data.params) if FINGERPRINT in data.tags else (None, math.nan)
+        row = {
+            "run_id": info.run_id,
+            "name": info.run_name or "",
+            "status": info.status,
+            "start": info.start_time,
+            "end": info.end_time,
+            "ours": params is not None,
+            "epochs": epochs,
+            "last_epoch": self._last_epoch(mlflow_compat.last_metrics(run)),
+        }
+        row.update((f"params.{key}", value) for key, value in (data.params if params is None else params).items())
+        values = data.metrics if params is None else {current(key): value for key, value in data.metrics.items()}
+        row.update((f"metrics.{key}", _unclipped(value)) for key, value in values.items())
+        row.update((f"tags.{key}", data.tags[key]) for key in _TAGS if key in data.tags)
+        return row
 
+    def _typed(self, params: Mapping[str, str]) -> tuple[dict[str, Any] | None, float]:
+        """A run's params through the types of the task, and how far it goes; None where they are not the task's."""
+        key = frozenset(params.items())
+        if key not in self._known:
+            read = self._task.read(params)
+            steps = math.nan if read is None else self._task.steps(self._task.configure(read))
+            self._known[key] = (read, steps)
+        return self._known[key]
 
-def _last_epoch(metrics: Iterable[Any]) -> float:
-    steps = {metric.key: metric.step for metric in metrics if metric.key.removeprefix(LAST) in LOSSES}
-    per_epoch = [steps[name] for name in LOSSES if name in steps]
-    return float(max(per_epoch or steps.values(), default=math.nan))
+    def _last_epoch(self, metrics: Iterable[Any]) -> float:
+        steps = {metric.key: metric.step for metric in metrics if metric.key.removeprefix(LAST) in self._losses}
+        per_epoch = [steps[name] for name in self._losses if name in steps]
+        return float(max(per_epoch or steps.values(), default=math.nan))
 
 
 def _unclipped(value: float) -> float:

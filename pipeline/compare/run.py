@@ -27,12 +27,15 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from pipeline import cli, plots
-from pipeline.compare import judging, reading, report, sentences
+from pipeline import cli, metrics, plots, task
+from pipeline.compare import reading, report
+from pipeline.compare.concluding import conclude
 from pipeline.compare.conclusion import Cell, Claim, Conclusion, RunRecord
-from pipeline.compare.judging import Sides
+from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
 from pipeline.compare.options import CONCLUSION, REPORT_HTML, Options
+from pipeline.compare.report import sentences, values
 from pipeline.errors import UserError, first_line
+from pipeline.task import Task
 from pipeline.terminal import Console
 from pipeline.texts import command, quoted
 from pipeline.tracking.names import COMPARED, NOTE, REUSED_FROM
@@ -51,7 +54,7 @@ class _Found:
     """What was read, and what `provenance` must tell of it."""
 
     experiment: reading.Experiment
-    sides: Sides
+    grouped: GroupedRuns
     elsewhere: pd.DataFrame | None
     origin: dict[str, Any]
 
@@ -65,13 +68,13 @@ def compare(options: Options) -> str:
     with _folder(options.out):
         pass  # it can be written, which is better known now than after the reading
 
-    found = _find(options)
-    sides = found.sides
-    if sides.runs.empty and sides.planned is None:
+    found = _find(options, task.load())
+    grouped = found.grouped
+    if grouped.runs.empty and grouped.planned is None:
         raise UserError("no run matches; make one with mlflow run . -P optimizer=adam, or widen --filter")
-    histories = _histories(sides)
-    conclusion = judging.conclude(sides, histories, found.elsewhere, found.origin)
-    pictures, missing = _pictures(sides, conclusion, histories)
+    histories = _histories(grouped)
+    conclusion = conclude(grouped, histories, found.elsewhere, found.origin)
+    pictures, missing = _pictures(grouped, conclusion, histories)
     unused = {name: why for name, why in missing.items() if why}
     conclusion = conclusion.model_copy(update={"without_pictures": tuple(missing), "unused_pictures": unused})
     with _folder(options.out) as folder:
@@ -88,18 +91,17 @@ def compare(options: Options) -> str:
     return f"{written}\nlogged to run {logged_to}"
 
 
-def _find(options: Options, study_run_id: str | None = None) -> _Found:
-
+def _find(options: Options, of: Task, study_run_id: str | None = None) -> _Found:
     experiment = reading.experiment(options.experiment or None)
     study, parent = None, None
     if options.study:
         parent, study = reading.study_plan(experiment.id, options.study, study_run_id)
-    runs = reading.runs(experiment.id, options.filter)
+    runs = reading.runs(experiment.id, of, options.filter)
     elsewhere = None
     if parent is not None:
         children = runs.get(f"tags.{reading.PARENT}", pd.Series(None, runs.index, dtype=object)) == parent
         runs, elsewhere = runs[children], runs[~children]
-    question = judging.Question(study, options.group_by, options.metric, options.metrics, options.baseline)
+    request = CompareRequest(study, options.group_by, options.metric, options.metrics, options.baseline)
     origin = {
         "command": _command(options, experiment.name),
         "experiment": experiment.name,
@@ -111,7 +113,7 @@ def _find(options: Options, study_run_id: str | None = None) -> _Found:
         "first_run": reading.iso(_extreme(runs, "start", min)),
         "last_run": reading.iso(_extreme(runs, "end", max)),
     }
-    return _Found(experiment, judging.arrange(runs, question), elsewhere, origin)
+    return _Found(experiment, group(runs, request, of), elsewhere, origin)
 
 
 def _extreme(runs: pd.DataFrame, column: str, which: Any) -> float | None:
@@ -127,11 +129,11 @@ def _command(options: Options, experiment: str) -> str:
     return " ".join([command("compare"), *given])
 
 
-def _histories(sides: Sides) -> pd.DataFrame:
+def _histories(grouped: GroupedRuns) -> pd.DataFrame:
     """By epoch, of the runs that are drawn: `run_id, epoch` and the metric that falls; empty where nothing is drawn."""
-    if sides.falling is None or sides.followed.empty:
+    if grouped.convergence_metric is None or grouped.with_history.empty:
         return pd.DataFrame(columns=["run_id", "epoch"])
-    return reading.histories(list(sides.followed["run_id"]), [sides.falling])
+    return reading.histories(list(grouped.with_history["run_id"]), [grouped.convergence_metric])
 
 
 # --- Output -------------------------------------------------------------------------------------------------------
@@ -147,11 +149,11 @@ def _named(names: Sequence[str]) -> str:
     """What was written, in half a line."""
     pictures = sum(name.endswith(".png") for name in names)
     texts = f"{REPORT_HTML} and .md, {TABLE_CSV} and .json"
-    return f"{texts}, {sentences.counted(pictures, 'picture')}" if pictures else texts
+    return f"{texts}, pictures: {pictures}" if pictures else texts
 
 
 def _pictures(
-    sides: Sides, conclusion: Conclusion, histories: pd.DataFrame
+    grouped: GroupedRuns, conclusion: Conclusion, histories: pd.DataFrame
 ) -> tuple[dict[str, tuple[bytes, bytes]], dict[str, str]]:
     """What is drawn, and the variations without a picture, each with why the one that there is was not used.
 
@@ -167,15 +169,15 @@ def _pictures(
     if len(differences):
         draw(report.FOREST, plots.forest(differences))
     if len(histories) and histories["epoch"].nunique() > 1:
-        metric = sentences.metric_of(conclusion, sides.falling)
-        order = {name: place for place, name in enumerate(sides.drawn)}
-        lines = histories.merge(sides.used[["run_id", "variation", "seed"]], on="run_id")
-        lines = lines[lines["variation"].isin(sides.drawn)]
+        metric = values.metric_of(conclusion, grouped.convergence_metric)
+        order = {name: place for place, name in enumerate(grouped.plotted)}
+        lines = histories.merge(grouped.used[["run_id", "variation", "seed"]], on="run_id")
+        lines = lines[lines["variation"].isin(grouped.plotted)]
         lines = _drawable(lines, [metric.name])
         lines = lines.sort_values("variation", key=lambda names: names.map(order), kind="stable")
         if lines[metric.name].notna().any():
             draw(report.CURVES, plots.curves(lines, metric.name, metric.unit))
-    return found, _draw_digits(sides, conclusion, draw)
+    return found, _draw_digits(grouped, conclusion, draw)
 
 
 def _drawable(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -184,12 +186,12 @@ def _drawable(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     return frame.assign(**values.where(values.abs() < _LARGEST_DRAWN))
 
 
-def _draw_digits(sides: Sides, conclusion: Conclusion, draw: Any) -> dict[str, str]:
+def _draw_digits(grouped: GroupedRuns, conclusion: Conclusion, draw: Any) -> dict[str, str]:
     """Each variation's picture, of its first seed, and all of them on one; returns what `_pictures` does."""
     files = {variation.name: variation.file for variation in conclusion.variations}
     originals, reconstructed, missing = None, {}, {}
-    for name in sides.drawn if sides.kind != "groups" else ():
-        rows = sides.by_variation[name].sort_index()
+    for name in grouped.plotted if grouped.by_task else ():
+        rows = grouped.by_variation[name].sort_index()
         if rows.empty:
             continue
         try:
@@ -222,8 +224,8 @@ def _write(folder: Path, conclusion: Conclusion, pictures: Mapping[str, tuple[by
     """Write everything into an empty folder; returns the names, `conclusion.json` last."""
     pngs = {f"{name}.png": png for name, (png, _) in pictures.items()}
     texts = {
-        REPORT_HTML: report.html(conclusion, {name: shown for name, (_, shown) in pictures.items()}),
-        REPORT_MARKDOWN: report.markdown_report(conclusion, list(pngs)),
+        REPORT_HTML: report.to_html(conclusion, {name: shown for name, (_, shown) in pictures.items()}),
+        REPORT_MARKDOWN: report.to_markdown(conclusion, list(pngs)),
         TABLE_CSV: report.conclusion_csv(conclusion),
         CONCLUSION: conclusion.model_dump_json(indent=1) + "\n",
     }
@@ -291,10 +293,10 @@ def verify(known: Conclusion) -> list[str]:
     asked = {"experiment", "filter", "study", "group_by", "metric", "metrics", "baseline"}
     options = Options(**source.model_dump(include=asked - ({"group_by"} if source.study else set())))
     try:
-        found = _find(options, source.study_run_id)
+        found = _find(options, task.load(), source.study_run_id)
     except UserError as error:
         raise UserError(f"the conclusion of {source.made} cannot be checked: {error}") from None
-    now = judging.conclude(found.sides, pd.DataFrame(columns=["run_id", "epoch"]), found.elsewhere, found.origin)
+    now = conclude(found.grouped, pd.DataFrame(columns=["run_id", "epoch"]), found.elsewhere, found.origin)
     lines = [*_changed_runs(known, now), *_changed_numbers(known, now), *_changed_verdicts(known, now)]
     return [" ".join(line.split()) for line in lines]
 
@@ -303,38 +305,36 @@ def _changed_runs(known: Conclusion, now: Conclusion) -> Iterator[str]:
     before, after = ({run.run_id: run for run in each.runs} for each in (known, now))
     for run_id, run in before.items():
         if run_id not in after:
-            yield f"vanished: {sentences.run_text(run)}"
+            yield f"vanished: {values.run_text(run)}"
             continue
         other = after[run_id]
         if run.digest != other.digest:
-            yield f"changed: {sentences.run_text(run)}: its params or metrics are not what they were"
+            yield f"changed: {values.run_text(run)}: its params or metrics are not what they were"
         if run.status != other.status:
-            yield f"changed: {sentences.run_text(run)}: it was {run.status}, it is {other.status}"
+            yield f"changed: {values.run_text(run)}: it was {run.status}, it is {other.status}"
         if (run.variation, run.seed, run.used) != (
             other.variation,
             other.seed,
             other.used,
         ) and run.status == other.status:
-            yield f"changed: {sentences.run_text(run)}: it now is {_place(other)}"
+            yield f"changed: {values.run_text(run)}: it now is {_place(other)}"
     for run_id, run in after.items():
         if run_id not in before:
-            yield f"added: {sentences.run_text(run)}, {run.status}"
+            yield f"added: {values.run_text(run)}, {run.status}"
 
 
 def _place(run: RunRecord) -> str:
     return (
-        "in no variation"
-        if run.variation is None
-        else f"{sentences.run_text(run)}, {'used' if run.used else 'not used'}"
+        "in no variation" if run.variation is None else f"{values.run_text(run)}, {'used' if run.used else 'not used'}"
     )
 
 
 def _changed_numbers(known: Conclusion, now: Conclusion) -> Iterator[str]:
     """Cells that are not what the same runs give: the file was changed, or what computes it."""
-    after = {(variation.name, cell.metric): cell for variation in now.variations for cell in variation.cells}
+    after = {(each.name, metrics.current(cell.metric)): cell for each in now.variations for cell in each.cells}
     for variation in known.variations:
         for cell in variation.cells:
-            other = after.get((variation.name, cell.metric))
+            other = after.get((variation.name, metrics.current(cell.metric)))
             if other is not None and cell.digest == other.digest and not _same_numbers(cell, other):
                 yield (
                     f"not what its runs give: {cell.metric} of {variation.name} says {cell.mean!r} with the interval "
@@ -354,7 +354,7 @@ def _changed_verdicts(known: Conclusion, now: Conclusion) -> Iterator[str]:
         "verdict", {c.says: _verdict(c) for c in known.claims}, {c.says: _verdict(c) for c in now.claims}
     )
     findings: list[dict[str, str]] = [
-        {f"{pair.variation} against {pair.against} in {pair.asked}": pair.finding for pair in each.pairs}
+        {f"{p.variation} against {p.against} in {metrics.current(p.asked)}": p.finding for p in each.pairs}
         for each in (known, now)
     ]
     yield from _changed("difference", *findings)
@@ -365,7 +365,9 @@ def _reproduced(conclusion: Conclusion) -> dict[str, str]:
     published = conclusion.published
     figures = [*published.figures, *(each for row in published.stated for each in row.figures)] if published else []
     return {
-        f"{each.published} as {each.metric} of {each.variation}": sentences.reproduced_text(each.reproduced)
+        f"{each.published} as {metrics.current(each.metric)} of {each.variation}": sentences.reproduced_text(
+            each.reproduced
+        )
         for each in figures
     }
 
@@ -387,5 +389,6 @@ def _changed(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> 
 
 
 def counted(conclusion: Conclusion) -> str:
-    parts = ((len(conclusion.runs), "run"), (len(conclusion.claims), "verdict"), (len(conclusion.pairs), "difference"))
-    return ", ".join(sentences.counted(count, noun) for count, noun in parts if count) or "no runs"
+    """What was compared with the store."""
+    parts = {"runs": conclusion.runs, "verdicts": conclusion.claims, "differences": conclusion.pairs}
+    return ", ".join(f"{what}: {len(each):,}" for what, each in parts.items())

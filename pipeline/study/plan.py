@@ -34,7 +34,7 @@ from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pipeline import cli, task
+from pipeline import cli, metrics, task
 from pipeline.errors import UserError, first_line
 from pipeline.task import Task
 from pipeline.terminal import printable
@@ -51,7 +51,6 @@ _SHOWN, _SHOWN_SOURCE = 60, 100  # characters of what was given, and of the file
 _MOST_BYTES, _MOST_NODES = 500_000, 100_000  # of a study file: far more than a study needs, read in seconds
 
 _DEFINITION = "$definition"  # in place of `$ref`: pydantic looks those up itself
-HIGHER_IS_BETTER = ("psnr", "ssim", "collapse")
 _TEXTS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")  # a key's tags: `name`, and `<<`
 
 # Pydantic's words for its own types, in those of a YAML file.
@@ -78,10 +77,10 @@ def _task(info: ValidationInfo) -> Task:
 
 
 def _known_metric(name: Any, info: ValidationInfo) -> Any:
-    metrics = _task(info).metrics
-    if name not in metrics:
-        raise ValueError(f"allowed: {listed(metrics)}{did_you_mean(str(name), metrics)}")
-    return name
+    now, known = metrics.current(str(name)), [row.name for row in _task(info).metrics]
+    if now not in known:
+        raise ValueError(f"allowed: {listed(known)}{did_you_mean(now, known)}")
+    return now
 
 
 def _varied(of: Task) -> list[str]:
@@ -610,7 +609,7 @@ def json_schema() -> str:
     schema["$defs"] |= {
         "Changes": {"type": "object", "properties": values, "additionalProperties": False},
         "Grid": {"type": "object", "properties": lists, "additionalProperties": False},
-        "Metric": {"enum": list(of.metrics)},
+        "Metric": {"enum": [row.name for row in of.metrics]},
         "Parameters": {"type": "array", "items": {"enum": list(values)}, "minItems": 1},
     }
     text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"

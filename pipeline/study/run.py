@@ -35,6 +35,7 @@ from pipeline.task import Child, Task
 from pipeline.texts import command, redacted, several
 from pipeline.tracking import journal, launched, search, store
 from pipeline.tracking import runs as tracking
+from pipeline.tracking.delivery import Delivery, end_now, has_ended, record_end
 from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal
 from pipeline.tracking.names import NOTE, PLAN, PLAN_FILE, REUSED_FROM, SEED, STUDY, VARIATION
 from pipeline.tracking.runs import Experiment
@@ -124,12 +125,12 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
             return _told(_summary(study, work, {}), found.parent, study)
         parent = _parent(folder, study, options, digests[0], found, experiment)
         _link(work, found)
-        delivery = store.Delivery(folder, store.tracking_uri())
+        delivery = Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
             search.nest(parent, [run.child.folder for run in runs])
         except BaseException as error:
-            store.end_now(parent, *tracking.ending(error))
+            end_now(parent, *tracking.ending(error))
             if not parent.sent.run_id and len(journal.journals(folder)) == 1:
                 parent.remove()  # the store refused it: there is nothing to go on with
             raise
@@ -139,7 +140,7 @@ def run(options: Options, make_executor: Callable[[int], Executor] | None = None
                 with contextlib.suppress(store.StoreAwayError):
                     delivery.send()  # a run that the store refuses is not done
             except BaseException as error:
-                store.end(parent, *tracking.ending(error))
+                record_end(parent, *tracking.ending(error))
                 raise
             summary = _summary(study, work, failures)
             run_id = parent.sent.run_id
@@ -298,12 +299,12 @@ def _set_aside(folder: Path) -> None:
         for known in journal.journals(folder):
             known.repair()
             if not known.ending:
-                store.end(known, KILLED, "given up for a fresh study")
+                record_end(known, KILLED, "given up for a fresh study")
         aside = journal.set_aside(folder)
     with contextlib.suppress(UserError):
-        store.Delivery(aside, store.tracking_uri()).send()
+        Delivery(aside, store.tracking_uri()).send()
     with contextlib.suppress(UserError), store.tracking_store():
-        if all(store.has_ended(known, store.tracking_uri()) for known in journal.journals(aside)):
+        if all(has_ended(known, store.tracking_uri()) for known in journal.journals(aside)):
             shutil.rmtree(aside)
             return
     print(
@@ -406,7 +407,7 @@ def _ended(future: Future[Any], training: Training, counts: Counts, display: Stu
             continue
         known = tracking.open_journal(child.folder, child.name, child.tags)
         if known.ending is None:
-            store.end(known, FAILED, what_ended(error))
+            record_end(known, FAILED, what_ended(error))
         ending = known.ending or {"status": FAILED, "reason": what_ended(error)}
         if ending["status"] != FINISHED:
             failures[child.name] = ending["reason"]
@@ -431,7 +432,7 @@ def _end_in_order(executor: Executor, work: Work) -> None:
         if (run.child.folder / HEADER).exists():
             known = Journal(run.child.folder)
             if known.ending is None:
-                store.end(known, KILLED, "interrupted before the end of an epoch")
+                record_end(known, KILLED, "interrupted before the end of an epoch")
 
 
 def _summary(study: Study, work: Work, failures: Mapping[str, str]) -> str:
@@ -461,7 +462,7 @@ def _end(parent: Journal, work: Work, failures: Mapping[str, str], summary: str)
             points.append((name, count, journal.now(), step + 1))
     if points:
         parent.append("metrics", points=points)
-    store.end(parent, FAILED if failures else FINISHED, summary if failures else "")
+    record_end(parent, FAILED if failures else FINISHED, summary if failures else "")
 
 
 def _command(options: Options) -> str:

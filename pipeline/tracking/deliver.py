@@ -12,7 +12,9 @@ from pipeline.errors import UserError
 from pipeline.texts import command, redacted
 from pipeline.tracking import journal, store
 from pipeline.tracking import runs as tracking
+from pipeline.tracking.delivery import Delivery, end_abandoned, require_run
 from pipeline.tracking.journal import CHECKPOINT, FINISHED, Journal
+from pipeline.tracking.locks import is_locked
 
 
 def deliver(to: str = "") -> str:
@@ -21,7 +23,7 @@ def deliver(to: str = "") -> str:
     Args:
         to: the address at which the store is found now, for what does not reach it at its own.
 
-    A run whose process is gone without a word is marked as KILLED. What cannot be read is moved aside, and named.
+    A run whose process died without reporting an end is marked as KILLED; what cannot be read is moved aside and named.
 
     Raises:
         UserError: a store did not take everything, or something could not be read.
@@ -30,7 +32,7 @@ def deliver(to: str = "") -> str:
     delivered, left, busy = 0, journal.set_aside_damaged(root), 0
     for known in _outermost(root):
         below = journal.journals(known.folder)
-        if any(journal.is_locked(each.folder) for each in below) or _is_being_made(known):
+        if any(is_locked(each.folder) for each in below) or _is_being_made(known):
             busy += 1
             continue
         try:
@@ -39,7 +41,7 @@ def deliver(to: str = "") -> str:
                 waiting = [each for each in below if not each.all_sent or not each.ending]
                 for each in waiting:
                     if not each.ending:
-                        store.end_abandoned(each)
+                        end_abandoned(each)
                 _send(known, to)
                 delivered += len(waiting)
         except UserError as error:
@@ -67,10 +69,10 @@ def _send(known: Journal, to: str) -> None:
         uri = journal.absolute(to)
         store.require_reachable(uri, must_exist=True, otherwise="give another with --to")
         for each in journal.journals(known.folder):
-            store.require_run(each, uri)
+            require_run(each, uri)
         for each in journal.journals(known.folder):
             each.move(redacted(uri))
-    store.Delivery(known.folder, uri).send()
+    Delivery(known.folder, uri).send()
 
 
 def _is_being_made(known: Journal) -> bool:

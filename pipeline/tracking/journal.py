@@ -1,4 +1,4 @@
-"""What a run has to say, kept on disk until the tracking store has it. Knows no MLflow.
+"""What a run records, kept on disk until the tracking store has it. Does not use MLflow.
 
 The folder of a run:
 
@@ -8,7 +8,8 @@ The folder of a run:
     artifacts/      files, as they shall lie in the artifact store
     model/          an MLflow model
     checkpoint.npz  where the training stands; see `training.Checkpoint`
-    lock            held by the process that writes the journal
+
+Beside it lies `<folder>.lock`, as long as a process works in it.
 
 Whatever is killed at whatever moment: a line is whole or it does not count, and a file is replaced as a whole. A
 power cut takes the last seconds of whatever was not made durable, so the order is: files, then the lines that name
@@ -17,7 +18,6 @@ them, then the checkpoint, then `sent.json`; nothing is believed that the journa
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -25,30 +25,33 @@ import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import psutil
+from platformdirs import user_state_path
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from typing_extensions import NotRequired, TypedDict
 
 from pipeline.errors import UserError, first_line
 from pipeline.texts import quoted, redacted
+from pipeline.tracking.locks import alone_at, is_locked
 from pipeline.tracking.names import HEARTBEAT, OWNER
 
-HEADER, LINES, SENT, LOCK, CHECKPOINT = "header.json", "journal.jsonl", "sent.json", "lock", "checkpoint.npz"
+HEADER, LINES, SENT, CHECKPOINT = "header.json", "journal.jsonl", "sent.json", "checkpoint.npz"
 ARTIFACTS, MODEL = "artifacts", "model"
 RUNS, STUDIES, ASIDE, DAMAGED = "runs", "studies", "aside", "damaged"  # in the state folder
-END = "end"  # the operation that says how a run ended
+END = "end"  # the operation that records how a run ended
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
 FORMAT = 2  # of a journal; 1 had no number, and fewer fields
+_APPLICATION = "autoencoder-variations"
 _END_BEGINS = json.dumps({"operation": END}).rstrip("}").encode()
-_LAST_LINE = 2**16  # bytes that hold the line which says how a run ended
+_LAST_LINE = 2**16  # bytes that hold the line which records how a run ended
 LAUNCHED = "MLFLOW_RUN_ID"  # the run that `mlflow run` opened for this process
-_LOCK_SECONDS = 30.0  # a process that was killed lets go at once; one that was told to end, soon
+_LOCK_SECONDS = 30.0  # a process that was killed releases it at once; one that was asked to end, soon
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -164,7 +167,7 @@ class Journal:
                 os.fsync(file.fileno())
 
     def sync(self) -> None:
-        """Make durable what was said so far.
+        """Make durable what has been recorded so far.
 
         Raises:
             UserError: the disk cannot be written.
@@ -203,7 +206,7 @@ class Journal:
 
         To be called before anything is appended to a journal of an earlier process.
 
-        What is left is no finished run, so that whoever can says what is missing once more. The journal as it was is
+        What is left is not a finished run, so that whoever can records what is missing again. The journal as it was is
         kept in the state folder's `DAMAGED`. To be called by the process that has the lock.
 
         Raises:
@@ -245,7 +248,7 @@ class Journal:
 
     @property
     def ending(self) -> dict[str, Any] | None:
-        """The last operation, where that says how the run ended."""
+        """The last operation, where that records how the run ended."""
         end = self._whole()
         try:
             with (self.folder / LINES).open("rb") as file:
@@ -257,7 +260,7 @@ class Journal:
 
     @property
     def status(self) -> str | None:
-        """How the run ended; None where it did not, or nobody said so."""
+        """How the run ended; None where it did not, or that was not recorded."""
         return (self.ending or {}).get("status")
 
     @property
@@ -294,7 +297,7 @@ class Journal:
         return sent
 
     @property
-    def last_said(self) -> int:
+    def last_written(self) -> int:
         """When it was written to for the last time, in milliseconds since 1970."""
         lines = self.folder / LINES
         return int((lines if lines.exists() else self.folder / HEADER).stat().st_mtime * 1000)
@@ -306,7 +309,7 @@ class Journal:
         return sent.run_id is not None and sent.offset >= self._whole()
 
     def remove(self) -> None:
-        """Delete the folder: what it says is in the store, and nobody will go on with it."""
+        """Delete the folder: the store has all of it, and nobody will resume it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def move(self, tracking_uri: str) -> None:
@@ -324,7 +327,7 @@ class Journal:
         (self.folder / SENT).unlink(missing_ok=True)
 
     def remove_files(self) -> None:
-        """Delete what the store has now, and keep what was said."""
+        """Delete the files that the store has now, and keep the lines."""
         for name in (ARTIFACTS, MODEL):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
@@ -402,22 +405,14 @@ def locked(folder: Path, patience: float = _LOCK_SECONDS) -> Iterator[None]:
     Raises:
         UserError: another process has it for longer than `patience` seconds.
     """
-    give_up = time.monotonic() + patience
-    while (file := _open_locked(folder)) is None:
-        if time.monotonic() > give_up:
-            raise UserError(f"{folder} is in use by another process; wait for it, or end it")
-        time.sleep(0.1)
-    with file:
+    with ExitStack() as lock:
+        with writing(folder):
+            make_folder(folder.parent)
+            try:
+                lock.enter_context(alone_at(folder, patience))
+            except TimeoutError:
+                raise UserError(f"{folder} is in use by another process; wait for it, or end it") from None
         yield
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process works in `folder` at this moment."""
-    try:
-        with (folder / LOCK).open() as file:
-            return not _try_lock(file.fileno())
-    except OSError:  # none, or what is no lock: whoever wants it will be told
-        return False
 
 
 def journals(root: Path) -> list[Journal]:
@@ -497,15 +492,19 @@ def _folders(root: Path) -> list[Path]:
 
 
 def state_folder() -> Path:
-    """Where journals lie: `$VARIATIONS_STATE`, else where the user's programs keep their state (XDG).
+    """Where journals lie: `$VARIATIONS_STATE`, else where a user's programs keep their state on this system.
 
     Raises:
         UserError: it is a file, or no path at all.
     """
-    usual = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / "autoencoder-variations"
-    given = os.environ.get("VARIATIONS_STATE") or usual
+    chosen = os.environ.get("VARIATIONS_STATE")
+    # Where it was on every system, before this followed macOS's customs: what lies there is yet to be delivered.
+    before = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state") / _APPLICATION
+    given = chosen or before
     try:
         folder = Path(given).expanduser().absolute()
+        if not chosen and not folder.exists():
+            folder = user_state_path(_APPLICATION, appauthor=False)
         reason = "is not a directory" if folder.exists() and not folder.is_dir() else ""
     except RuntimeError:  # `~`, where there is no such user, or this one has no home
         reason = "is in a home that is not known here"
@@ -552,30 +551,9 @@ def replace_file(path: Path, content: str | bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
-def _open_locked(folder: Path) -> TextIO | None:
-    """The lock of a folder, held; None while another process has it, or has just deleted the folder."""
-    path = folder / LOCK
-    with writing(folder), suppress(FileNotFoundError):
-        make_folder(folder)
-        file = path.open("w")
-        with suppress(FileNotFoundError):
-            if _try_lock(file.fileno()) and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()
-    return None
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """What goes wrong in here is the fault of the disk, and said in one line.
+    """What goes wrong in here is the fault of the disk, and reported in one line.
 
     Raises:
         UserError: the disk is full, or cannot be written.

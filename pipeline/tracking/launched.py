@@ -14,6 +14,7 @@ import mlflow
 
 from pipeline.errors import UserError
 from pipeline.tracking import store
+from pipeline.tracking.delivery import Delivery, record_end
 from pipeline.tracking.journal import (
     FINISHED,
     HEADER,
@@ -65,10 +66,10 @@ def end(error: BaseException | None, name: str) -> None:
             if error:
                 name = textwrap.shorten(f"{status.lower()}: {reason.removeprefix('UserError: ')}", _LONGEST_NAME)
             journal.append("rename", name=name)
-            store.end(journal, status, reason)
+            record_end(journal, status, reason)
         uri = store.tracking_uri()
         store.require_reachable(uri)
-        store.Delivery(journal.folder, uri).send()
+        Delivery(journal.folder, uri).send()
 
 
 def _folder() -> Path:

@@ -60,7 +60,7 @@ def user_and_password() -> tuple[str | None, str | None]:
 def is_server_error(error: BaseException) -> bool:
     """Whether a server has answered 500, which does not pass by itself as a 502 or a 503 does.
 
-    Published: `MlflowException.get_http_status_code`, which says 500 whatever a request has failed of.
+    Published: `MlflowException.get_http_status_code`, which is 500 whatever a request has failed of.
     """
     return "too many 500 error responses" in str(error)
 
@@ -92,7 +92,7 @@ def schema(connection: Connection) -> Schema:
     """How a database's schema stands to the one of the MLflow that is installed.
 
     Published: `mlflow db upgrade`, and that every call to a store refuses another schema; but where a table is missing,
-    that call upgrades the database without a word.
+    that call silently upgrades the database.
     """
     found = MigrationContext.configure(connection).get_current_revision()
     return Schema(found, database._get_latest_schema_revision(), database._all_tables_exist(connection))

@@ -31,6 +31,7 @@ from pipeline.errors import HungUp, Interrupted, UserError, first_line
 from pipeline.task import Configuration
 from pipeline.texts import command, redacted
 from pipeline.tracking import store
+from pipeline.tracking.delivery import Delivery, end_now, record_end
 from pipeline.tracking.journal import (
     ARTIFACTS,
     CHECKPOINT,
@@ -171,11 +172,11 @@ class TrackedRun(Generic[C]):
         """Log arrays as a file, for `numpy.load`."""
         if not self._has_said("artifacts", name):
             with writing(self.journal.folder):
-                np.savez_compressed(self._artifact(name), **dict(arrays))  # type: ignore[arg-type] # NumPy's own flag is among them
+                np.savez_compressed(self._artifact(name), **arrays)  # type: ignore[arg-type] # one is NumPy's own flag
             self._say_files(name, [name])
 
     def log_model(self, model: keras.Model, example: NDArray[np.float32]) -> None:
-        """Log a Keras model as `runs:/<id>/model`, with a signature that `example` [images, pixels] gives."""
+        """Log a Keras model as `runs:/<id>/model`, with a signature that `example`, some images, gives."""
         if self._has_said("model", MODEL):
             return
         import mlflow.tensorflow
@@ -218,14 +219,14 @@ class TrackedRun(Generic[C]):
 
     def finish(self) -> None:
         """Say that it is finished, and give up what it would need to go on."""
-        store.end(self.journal, FINISHED)
+        record_end(self.journal, FINISHED)
         if self.journal.ending:
             self.checkpoint.unlink(missing_ok=True)
         self.finished = True
 
     def end(self, error: BaseException) -> None:
         """Say that it ended by `error`: KILLED where somebody wanted it so, else FAILED."""
-        store.end(self.journal, *ending(error))
+        record_end(self.journal, *ending(error))
 
     def _has_said(self, operation: str, key: str) -> bool:
         return f"{operation} {key}" in self._said
@@ -251,7 +252,7 @@ def track(config: C, data: Data, folder: Path | None = None) -> Iterator[Tracked
     """A run of `config`: one that goes on, the one that `mlflow run` opened, or a new one.
 
     It ends as FINISHED; as FAILED where the body raises, with the reason as the tag `config.FAILURE`; as KILLED
-    on Ctrl-C and on `Interrupted`. A store that goes away does not end it: see `store.Delivery`.
+    on Ctrl-C and on `Interrupted`. A store that goes away does not end it: see `delivery.Delivery`.
 
     Args:
         folder: of the journal of a run that goes on, which its caller has locked; None = it begins.
@@ -269,11 +270,11 @@ def track(config: C, data: Data, folder: Path | None = None) -> Iterator[Tracked
         try:
             run.log_config(data)
             require_room(str(folder), "VARIATIONS_STATE")
-            delivery = store.Delivery(folder, uri)
+            delivery = Delivery(folder, uri)
             delivery.begin()
             _require_room_for_artifacts(uri, run.id)
         except BaseException as error:
-            store.end_now(run.journal, *ending(error))
+            end_now(run.journal, *ending(error))
             if not goes_on:
                 run.journal.remove()
             raise

@@ -14,6 +14,7 @@ from mlflow.entities import Run as MlflowRun
 
 from pipeline.errors import UserError
 from pipeline.tracking import store
+from pipeline.tracking.delivery import record_end
 from pipeline.tracking.journal import (
     FINISHED,
     HEADER,
@@ -180,7 +181,7 @@ def link(folder: Path, name: str, origin: MlflowRun, tags: Mapping[str, str]) ->
     journal.append("params", params=origin.data.params)
     journal.append("tags", tags={key: origin.data.tags[key] for key in _MADE_BY if key in origin.data.tags})
     journal.append("metrics", points=points)
-    store.end(journal, FINISHED)
+    record_end(journal, FINISHED)
 
 
 def finished_runs(experiment: str, data_hash: str, params: Mapping[str, Any]) -> list[MlflowRun]:

@@ -1,4 +1,4 @@
-"""A name or a path in, images out: scaled to [0, 1], flattened, and identified by a hash of their content.
+"""A name or a path in, images and their labels out: scaled to [0, 1], and identified by a hash of their content.
 
 A file is judged by its header, before it is unpacked: what it promises must be images, and fit into memory.
 """
@@ -6,6 +6,7 @@ A file is judged by its header, before it is unpacked: what it promises must be 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import io
@@ -66,34 +67,39 @@ class Images:
         name: what the user called it (a path's last part).
         source: the URI that it was read from.
         sha256: of the pixel values as they were stored, with their type and shape, train then test.
-        shape: of one image, (height, width, channels).
-        train: [images, height * width * channels] float32 in [0, 1].
+        train: [images, height, width, channels] float32 in [0, 1].
         test: the same, for the images that are never trained on.
+        train_labels: [images] integers, or None where the source has none. Nothing is trained on them.
+        test_labels: the same.
     """
 
     name: str
     source: str
     sha256: str
-    shape: tuple[int, int, int]
     train: NDArray[np.float32]
     test: NDArray[np.float32]
+    train_labels: NDArray[np.int64] | None = None
+    test_labels: NDArray[np.int64] | None = None
 
     @property
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """All images by what they are for: [images, height, width, channels]."""
-        return {name: self.as_pictures(getattr(self, name)) for name in ("train", "test")}
+        """The images by what they are for."""
+        return {"train": self.train, "test": self.test}
 
-    def as_pictures(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[images, height * width * channels] as [images, height, width, channels]."""
-        return flat.reshape(-1, *self.shape)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image: (height, width, channels)."""
+        _, height, width, channels = self.train.shape
+        return height, width, channels
 
 
 class _Stored(NamedTuple):
-    """An array as its file's header announces it."""
+    """An array as its file's header announces it, and how to find the labels of images."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[], NDArray]
+    labels: Callable[[], _Stored] | None = None
 
 
 def load(dataset: str) -> Images:
@@ -115,9 +121,8 @@ def load(dataset: str) -> Images:
     raw = {name: array.read() for name, array in stored.items()}
     divisor = _white(dataset, raw, white)
     train, test = (_scaled(array, divisor) for array in raw.values())
-    height, width, *channels = stored[TRAIN].shape[1:]
-    shape = (height, width, channels[0] if channels else 1)
-    return Images(Path(dataset).name or dataset, source, _content_hash(raw.values()), shape, train, test)
+    labels = [_labels(array) for array in stored.values()]
+    return Images(Path(dataset).name or dataset, source, _content_hash(raw.values()), train, test, *labels)
 
 
 def free_memory() -> int:
@@ -156,17 +161,17 @@ def _fashion_mnist() -> dict[str, _Stored]:
     import keras
 
     try:
-        (x_train, _), (x_test, _) = keras.datasets.fashion_mnist.load_data()
+        (x_train, y_train), (x_test, y_test) = keras.datasets.fashion_mnist.load_data()
     except Exception as error:  # Keras raises a bare Exception when a download fails
         raise UserError(
             f"dataset='fashion_mnist' could not be downloaded or read: {first_line(error)}; "
             "connect to the network once, or give the path of a folder that holds its IDX files"
         ) from None
-    return {TRAIN: _in_memory(x_train), TEST: _in_memory(x_test)}
+    return {TRAIN: _in_memory(x_train, y_train), TEST: _in_memory(x_test, y_test)}
 
 
-def _in_memory(array: NDArray) -> _Stored:
-    return _Stored(array.shape, array.dtype, lambda: array)
+def _in_memory(array: NDArray, labels: NDArray | None = None) -> _Stored:
+    return _Stored(array.shape, array.dtype, lambda: array, None if labels is None else lambda: _in_memory(labels))
 
 
 def _stored(path: Path) -> dict[str, _Stored]:
@@ -257,8 +262,14 @@ def _npz(path: Path) -> dict[str, _Stored]:
                     f"dataset={quoted(path)} has the keys {_some(sorted(members)) or 'none'}; "
                     "it must have x_train and x_test, or MedMNIST's train_images and test_images"
                 )
-            stored[part] = _member(path, archive, members[key])
+            labels = keys.get(key.lower().replace("x", "y").replace("images", "labels"), "")
+            stored[part] = _member(path, archive, members[key])._replace(labels=functools.partial(_npy, path, labels))
     return stored
+
+
+def _npy(path: Path, key: str) -> _Stored:
+    with _reading(path, "a readable .npz"), zipfile.ZipFile(path) as archive:
+        return _member(path, archive, f"{key}.npy")
 
 
 def _member(path: Path, archive: zipfile.ZipFile, name: str) -> _Stored:
@@ -292,7 +303,8 @@ def _idx(path: Path) -> _Stored:
                 raise ValueError(f"it has {found} bytes where its header promises {wanted}")
             return np.frombuffer(content, dtype).reshape(shape)
 
-    return _Stored(shape, dtype, read)
+    name = path.name.replace("images", "labels").replace("idx3", "idx1")
+    return _Stored(shape, dtype, read, lambda: _idx(path.with_name(name)))
 
 
 def _unpacked(path: Path) -> io.BufferedIOBase:
@@ -330,7 +342,7 @@ def _csv(path: Path) -> _Stored:
         side = math.isqrt(pixels.shape[1])
     if pixels.dtype.kind == "i" and pixels.size and pixels.min() >= 0 and pixels.max() <= 255:
         pixels = pixels.astype(np.uint8)
-    return _in_memory(pixels.reshape(-1, side, side))
+    return _in_memory(pixels.reshape(-1, side, side), table[labels[0]].to_numpy() if labels else None)
 
 
 def _is_square(number: int) -> bool:
@@ -344,7 +356,7 @@ def _some(names: Iterable[object]) -> str:
 
 
 def _require_images(dataset: str, arrays: Mapping[str, _Stored]) -> None:
-    for name, (shape, dtype, _) in arrays.items():
+    for name, (shape, dtype, *_) in arrays.items():
         found = f"dataset={quoted(dataset)}: {name} is {dtype.name} of shape {str(shape)[:60]}"
         if dtype.kind not in "buif":
             raise UserError(f"{found}; pixels are integers or floats")
@@ -403,7 +415,18 @@ def _likely_white(most: float) -> int | None:
 
 
 def _scaled(array: NDArray, white: float) -> NDArray[np.float32]:
-    return np.divide(array.reshape(len(array), -1), float(white), dtype=np.float32, casting="same_kind")
+    return np.divide(array.reshape(*array.shape[:3], -1), float(white), dtype=np.float32, casting="same_kind")
+
+
+def _labels(images: _Stored) -> NDArray[np.int64] | None:
+    """One integer for each image, where that is what lies beside them: nothing needs them, so nothing is refused."""
+    try:
+        labels = images.labels() if images.labels else None
+        if labels and labels.dtype.kind in "ui" and labels.shape in ((images.shape[0],), (images.shape[0], 1)):
+            return labels.read().reshape(-1).astype(np.int64)
+    except UserError:
+        pass
+    return None
 
 
 def _content_hash(arrays: Iterable[NDArray]) -> str:

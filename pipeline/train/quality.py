@@ -6,29 +6,19 @@ Images are [images, height, width, channels] float32 in [0, 1]; `x` are the orig
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.metrics import QUALITY
+
 Array = NDArray[np.float32]
 
 _CHUNK = 1000  # images at a time through TensorFlow: SSIM holds some ten copies of its input
 _STROKE = 3  # pixels: what is narrower than this is thin
-
-
-def measure(x: Array, y: Array, codes: Array) -> dict[str, float]:
-    """All measures of this file, by the names in `config.QUALITY`; `codes` as for `dead_units`."""
-    return {
-        "mse": mse(x, y),
-        "psnr": psnr(x, y),
-        "ssim": ssim(x, y),
-        "dark_noise": dark_noise(x, y),
-        "thin_stroke_error": thin_stroke_error(x, y),
-        "collapse": collapse(x, y),
-        "dead_units": dead_units(codes),
-    }
 
 
 def mse(x: Array, y: Array) -> float:
@@ -75,7 +65,7 @@ def thin_stroke_error(x: Array, y: Array) -> float:
     return float(np.sum(thin * np.abs(x - y), dtype=np.float64)) / total if total else float("nan")
 
 
-def collapse(x: Array, y: Array) -> float:
+def variance_ratio(x: Array, y: Array) -> float:
     """Variance of the reconstructions across images over that of the originals, each summed over the pixels.
 
     0 = the model ignores its input and draws the same picture for all; 1 = as varied as the originals;
@@ -93,3 +83,15 @@ def dead_units(codes: Array) -> float:
 def _mean_over_chunks(per_image: Callable[[Array, Array], Any], x: Array, y: Array) -> float:
     chunks = (slice(i, i + _CHUNK) for i in range(0, len(x), _CHUNK))
     return float(np.mean(np.concatenate([per_image(x[c], y[c]).numpy() for c in chunks]), dtype=np.float64))
+
+
+_MEASURES = {name: globals()[name] for name in QUALITY}
+
+
+def measure(x: Array, y: Array, codes: Array) -> dict[str, float]:
+    """All of `metrics.QUALITY`, each by the function of its name; `codes` as for `dead_units`."""
+    given = {"x": x, "y": y, "codes": codes}
+    return {
+        name: function(**{part: given[part] for part in signature(function).parameters})
+        for name, function in _MEASURES.items()
+    }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import cli, plots, progress
 from pipeline.errors import UserError
-from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, FIRST_DISPLAYED_LOSS, LAST, LOSSES, TRAINING_SECONDS
+from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, KERAS2_LOSS, LAST, LOSSES, TRAINING_SECONDS
 from pipeline.task import Child
 from pipeline.texts import gigabytes, quoted
 from pipeline.tracking import journal
@@ -94,7 +95,7 @@ def train_together(
     """
     training = import_training()
     longest = max(runs, key=lambda run: run.config.epochs)
-    originals = images.as_pictures(images.test[:_SHOWN])
+    originals = images.test[:_SHOWN]
 
     def observe(trained: Trained) -> None:
         cli.end_if_interrupted()
@@ -105,8 +106,7 @@ def train_together(
             if epoch:
                 run.log_epoch(epoch, {name: trained.epochs[-1][name] for name in (*LOSSES, EPOCH_SECONDS)})
             if pictured(epoch, run.config.epochs):
-                reconstructed = images.as_pictures(trained.model(images.test[:_SHOWN]).numpy())
-                run.log_image(PICTURE, epoch, plots.strip(originals, reconstructed))
+                run.log_image(PICTURE, epoch, plots.strip(originals, trained.model(originals).numpy()))
             if epoch == run.config.epochs and run is not longest:
                 log_results(images, trained, run)
                 run.finish()
@@ -228,7 +228,7 @@ def require_memory(config: RunConfig, images: Images, at_once: int = 1) -> None:
     Raises:
         UserError: it would not.
     """
-    pixels = images.train.shape[1]
+    pixels = math.prod(images.shape)
     widths = [config.encoding_dim, *([config.decoder_hidden] if config.decoder_hidden else []), pixels]
     parameters = sum((inputs + 1) * units for inputs, units in zip([pixels, *widths], widths, strict=False))
     batch = max(config.batch_size, len(images.test))
@@ -248,7 +248,7 @@ def summarise(history: pd.DataFrame) -> dict[str, float]:
     return {
         **{FIRST + name: history[name].iloc[0] for name in LOSSES},
         **{LAST + name: history[name].iloc[-1] for name in LOSSES},
-        FIRST_DISPLAYED_LOSS: history[DISPLAYED_LOSS].iloc[0],
+        KERAS2_LOSS: history[DISPLAYED_LOSS].iloc[0],
         TRAINING_SECONDS: history[EPOCH_SECONDS].sum(),
     }
 
@@ -306,9 +306,9 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun[RunConfig]
     """What a run logs when it has trained: summary and quality as metrics, figures, and the model."""
     from pipeline.train import quality
 
-    codes = trained.model.get_layer("encoder")(images.test)
-    reconstructed = trained.model.get_layer("decoder")(codes)
-    x, y = images.as_pictures(images.test), images.as_pictures(reconstructed.numpy())
+    x = images.test
+    codes = trained.model.get_layer("encoder")(x)
+    y = trained.model.get_layer("decoder")(codes).numpy()
     measures = {**summarise(trained.history), **quality.measure(x, y, codes.numpy())}
     tracked.log_epoch(len(trained.epochs), measures, key="results")
     tracked.log_figures(
@@ -319,4 +319,4 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun[RunConfig]
     )
     originals, reconstructions = (plots.pixels(images[:_SHOWN]) for images in (x, y))
     tracked.log_arrays(RECONSTRUCTIONS_FILE, {"originals": originals, "reconstructed": reconstructions})
-    tracked.log_model(trained.model, images.test[:_SHOWN])
+    tracked.log_model(trained.model, x[:_SHOWN])

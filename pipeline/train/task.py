@@ -7,26 +7,9 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any, cast
 
-from pipeline.metrics import (
-    DISPLAYED_LOSS,
-    EPOCH_SECONDS,
-    FIRST,
-    LAST,
-    LOSSES,
-    QUALITY,
-    TRAINING_SECONDS,
-)
+from pipeline.metrics import METRICS, TRAINING_SECONDS
 from pipeline.task import Program
 from pipeline.train.config import RunConfig
-
-METRICS = (
-    *LOSSES,
-    *(edge + loss for edge in (FIRST, LAST) for loss in LOSSES),
-    FIRST + DISPLAYED_LOSS,
-    *QUALITY,
-    EPOCH_SECONDS,
-    TRAINING_SECONDS,
-)
 
 
 class Autoencoder:

@@ -90,7 +90,7 @@ def train(
     Raises:
         DivergenceError: the loss became NaN or infinite.
     """
-    model = build(config, images.train.shape[1])
+    model = build(config, images.shape)
     trainer = _EpochTrainer(model, images, config.l1)
     optimizer = _optimizer(config)
     trainer.compile(optimizer=optimizer, jit_compile=True)
@@ -208,8 +208,10 @@ class _EpochTrainer(keras.Model):
         super().__init__(name="trainer")
         self._encoder = autoencoder.get_layer("encoder")
         self._decoder = autoencoder.get_layer("decoder")
+        # The loss is computed from the logits: the logarithm of a saturated sigmoid would be cut off.
+        self._logits = keras.Model(self._decoder.input, self._decoder.get_layer("reconstruction").input)
         self._l1 = l1
-        self._train_images = tf.constant(images.train)  # [images, pixels]
+        self._train_images = tf.constant(images.train)  # [images, height, width, channels]
         self._test_images = tf.constant(images.test)
         self._mean_loss = keras.metrics.Mean(name="loss")
         self._mean_bce = keras.metrics.Mean(name="bce")
@@ -248,13 +250,18 @@ class _EpochTrainer(keras.Model):
         out because Keras 3 before 3.15 forgot the mean, which made the strength depend on the batch size.
         """
         codes = self._encoder(images)  # [batch, encoding_dim]
-        bce = tf.reduce_mean(keras.losses.binary_crossentropy(images, self._decoder(codes)))
+        pixels, logits = _flat(images), _flat(self._logits(codes))  # [batch, pixels]
+        bce = tf.reduce_mean(keras.losses.binary_crossentropy(pixels, logits, from_logits=True))
         penalty = self._l1 * tf.reduce_mean(tf.reduce_sum(tf.abs(codes), axis=-1))
         return bce + penalty, bce
 
     def _record(self, loss: tf.Tensor, bce: tf.Tensor, images: tf.Tensor) -> None:
         self._mean_loss.update_state(loss, sample_weight=images)
         self._mean_bce.update_state(bce, sample_weight=images)
+
+
+def _flat(images: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(images, (tf.shape(images)[0], -1))
 
 
 def _for_each_batch(batches: Order, do: Callable[[tf.Tensor], None]) -> None:

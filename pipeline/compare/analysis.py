@@ -1,0 +1,477 @@
+"""What grouped runs say: cells, flags, what became of each run, differences with caveats, claims, chance. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.compare import evidence
+from pipeline.compare.conclusion import (
+    Caveat,
+    Cell,
+    Claim,
+    Confounder,
+    Determinism,
+    Difference,
+    Flag,
+    Noise,
+    Pair,
+    PlannedRun,
+    Unequal,
+)
+from pipeline.compare.grouping import (
+    SEEDS,
+    GroupedRuns,
+    column_of,
+    distinct,
+    plain,
+    without_repetition,
+)
+from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, REUSED_FROM
+
+OPTIMIZER, RATES = "optimizer", ("learning_rate", "lr", "learning_rate_init")
+# Where a run comes from: name, column, kind.
+ORIGINS = (
+    (DATA_HASH, f"tags.{DATA_HASH}", "data"),
+    ("code version", "tags.mlflow.source.git.commit", "code"),
+    (GIT_DIRTY, f"tags.{GIT_DIRTY}", "code"),
+    (LOCK_HASH, f"tags.{LOCK_HASH}", "environment"),
+    (HARDWARE, f"tags.{HARDWARE}", "hardware"),
+)
+_ALPHA = round(1 - evidence.CONFIDENCE, 12)
+_NOTHING = evidence.Difference(0, 0, 0, False, math.nan, math.nan, math.nan, math.nan, ())
+
+
+@dataclass
+class Analysis:
+    """What grouped runs say.
+
+    Args:
+        histories: `run_id, epoch` and `grouped.convergence_metric`, of `grouped.with_history`; may be empty.
+        elsewhere: runs of other studies among which a variation with a stated parameter may be; may be None.
+    """
+
+    grouped: GroupedRuns
+    histories: pd.DataFrame
+    elsewhere: pd.DataFrame | None = None
+    _means: dict[tuple[str, str], float] = field(default_factory=dict)
+    _not_tuned: dict[Any, list[str]] = field(default_factory=dict)
+    _between: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = field(default_factory=dict)
+
+    # --- Variations
+
+    def cells(self) -> dict[str, tuple[Cell, ...]]:
+        """By variation, one for each metric."""
+        ids = self._run_ids()
+        digests: dict[tuple[str, ...], str] = {}
+        cells: dict[str, list[Cell]] = {name: [] for name in self.grouped.configs}
+        for row in self.described.itertuples(index=False):
+            run_ids = ids[row.variation, row.metric]
+            if run_ids not in digests:
+                digests[run_ids] = _short_hash("\n".join(f"{run_id} {self.digests[run_id]}" for run_id in run_ids))
+            fields = row._asdict() | {"metric": row.metric.removeprefix("metrics."), "run_ids": run_ids}
+            fields |= {"worst_seed": plain(row.worst_seed), "digest": digests[run_ids]}
+            cells[fields.pop("variation")].append(Cell(**fields))
+        nothing = [_empty_cell(metric) for metric in self.grouped.metrics]
+        return {name: tuple(each or nothing) for name, each in cells.items()}
+
+    @cached_property
+    def described(self) -> pd.DataFrame:
+        """`evidence.describe` of all metrics, by their columns' names."""
+        names = self.grouped.metrics
+        high = [f"metrics.{name}" for name in names if self.grouped.metric(name).higher_is_better]
+        return evidence.describe(self.grouped.used, [f"metrics.{name}" for name in names], high)
+
+    def _run_ids(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """By variation and column, the runs that have a value."""
+        used = self.grouped.used
+        columns = [f"metrics.{name}" for name in self.grouped.metrics]
+        there, ids = used[columns].notna().to_numpy(), used["run_id"].to_numpy()
+        found = {}
+        for name, places in self.grouped.places.items():
+            everyone = tuple(sorted(ids[places]))
+            whole = there[places].all(axis=0)
+            for column, all_there, which in zip(columns, whole, there[places].T, strict=True):
+                found[name, column] = everyone if all_there else tuple(sorted(ids[places][which]))
+        return found
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """A digest of the params and metrics of each run, in which a metric has its oldest name, as it always had."""
+        runs = self.grouped.runs
+        content = runs[[name for name in runs.columns if name.startswith(("params.", "metrics."))]]
+        oldest = {f"metrics.{row.name}": f"metrics.{row.formerly}" for row in self.grouped.task.metrics if row.formerly}
+        ours = runs["ours"].astype(bool)
+        own = content[ours].dropna(axis=1, how="all").rename(columns=oldest)
+        parts = ((runs["run_id"][ours], own), (runs["run_id"][~ours], content[~ours]))
+        return {
+            run_id: digest for ids, part in parts for run_id, digest in zip(ids, evidence.digests(part), strict=True)
+        }
+
+    @cached_property
+    def flags(self) -> dict[str, list[Flag]]:
+        """What is wrong with the runs of each variation."""
+        grouped = self.grouped
+        used, own = grouped.used, grouped.task.metrics if grouped.by_task else ()
+        watched = {row.flag.name: (row.name, row.flag) for row in own if row.flag}
+        losses = [row.name for row in own if row.finite] if grouped.by_task else [grouped.primary_metric or ""]
+        losses = [name for name in losses if f"metrics.{name}" in used]
+        limits = {flag: (f"metrics.{name}", limit.below, limit.above) for flag, (name, limit) in watched.items()}
+        raised = [evidence.flags(used, limits, [f"metrics.{name}" for name in losses]), self._still_falling()]
+        found: dict[str, list[Flag]] = {}
+        for row in pd.concat(raised).itertuples(index=False):
+            metric, worst = grouped.convergence_metric or "", math.nan
+            if row.flag in watched:
+                metric, limit = watched[row.flag]
+                values = grouped.values(row.variation, metric)
+                worst = float(values.min() if math.isfinite(limit.below) else values.max())
+            elif row.flag == "not a number":
+                metric = ", ".join(n for n in losses if not np.isfinite(grouped.values(row.variation, n)).all())
+            of = len(grouped.places[row.variation])
+            flag = Flag(flag=row.flag, seeds=row.seeds, of=of, metric=metric, worst=worst)
+            found.setdefault(row.variation, []).append(flag)
+        return found
+
+    def _still_falling(self) -> pd.DataFrame:
+        metric = self.grouped.convergence_metric
+        if metric is None or self.histories.empty or metric not in self.histories:
+            return pd.DataFrame(columns=["variation", "flag", "seeds"])
+        keys = self.grouped.with_history[["run_id", "variation", "seed"]]
+        return evidence.still_falling(self.histories.merge(keys, on="run_id"), metric)
+
+    @cached_property
+    def completeness(self) -> list[PlannedRun]:
+        """What became of every run that was planned, and of every other one of a variation."""
+        grouped = self.grouped
+        observed = grouped.runs[grouped.runs["variation"].notna()]
+        planned_epochs = column_of(observed, "epochs").astype(float)
+        observed = observed.assign(reason=observed["why"], epochs=planned_epochs, last=self._last(observed))
+        # A run whose seed is not known is one of its own.
+        unknown = observed["seed"].isna()
+        observed["seed"] = observed["seed"].where(~unknown, observed["run_id"])
+        found = observed[["variation", "seed"]].drop_duplicates()
+        planned = found[:0] if grouped.planned is None else grouped.planned.astype(object)
+        asked = set(planned.itertuples(index=False, name=None))
+        every = pd.concat([planned, found]).drop_duplicates()
+        table = evidence.completeness(every, observed, "epochs", "last")
+        without_seed = set(observed["run_id"][unknown])
+        return [
+            PlannedRun(
+                variation=row.variation,
+                seed=None if row.seed in without_seed else plain(row.seed),
+                state=row.state,
+                reason=plain(row.reason),
+                run_id=row.run_id,
+                planned=grouped.planned is None or (row.variation, row.seed) in asked,
+            )
+            for row in table.itertuples(index=False)
+        ]
+
+    def _last(self, runs: pd.DataFrame) -> pd.Series:
+        """The last epoch; of a run whose history was read, how many epochs it has. As planned where nothing tells."""
+        last = runs["last_epoch"].astype(float)
+        if len(self.histories):
+            metric = self.grouped.convergence_metric
+            counted = self.histories.dropna(subset=[metric]).groupby("run_id")["epoch"].nunique()
+            last = np.fmin(last, runs["run_id"].map(counted).astype(float))
+        return pd.Series(last, runs.index).fillna(column_of(runs, "epochs").astype(float))
+
+    @cached_property
+    def unfinished(self) -> dict[str, list[PlannedRun]]:
+        found: dict[str, list[PlannedRun]] = {}
+        for row in self.completeness:
+            if row.state != "finished":
+                found.setdefault(row.variation, []).append(row)
+        return found
+
+    # --- Pairs and claims
+
+    def pairs(self) -> list[Pair]:
+        """Each variation against the baseline, in each metric that is compared."""
+        grouped = self.grouped
+        found: list[Pair] = []
+        for metric in grouped.compared:
+            parts = [self._compare(name, str(grouped.baseline), metric, None) for name in grouped.candidates]
+            adjusted = evidence.holm([part["difference"].p for part in parts])
+            found += [Pair(**_with_p(part, p)) for part, p in zip(parts, adjusted, strict=True)]
+        return found
+
+    def claims(self) -> list[Claim]:
+        """The study's, each with its verdict."""
+        study = self.grouped.request.study
+        claims = [c for c in study.claims if {c.variation, c.against} <= set(self.grouped.configs)] if study else []
+        parts = [self._compare(c.variation, c.against, c.metric, c.about) for c in claims]
+        adjusted = evidence.holm([part["difference"].p for part in parts])
+        alpha = _ALPHA / max(1, sum(not math.isnan(p) for p in adjusted))
+        found = []
+        for claim, part, p in zip(claims, parts, adjusted, strict=True):
+            difference = part["difference"]
+            verdict = evidence.judge(difference, claim.direction, claim.smallest, p)
+            open_ = verdict == evidence.Verdict.INCONCLUSIVE
+            found.append(
+                Claim(
+                    **_with_p(part, p),
+                    says=claim.says,
+                    about=claim.about,
+                    direction=claim.direction,
+                    smallest=claim.smallest,
+                    effect=difference.mean / claim.smallest,
+                    verdict=verdict,
+                    more_seeds=evidence.seeds_needed(difference, claim.smallest, alpha) if open_ else None,
+                )
+            )
+        return [each.model_copy(update={"at_better_rates": self._at_better_rates(each, found)}) for each in found]
+
+    def _at_better_rates(self, claim: Claim, claims: Sequence[Claim]) -> tuple[int, ...]:
+        """Which claims compare the same optimizers, but with learning rates at which each side that changes is better.
+
+        Without them, the difference may be that of a well chosen and a badly chosen learning rate.
+        """
+        here = self._sides_but_for_the_rate(claim)
+        found = []
+        for number, other in enumerate(claims):
+            there = self._sides_but_for_the_rate(other)
+            changed = [(there[side], name) for side, name in here.items() if there.get(side, name) != name]
+            if here.keys() == there.keys() and changed and all(self._better(*names, claim.asked) for names in changed):
+                found.append(number)
+        return tuple(found) if len({dict(side).get(OPTIMIZER) for side in here}) == 2 else ()
+
+    def _sides_but_for_the_rate(self, pair: Pair) -> dict[frozenset[tuple[str, Any]], str]:
+        return {self._but_for_the_rate(name): name for name in (pair.variation, pair.against)}
+
+    def _but_for_the_rate(self, variation: str) -> frozenset[tuple[str, Any]]:
+        """A variation's configuration without its learning rate."""
+        config = self.grouped.configs[variation]
+        return frozenset(item for item in config.items() if item[0] not in (*RATES, DATA_HASH))
+
+    def _better(self, variation: str, other: str, metric: str) -> bool:
+        a, b = (float(evidence.one_per_seed(self.grouped.values(name, metric)).mean()) for name in (variation, other))
+        return a > b if self.grouped.metric(metric).higher_is_better else a < b
+
+    def _compare(self, variation: str, against: str, asked: str, about: Sequence[str] | None) -> dict[str, Any]:
+        """The fields of a `Pair`, but for what Holm's correction gives; `difference` is evidence's own."""
+        values = self.grouped.values
+        metric, why, penalties = self._metric_to_use(variation, against, asked)
+        a, b = (values(name, metric or asked) for name in (variation, against))
+        difference = evidence.difference(a, b) if metric else _NOTHING
+        other = None
+        if why == "penalty differs":
+            other = as_data(evidence.difference(values(variation, asked), values(against, asked)))
+        key = (against, metric or asked)
+        if key not in self._means:
+            self._means[key] = float(evidence.one_per_seed(b).mean())
+        mean = self._means[key]
+        return {
+            "variation": variation,
+            "against": against,
+            "asked": asked,
+            "metric": metric,
+            "why": why,
+            "penalties": penalties,
+            "asked_difference": other,
+            "difference": difference,
+            "relative": difference.mean / abs(mean) if mean else math.nan,
+            **self._beside(variation, against, about, difference),
+        }
+
+    def _metric_to_use(self, variation: str, against: str, asked: str) -> tuple[str | None, str, Any]:
+        """A metric that means the same on both sides, why that one, and the strengths of a term that differs."""
+        grouped, both = self.grouped, (variation, against)
+        if grouped.metric(asked).is_wall_time:
+            return None, "wall time", None
+        row = grouped.rows.get(asked)
+        for parameter in row.contains if row and self._all_ours else ():
+            a, b = (grouped.sets(f"params.{parameter}")[name] for name in both)
+            if row and a and b and set(a) != set(b):
+                there = row.without is not None and all(grouped.has(name, row.without) for name in both)
+                return (row.without if there else None), "penalty differs", (a[0], b[0])
+        there = all(grouped.has(name, asked) for name in both)
+        return (asked, "as asked", None) if there else (None, "absent", None)
+
+    @cached_property
+    def _all_ours(self) -> bool:
+        return bool(self.grouped.used["ours"].all())
+
+    def _beside(
+        self, variation: str, against: str, about: Sequence[str] | None, difference: evidence.Difference
+    ) -> dict[str, Any]:
+        """What was not fair, not whole or not right about a pair."""
+        key = (variation, against, () if about is None else ("claim", *about))
+        if key not in self._between:
+            named = list(self.grouped.configs[variation]) if about is None else list(about)
+            self._between[key] = {
+                "confounded_by": tuple(self._confounders(variation, against, named)),
+                "caveats": tuple(self._caveats(variation, against)),
+                "unfinished": (*self.unfinished.get(variation, ()), *self.unfinished.get(against, ())),
+            }
+        known = self._between[key]
+        more = []
+        if difference.dropped:
+            more.append(Caveat(kind="seeds dropped", seeds=difference.dropped))
+        if not difference.paired and min(difference.n_a, difference.n_b) >= 2:
+            more.append(Caveat(kind="unpaired"))
+        return {**known, "caveats": (*known["caveats"], *more)} if more else known
+
+    def _confounders(self, variation: str, against: str, named: Sequence[str]) -> Iterable[Confounder]:
+        hidden = {self._columns[name] for name in named if name in self._columns}
+        open_ = [column for column in self._differing if column not in hidden]
+        if not open_:
+            return
+        a, b = (self.grouped.by_variation[name] for name in (variation, against))
+        for column in evidence.confounders(a, b, open_, ()):
+            name, kind = self._differing[column]
+            yield Confounder(name=name, kind=kind, variation=distinct(a, column), against=distinct(b, column))
+
+    @cached_property
+    def _columns(self) -> dict[str, str]:
+        """Parameters by name, and the data's hash where it tells variations apart."""
+        params = [c.removeprefix("params.") for c in self.grouped.used if c.startswith("params.")]
+        repetitions = (*SEEDS, self.grouped.task.repetition)
+        return {
+            **{name: f"params.{name}" for name in params if name not in repetitions},
+            DATA_HASH: f"tags.{DATA_HASH}",
+        }
+
+    @cached_property
+    def _differing(self) -> dict[str, tuple[str, str]]:
+        """Name and kind of every column in which any two runs differ: all others can confound nothing."""
+        used = self.grouped.used
+        every = {column: (name, "parameter") for name, column in self._columns.items() if name != DATA_HASH}
+        every |= {column: (name, kind) for name, column, kind in ORIGINS}
+        return {c: each for c, each in every.items() if c in used and used[c].nunique(dropna=False) > 1}
+
+    def _caveats(self, variation: str, against: str) -> Iterable[Caveat]:
+        optimizers = self._untuned(variation, against)
+        if optimizers:
+            runs = pd.concat([self.grouped.by_variation[variation], self.grouped.by_variation[against]])
+            ran = [distinct(runs[runs[f"params.{OPTIMIZER}"] == name], self.rate)[0] for name in optimizers]
+            yield Caveat(kind="untuned learning rate", optimizers=tuple(optimizers), learning_rates=tuple(ran))
+        for name in (variation, against):
+            for flag in self.flags.get(name, ()):
+                yield Caveat(kind="flag", variation=name, flag=flag.flag, seeds=flag.seeds)
+        for name in (variation, against):
+            lost = self.unfinished.get(name, ())
+            if lost:
+                yield Caveat(kind="runs not finished", variation=name, seeds=tuple(row.seed for row in lost))
+
+    @cached_property
+    def rate(self) -> str:
+        """The column of the learning rate."""
+        columns = [f"params.{name}" for name in RATES]
+        return next((column for column in columns if column in self.grouped.used), columns[0])
+
+    @cached_property
+    def _tried(self) -> pd.DataFrame:
+        """Every learning rate that any optimizer ran with, here and in other studies; of the task's, with what else."""
+        grouped = self.grouped
+        frames = [grouped.used, *([self.elsewhere] if self.elsewhere is not None else [])]
+        others = without_repetition(grouped.task.parameters, grouped.task) if grouped.by_task else ()
+        columns = list(dict.fromkeys([f"params.{OPTIMIZER}", self.rate, *(f"params.{name}" for name in others)]))
+        parts = [frame[columns] for frame in frames if set(columns) <= set(frame.columns)]
+        return pd.concat(parts).drop_duplicates() if parts else pd.DataFrame()
+
+    def _untuned(self, variation: str, against: str) -> list[str]:
+        optimizer = f"params.{OPTIMIZER}"
+        sets = [self.grouped.sets(optimizer)[name] for name in (variation, against)]
+        if not all(sets) or sets[0] == sets[1]:
+            return []
+        pair = [self._but_for_the_rate(name) for name in (variation, against)]
+        key = tuple(pair) if self.grouped.by_task else tuple(sets)  # nothing else of the two sides counts
+        if key not in self._not_tuned:
+            tried = self._tried
+            if self.grouped.by_task:  # what suits another model, or another number of epochs, is no tuning of this one
+                alike = [
+                    np.logical_and.reduce([tried[f"params.{name}"] == value for name, value in side]) for side in pair
+                ]
+                tried = tried[np.logical_or(*alike)]
+            a, b = (self.grouped.by_variation[name] for name in (variation, against))
+            self._not_tuned[key] = evidence.untuned(a, b, tried, optimizer, self.rate)
+        return self._not_tuned[key]
+
+    # --- Chance
+
+    def noise(self) -> Iterable[Noise]:
+        """The baseline against itself, with other seeds, in each metric that is compared."""
+        grouped, study = self.grouped, self.grouped.request.study
+        fresh = next((name for name in grouped.configs if grouped.role(name) == "A/A"), None)
+        if fresh is None or study is None:
+            return
+        for metric in grouped.compared:
+            a, b = grouped.values(fresh, metric), grouped.values(study.baseline_name, metric)
+            floor = evidence.noise_floor(a, b)
+            smallest = [claim.smallest for claim in study.claims if claim.metric == metric]
+            yield Noise(
+                metric=metric,
+                variation=fresh,
+                against=study.baseline_name,
+                n_a=int(np.isfinite(a).sum()),
+                n_b=int(np.isfinite(b).sum()),
+                limit=floor.limit,
+                observed=floor.observed,
+                smallest=min(smallest, default=math.nan),
+            )
+
+    def determinism(self) -> Iterable[Determinism]:
+        """Whether the baseline's repeated run gave the same numbers."""
+        grouped, study = self.grouped, self.grouped.request.study
+        repeat = next((name for name in grouped.configs if grouped.role(name) == "again"), None)
+        if repeat is None or study is None or grouped.planned is None:
+            return
+        seed = int(grouped.planned.loc[grouped.planned["variation"] == repeat, "seed"].iloc[0])
+        sides = [grouped.by_variation[name] for name in (study.baseline_name, repeat)]
+        first, second = (side[side.index == seed].iloc[0] if seed in side.index else None for side in sides)
+        if first is not None and second is not None and _same_run(first, second):
+            second = None  # one run beside itself proves nothing
+        both = []
+        if first is not None and second is not None:
+            names = [c.removeprefix("metrics.") for c in grouped.used if c.startswith("metrics.")]
+            names = [name for name in names if not grouped.metric(name).is_wall_time]
+            values = ((name, float(first[f"metrics.{name}"]), float(second[f"metrics.{name}"])) for name in names)
+            both = [(name, x, y) for name, x, y in values if not (math.isnan(x) and math.isnan(y))]
+        unequal = [Unequal(metric=name, first=x, again=y) for name, x, y in both if x != y]
+        yield Determinism(
+            variation=study.baseline_name,
+            seed=seed,
+            run_id=None if first is None else first["run_id"],
+            again_id=None if second is None else second["run_id"],
+            same=None if not both else not unequal,
+            compared=len(both),
+            unequal=tuple(unequal),
+        )
+
+
+def _same_run(a: pd.Series, b: pd.Series) -> bool:
+    column = f"tags.{REUSED_FROM}"
+    first, second = (plain(row.get(column)) or row["run_id"] for row in (a, b))
+    return bool(first == second)
+
+
+def _with_p(part: Mapping[str, Any], p: float) -> dict[str, Any]:
+    difference = part["difference"]
+    if math.isnan(p):
+        finding = "not judged"
+    elif p >= _ALPHA:
+        finding = "no difference shown"
+    else:
+        finding = "lower" if difference.mean < 0 else "higher"
+    return {**part, "difference": as_data(difference), "p_holm": p, "finding": finding}
+
+
+def as_data(difference: evidence.Difference) -> Difference:
+    return Difference(**difference._asdict())
+
+
+def _empty_cell(metric: str) -> Cell:
+    nothing = dict.fromkeys(("mean", "sd", "low", "high", "median", "worst"), math.nan)
+    return Cell(metric=metric, n=0, worst_seed=None, run_ids=(), digest=_short_hash(""), **nothing)
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,461 @@
+"""Which runs are one variation, and in which metrics variations are compared: runs in, `GroupedRuns` out. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline import metrics
+from pipeline.compare import evidence
+from pipeline.errors import UserError
+from pipeline.metrics import Metric
+from pipeline.study.plan import A_A, AGAIN, Study
+from pipeline.task import Task
+from pipeline.texts import did_you_mean, quoted
+from pipeline.tracking.names import DATA_HASH, FAILURE, FINGERPRINT, REUSED_FROM, VARIATION
+
+MOST_PLOTTED = 20  # variations of which the histories are read: more lines than that cannot be told apart
+_MOST_COMPARED = 200  # variations: with more, the pairs of one metric are all that anybody could read
+SEEDS = ("seed", "random_state", "random_seed", "rng_seed")  # what tells repetitions apart in other people's runs
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """What is asked: a study's questions, or each variation against a baseline."""
+
+    study: Study | None = None
+    group_by: tuple[str, ...] = ()
+    metric: str = ""
+    metrics: tuple[str, ...] = ()
+    baseline: str = ""
+
+
+@dataclass(frozen=True)
+class GroupedRuns:
+    """Runs, arranged as variations.
+
+    `runs` has the columns of `reading.runs` and `variation` (None: belongs to none), `seed` (None: not known), `used`
+    (finished and in a variation) and `why` (it was left out, or did not finish).
+    """
+
+    request: CompareRequest
+    task: Task
+    kind: str
+    runs: pd.DataFrame
+    configs: dict[str, dict[str, Any]]  # by variation, in the order in which they are shown
+    baseline: str | None
+    chosen_as_best: bool  # the baseline is the best of several that were asked for
+    primary_metric: str | None
+    metrics: list[str]
+    compared: list[str]  # the metrics in which each variation is compared with the baseline
+    planned: pd.DataFrame | None
+    _columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    _sets: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
+
+    @cached_property
+    def used(self) -> pd.DataFrame:
+        """The runs of the table."""
+        return self.runs[self.runs["used"].astype(bool)]
+
+    @cached_property
+    def by_variation(self) -> dict[str, pd.DataFrame]:
+        """The runs of the table by variation, indexed by seed."""
+        by_seed = self.used.set_index("seed")
+        return {name: by_seed.take(places) for name, places in self.places.items()}
+
+    @property
+    def candidates(self) -> list[str]:
+        """The variations that are compared with the baseline."""
+        return [name for name in self.configs if self.role(name) == "variation"]
+
+    @cached_property
+    def without_repeats(self) -> list[str]:
+        """The variations without the repeated runs of the baseline."""
+        return [name for name in self.configs if self.role(name) in ("baseline", "variation")]
+
+    def role(self, variation: str) -> str:
+        if variation == self.baseline:
+            return "baseline"
+        study = self.request.study
+        base = study.baseline_name if study else None
+        return "variation" if base is None else {base + A_A: "A/A", base + AGAIN: "again"}.get(variation, "variation")
+
+    @cached_property
+    def places(self) -> dict[str, NDArray[np.intp]]:
+        """Where in `used` the runs of each variation stand."""
+        known = self.used.groupby("variation", sort=False).indices
+        return {name: known.get(name, np.zeros(0, np.intp)) for name in self.configs}
+
+    def values(self, variation: str, metric: str) -> pd.Series:
+        """A metric's values, indexed by seed."""
+        places = self.places[variation]
+        return pd.Series(self._column(metric)[places], self._seeds.take(places))
+
+    def has(self, variation: str, metric: str) -> bool:
+        """Whether any run of the variation has a value of the metric."""
+        return bool((~np.isnan(self._column(metric)[self.places[variation]])).any())
+
+    def _column(self, metric: str) -> NDArray[np.float64]:
+        if metric not in self._columns:
+            absent = pd.Series(np.nan, self.used.index)
+            self._columns[metric] = self.used.get(f"metrics.{metric}", absent).to_numpy(dtype=float)
+        return self._columns[metric]
+
+    @cached_property
+    def _seeds(self) -> pd.Index:
+        return pd.Index(self.used["seed"])
+
+    def sets(self, column: str) -> dict[str, tuple[Any, ...]]:
+        """The different values of a column, by variation."""
+        if column not in self._sets:
+            found: dict[str, list[Any]] = {name: [] for name in self.configs}
+            pairs = pd.DataFrame({"variation": self.used["variation"], "value": column_of(self.used, column)})
+            for name, value in pairs.drop_duplicates().itertuples(index=False, name=None):
+                found[name].append(plain(value))
+            self._sets[column] = {name: tuple(values) for name, values in found.items()}
+        return self._sets[column]
+
+    @property
+    def by_task(self) -> bool:
+        """Whether the variations are configurations of the task, whose metrics are known."""
+        return self.kind != "groups"
+
+    @cached_property
+    def rows(self) -> dict[str, Metric]:
+        """The task's metrics by name."""
+        return {row.name: row for row in self.task.metrics}
+
+    def metric(self, name: str) -> Metric:
+        """What is known of a metric: of the task's own all, of others what the name and the values tell."""
+        if self.by_task and name in self.rows:
+            return self.rows[name]
+        values = self._column(name)
+        finite = values[np.isfinite(values)]
+        row = metrics.guess(name, finite.min(initial=math.inf), finite.max(initial=-math.inf))
+        return replace(row, better=self.rows.get(name, row).better)
+
+    @cached_property
+    def plotted(self) -> list[str]:
+        """The variations worth drawing: the baseline and the first others."""
+        kept = sorted(self.without_repeats, key=lambda name: name != self.baseline)[:MOST_PLOTTED]
+        return [name for name in self.without_repeats if name in kept]
+
+    @cached_property
+    def with_history(self) -> pd.DataFrame:
+        """The runs whose histories are worth fetching: of the plotted variations, of A/A and of the repeated run."""
+        repeats = set(self.configs) - set(self.without_repeats)
+        return self.used[self.used["variation"].isin([*self.plotted, *repeats])]
+
+    @property
+    def convergence_metric(self) -> str | None:
+        """The per-epoch metric that shows whether a run had converged: it falls until then."""
+        for name in (*(row.name for row in self.task.metrics if row.convergence), self.primary_metric):
+            if name and f"metrics.{name}" in self.used and not self.metric(name).higher_is_better:
+                return name
+        return None
+
+
+# --- Which runs are one variation? --------------------------------------------------------------------------------
+
+
+@np.errstate(over="ignore", invalid="ignore")  # of metrics near the largest float: what is infinite says so itself
+def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRuns:
+    """Sort runs into variations.
+
+    Args:
+        runs: as `reading.runs` gives them; for a study, those of its parent run.
+        task: what made those of them that are `ours`.
+
+    Raises:
+        UserError: the runs have no such parameter, metric or baseline.
+    """
+    runs = runs.reset_index(drop=True).assign(variation=None, seed=None, why=None)
+    if "last_epoch" not in runs:
+        runs["last_epoch"] = np.nan
+    runs = runs.astype({"variation": object, "seed": object, "why": object})
+    planned = None
+    if request.study is not None:
+        kind, configs = "study", _by_plan(runs, request.study, task)
+        pairs = [(name, config.params[task.repetition]) for name, config in request.study.runs()]
+        planned = pd.DataFrame(pairs, columns=["variation", "seed"])
+    elif request.group_by or not runs["ours"].any():
+        kind, configs = "groups", _by_params(runs, request.group_by)
+    else:
+        kind, configs = "configurations", _by_configuration(runs, task)
+    _leave_out_links(runs)
+    runs["used"] = runs["variation"].notna() & (runs["status"] == "FINISHED")
+    _say_why(runs)
+    choice = _choose_metrics(runs, request, kind, len(configs), task)
+    baseline, chosen = None, False
+    if configs:
+        badness = _badness(runs, choice.primary, task)
+        baseline, chosen = _baseline(request, configs, badness)
+        if kind != "study":
+            rank = {name: badness.get(name, math.nan) for name in configs}
+            configs = {name: configs[name] for name in sorted(configs, key=lambda n: (math.isnan(rank[n]), rank[n]))}
+    primary, names, compared = choice.primary, choice.names, choice.compared
+    return GroupedRuns(request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned)
+
+
+def _by_plan(runs: pd.DataFrame, study: Study, task: Task) -> dict[str, dict[str, Any]]:
+    configs = {name: without_repetition(config.params, task) for name, config in study.runs()}
+    order = [*study.configurations(), *[n for n in configs if n.endswith((A_A, AGAIN))]]
+    tag = column_of(runs, f"tags.{VARIATION}")
+    ours = runs["ours"].astype(bool)
+    runs["variation"] = tag.where(tag.isin(list(configs)) & ours, None)
+    runs["seed"] = column_of(runs, f"params.{task.repetition}").where(ours, None)
+    runs.loc[runs["variation"].isna(), "why"] = "it is of no variation of the study's plan"
+    return {name: configs[name] for name in dict.fromkeys(order)}
+
+
+def _by_configuration(runs: pd.DataFrame, task: Task) -> dict[str, dict[str, Any]]:
+    """What a run was asked to do, apart from its seed, on the same data."""
+    ours = runs["ours"].astype(bool)
+    runs.loc[ours, "seed"] = column_of(runs, f"params.{task.repetition}")[ours]
+    failure = column_of(runs, f"tags.{FAILURE}")
+    runs.loc[~ours, "why"] = "it has no configuration of this project"
+    runs.loc[~ours & failure.notna(), "why"] = "it failed before its configuration was recorded: " + failure
+    runs.loc[~ours & column_of(runs, f"tags.{FINGERPRINT}").notna(), "why"] = (
+        "its configuration is of another version of this project"
+    )
+    columns = {name: f"params.{name}" for name in without_repetition(task.parameters, task)}
+    hashes = column_of(runs, f"tags.{DATA_HASH}")[ours]
+    if hashes.nunique(dropna=False) > 1:
+        columns[DATA_HASH] = f"tags.{DATA_HASH}"
+    return _group(runs, ours, columns)
+
+
+def _by_params(runs: pd.DataFrame, group_by: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Runs that anybody made, by some of their parameters, or by all that are not the same in all of them."""
+    params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
+    for name in group_by:
+        if name not in params:
+            hint = did_you_mean(name, params)
+            raise UserError(f"group_by={quoted(name)} is a parameter of no run{hint}; there are {_listed(params)}")
+    seed = next((name for name in SEEDS if name in params and name not in group_by), None)
+    if seed:
+        runs["seed"] = _seeds(runs[f"params.{seed}"])
+    names = list(group_by) or [
+        name for name in params if name != seed and runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
+    ]
+    columns = {name: f"params.{name}" for name in names}
+    has_any = runs[list(columns.values())].notna().any(axis=1) if columns else pd.Series(True, runs.index)
+    runs.loc[~has_any, "why"] = f"it has none of the parameters {_listed(names)}"
+    return _group(runs, has_any, columns)
+
+
+def _group(runs: pd.DataFrame, members: pd.Series, columns: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Write the variation of each member; the configurations by name, the first made first."""
+    if not members.any():
+        return {}
+    rows = runs[members].iloc[::-1]  # the newest run comes first
+    values = {name: column_of(rows, column) for name, column in columns.items()}
+    keys = pd.DataFrame({name: column.map(comparable) for name, column in values.items()}, index=rows.index)
+    numbers = (
+        keys.groupby(list(keys.columns), sort=False, dropna=False).ngroup() if columns else pd.Series(0, rows.index)
+    )
+    first = numbers.drop_duplicates()
+    configs = [{name: plain(values[name][row]) for name in columns} for row in first.index]
+    names = _names(configs)
+    runs.loc[rows.index, "variation"] = pd.Series([names[n] for n in numbers], rows.index, dtype=object)
+    return dict(zip(names, configs, strict=True))
+
+
+def _names(configs: Sequence[dict[str, Any]]) -> list[str]:
+    """`optimizer=adam, epochs=50`: the parameters that are not the same everywhere; each name once."""
+    differing = [name for name in configs[0] if len({comparable(config[name]) for config in configs}) > 1]
+    names: dict[str, None] = {}
+    for config in configs:
+        parts = [f"{name}={'(none)' if config[name] is None else config[name]}" for name in differing]
+        name = ", ".join(parts) or ", ".join(f"{key}={value}" for key, value in config.items()) or "all runs"
+        unique, count = name, 1
+        while unique in names:
+            count += 1
+            unique = f"{name} ({count})"
+        names[unique] = None
+    return list(names)
+
+
+def _leave_out_links(runs: pd.DataFrame) -> None:
+    """A run that stands for another one does not count beside it, nor beside a second such run."""
+    original = column_of(runs, f"tags.{REUSED_FROM}")
+    linked = original.notna() & runs["variation"].notna()
+    here = original.isin(runs.loc[runs["variation"].notna(), "run_id"])
+    pairs = pd.DataFrame({"original": original, "variation": runs["variation"]})
+    second = pairs[linked].duplicated(keep="first").reindex(runs.index, fill_value=False)
+    for row in runs.index[linked & (here | second)]:
+        runs.at[row, "variation"] = None
+        runs.at[row, "why"] = f"it stands for the run {original[row]}, which is counted"
+
+
+def _say_why(runs: pd.DataFrame) -> None:
+    reason = column_of(runs, f"tags.{FAILURE}")
+    unfinished = (runs["status"] != "FINISHED") & runs["why"].isna()
+    running = unfinished & reason.isna() & runs["status"].isin(["RUNNING", "SCHEDULED"])
+    runs.loc[unfinished, "why"] = reason[unfinished]
+    runs.loc[running, "why"] = "still running, or its process is gone"
+
+
+# --- Which metrics? -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """All metrics of the conclusion, the primary one, and those in which the variations are compared."""
+
+    names: list[str]
+    primary: str | None
+    compared: list[str]
+
+
+def _choose_metrics(runs: pd.DataFrame, request: CompareRequest, kind: str, variations: int, task: Task) -> _Choice:
+    used = runs[runs["used"]]
+    there = [c.removeprefix("metrics.") for c in used if c.startswith("metrics.") and used[c].notna().any()]
+    metric, *asked = (_asked(name, there) for name in (request.metric, *request.metrics))
+    for option, name in (("metric", metric), *(("metrics", name) for name in asked)):
+        if name and name not in there and len(used):
+            hint = did_you_mean(name, there)
+            raise UserError(
+                f"{option}={quoted(name)} has no value in any finished run{hint}; there are {_listed(there)}"
+            )
+    by_task = kind != "groups"
+    rows = {row.name: row for row in task.metrics}
+    preferred = [metric, *(row.name for row in task.metrics if row.primary)]
+    if not by_task:
+        preferred += [*(row.name for row in task.metrics if row.convergence), *metrics.MINIMISED]
+    preferred += sorted(there, key=lambda name: (metrics.guess(name).is_wall_time, name))
+    primary = next((name for name in preferred if name and name in there), None)
+    first = [primary] if primary else []
+    study = request.study
+    claimed = [claim.metric for claim in study.claims] if study else []
+    published = study.published if study else None
+    printed = [name for row in published.figures.values() for name in row] if published else []
+    read_as = list(published.taken_for.values()) if published else []
+    if asked:
+        kept = [name for name in asked if name in there]
+    elif by_task:
+        kept = [row.name for row in task.metrics if row.name in there and not row.per_epoch]
+    else:
+        kept = sorted(there)
+    order = list(rows)
+    names = sorted(
+        {*kept, *first, *({*claimed, *printed, *read_as} & set(there))},
+        key=lambda name: (not by_task and name != primary, order.index(name) if name in rows else len(rows), name),
+    )
+    if asked:
+        compared = [*first, *kept]
+    elif by_task and variations <= _MOST_COMPARED:
+        compared = [*first, *(name for name in names if name in rows and rows[name].compared)]
+    else:
+        compared = first
+    compared = [*compared, *(name for name in claimed if name in there)]
+    return _Choice(names, primary, [n for n in dict.fromkeys(compared) if not metrics.guess(n).is_wall_time])
+
+
+def _asked(name: str, there: Sequence[str]) -> str:
+    """A metric that somebody asks for, perhaps by the name that it had in an earlier version."""
+    return name if name in there else metrics.current(name)
+
+
+def _badness(runs: pd.DataFrame, metric: str | None, task: Task) -> dict[str, float]:
+    """By variation the mean of the metric, turned so that less is better."""
+    used = runs[runs["used"]]
+    if metric is None or used.empty:
+        return {}
+    row = next((row for row in task.metrics if row.name == metric), metrics.guess(metric))
+    table = evidence.describe(used, [f"metrics.{metric}"])
+    sign = -1 if row.higher_is_better else 1
+    return {str(name): sign * float(mean) for name, mean in zip(table["variation"], table["mean"], strict=True)}
+
+
+def _baseline(
+    request: CompareRequest, configs: Mapping[str, dict[str, Any]], badness: Mapping[str, float]
+) -> tuple[str, bool]:
+    """The baseline's name, and whether it is the best of several that `request.baseline` fits."""
+    asked = request.baseline
+    if not asked:
+        return (request.study.baseline_name if request.study else next(iter(configs))), False
+    if asked in configs:
+        return asked, False
+    wanted = dict(part.split("=", 1) for part in re.split(r",\s*", asked) if "=" in part)
+    wanted = {key.strip(): comparable(value.strip()) for key, value in wanted.items()}
+    fits = [
+        name
+        for name, config in configs.items()
+        if wanted and all(key in config and comparable(config[key]) == value for key, value in wanted.items())
+    ]
+    if not fits:
+        raise UserError(
+            f"baseline={quoted(asked)} fits no variation{did_you_mean(asked, configs)}; "
+            f"give parameter=value, or one of {_listed(list(configs))}"
+        )
+    with_result = [name for name in fits if not math.isnan(badness.get(name, math.nan))]
+    return min(with_result or fits, key=lambda name: badness.get(name, 0.0)), len(fits) > 1
+
+
+# --- Values -------------------------------------------------------------------------------------------------------
+
+
+def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
+    """A column that MLflow leaves out where no run has the tag, param or metric."""
+    return frame.get(name, pd.Series(None, frame.index, dtype=object))
+
+
+def distinct(frame: pd.DataFrame, name: str) -> tuple[Any, ...]:
+    """The different values of such a column."""
+    return tuple(plain(value) for value in column_of(frame, name).drop_duplicates())
+
+
+def without_repetition(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != task.repetition}
+
+
+def comparable(value: Any) -> Any:
+    """The same for `1e-3`, `0.001` and 0.001."""
+    if not isinstance(value, str):
+        return None if value is None or value != value else value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return value if math.isnan(number) else number
+
+
+def plain(value: Any) -> Any:
+    """A cell of a frame as a Python value; None where there is none."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def in_order(values: Iterable[Any]) -> tuple[Any, ...]:
+    """The different ones that are known, ascending."""
+    known = {plain(value) for value in values} - {None}
+    try:
+        return tuple(sorted(known))
+    except TypeError:
+        return tuple(sorted(known, key=str))
+
+
+def _seeds(texts: pd.Series) -> pd.Series:
+    """Other people's seeds, as whole numbers if they all are; None where there is none."""
+    known = texts.where(~texts.isin(["None", "none", "null", ""]), None)
+    try:
+        return known.map(lambda text: None if plain(text) is None else int(text)).astype(object)
+    except ValueError:
+        return known.map(lambda text: None if plain(text) is None else str(text)).astype(object)
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) if "," in name else name for name in names[:most]) + more

@@ -1,0 +1,62 @@
+"""A report as one page that needs no other file."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.compare.conclusion import Conclusion
+from pipeline.compare.report.blocks import SIGNS, Picture, shown, text_of
+from pipeline.compare.report.sections import report
+
+_TEMPLATE = "report.html.jinja"
+
+
+def to_html(conclusion: Conclusion, pictures: Mapping[str, bytes]) -> str:
+    """The report as one file.
+
+    Args:
+        pictures: PNG, or SVG from `plots.svg`, by the name of its file with or without an ending: `forest`,
+            `loss_curves`, `digits`; any other is shown among the reconstructions, under the name of the variation whose
+            `file` it is.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    files = {file.removesuffix(".png").removesuffix(".svg"): picture for file, picture in pictures.items()}
+    environment.filters |= {
+        "whole": whole,
+        "text_of": text_of,
+        "kind": lambda block: type(block).__name__,
+        "shown": lambda blocks: shown(blocks, "html"),
+        "element": lambda picture: _element(picture, files[picture.stem]),
+    }
+    contents = report(conclusion, list(files))
+    sections = [section for section in contents.sections if section.blocks]
+    return environment.get_template(_TEMPLATE).render(report=contents, sections=sections, signs=SIGNS)
+
+
+def whole(text: str) -> str:
+    """A text in which no line of a page ends within an interval or a number such as `1e-05`."""
+    glued = re.sub(r"\[([^\[\]\s]+), ([^\[\]\s]+)\]", "[\\1,\N{NO-BREAK SPACE}\\2]", text)
+    glued = re.sub(r"\b([np]) ([<=]) (?=\d)", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", glued)
+    return re.sub(r"(?<=\de)-(?=\d)", "\N{NON-BREAKING HYPHEN}", glued)
+
+
+def _element(picture: Picture, content: bytes) -> Markup:
+    """A picture as an element of the page."""
+    if content.startswith(b"\x89PNG"):
+        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+        return Markup('<img src="{}" alt="{}">').format(source, picture.alternative)
+    text = content.decode()
+    opening = Markup('<svg role="img" aria-label="{}"').format(picture.alternative)
+    return Markup(text[text.index("<svg") :].replace("<svg", str(opening), 1))  # noqa: S704, made by plots.svg

@@ -1,0 +1,639 @@
+"""What a `Conclusion` says, in sentences: templates that the evidence fills.
+
+Plain text on one line each, the same in the terminal, in Markdown and in HTML; each of these escapes it in its own way.
+Counts come first (`runs not finished: 1 of 20`), so that no sentence needs a singular and a plural.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pipeline.compare.conclusion import (
+    Caveat,
+    Check,
+    Claim,
+    Conclusion,
+    Determinism,
+    Figure,
+    Finding,
+    Flag,
+    Metric,
+    Noise,
+    Pair,
+    PlannedRun,
+    Published,
+    PublishedDifference,
+    Stated,
+    Variation,
+)
+from pipeline.compare.evidence import Verdict
+from pipeline.compare.report.values import (
+    MOST_LISTED,
+    MOST_ROWS,
+    best_of,
+    cell_of,
+    cell_text,
+    certainty,
+    difference_text,
+    digits_of,
+    first,
+    label_of,
+    listed,
+    metric_of,
+    name,
+    number,
+    ours_text,
+    plain,
+    run_text,
+    scalar,
+    seeds_compared,
+    seeds_text,
+    signed,
+    times,
+    with_unit,
+    without_repeats,
+)
+
+THREATS, COMPLETENESS = "Threats to validity", "Completeness"  # headings
+_NOT_TUNED = "learning rate not tuned"
+_NOTHING_YET = "No run has finished yet: there is nothing to conclude."
+_COLLAPSED = "collapsed"
+# By flag: its name, and what is wrong with a variation that has it.
+_FLAGS = {
+    "collapsed": (_COLLAPSED, "collapsed to nearly the same picture for every input"),
+    "dead units": ("dead units", "has dead units, which are never active"),
+    "not a number": ("non-finite losses", "has non-finite losses"),
+    "not converged": ("not converged", "was still improving at its last epoch"),
+}
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+# --- Verdicts -----------------------------------------------------------------------------------------------------
+
+
+def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
+    """What stands right beside a verdict: `confounded by decoder_hidden`, `val_loss not comparable`."""
+    found = []
+    if pair.confounded_by:
+        found.append(f"confounded by {listed(plain(other.name) for other in pair.confounded_by)}")
+    asked = label_of(metric_of(conclusion, pair.asked))
+    why = {"penalty differs": f"{asked} not comparable", "absent": f"{asked} missing"}
+    found += [why[pair.why]] if pair.why in why else []
+    found += ["wall time is not evidence"] if pair.why == "wall time" else []
+    if any(caveat.kind == "untuned learning rate" for caveat in pair.caveats) or _at_better_rates(pair):
+        found.append(_NOT_TUNED)
+    return [*found, *([f"runs not finished: {len(pair.unfinished)}"] if pair.unfinished else [])]
+
+
+def _at_better_rates(pair: Pair) -> tuple[int, ...]:
+    return pair.at_better_rates if isinstance(pair, Claim) else ()
+
+
+def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
+    """What was seen and why the verdict follows."""
+    metric = metric_of(conclusion, claim.metric)
+    if claim.metric is None or claim.verdict == Verdict.NOT_JUDGED:
+        return _not_judged(claim, metric)
+    smallest = with_unit(scalar(claim.smallest), metric)
+    within = f"the whole interval lies within \N{PLUS-MINUS SIGN}{smallest}"
+    size = f"{times(claim.effect)} times the smallest effect of interest ({smallest})"
+    way = "lower" if claim.difference.mean < 0 else "higher"
+    equal = claim.direction == "equal"
+    reason = {
+        Verdict.SUPPORTED: f"{within}, the smallest effect of interest: equivalent, as claimed"
+        if equal
+        else f"{way}, as claimed, by {size}",
+        Verdict.CONTRADICTED: f"{'not equivalent' if equal else 'the opposite of the claim'}: {way} by {size}",
+        Verdict.NEGLIGIBLE: f"{within}: any difference is below the smallest effect of interest",
+        Verdict.INCONCLUSIVE: "inconclusive: the interval contains both a difference that matters and none. "
+        f"Further seeds for each side to settle it: {_estimated(claim.more_seeds)}",
+    }[claim.verdict]
+    return f"In {label_of(metric)}, {_minus(claim, metric)} ({certainty(claim)}). {_capital(reason)}."
+
+
+def _estimated(seeds: int | None) -> str:
+    return "more than 1,000, or the spread gives no estimate" if seeds is None else f"about {seeds:,}"
+
+
+def pair_sentence(pair: Pair, conclusion: Conclusion) -> str:
+    """What was seen of a pair about which nothing is claimed."""
+    metric = metric_of(conclusion, pair.metric)
+    if pair.metric is None or pair.finding == "not judged":
+        return f"Not judged: {_not_judged(pair, metric)}"
+    ways = {"lower": "is lower than", "higher": "is higher than"}
+    is_so = f"{name(pair.variation)} {ways.get(pair.finding, 'shows no difference from')} {name(pair.against)}"
+    return f"{is_so} in {label_of(metric)}: {difference_text(pair.difference, metric)} ({certainty(pair)})."
+
+
+def _not_judged(pair: Pair, metric: Metric) -> str:
+    difference, asked = pair.difference, plain(pair.asked)
+    if pair.metric is None and pair.why == "penalty differs":
+        return f"{asked} is not comparable (it contains the L1 penalty), and there is no metric to use instead."
+    if pair.why == "wall time":
+        return f"{asked} is a wall time, which depends on the machine's load."
+    if pair.metric is None:
+        return f"No finished run of one side has a value of {asked}."
+    seeds = {pair.variation: difference.n_a, pair.against: difference.n_b}
+    for side, n in seeds.items():
+        if n == 0:
+            return f"No finished run of {name(side)} has a value of {label_of(metric)}."
+    few = listed(name(side) for side, n in seeds.items() if n == 1)
+    if not few:
+        return f"The values of {label_of(metric)} give no interval."
+    return f"Only one seed: {few}. The observed difference, {difference_text(difference, metric)}, may be chance."
+
+
+def notes(pair: Pair, conclusion: Conclusion) -> list[str]:
+    """All that there is to know beside a result, a sentence each: threats to it, flags, lost seeds, lost runs."""
+    return [*(_capital(why) for _, why in _own_threats(pair, conclusion)), *_beside(pair, pair.caveats)]
+
+
+def other_notes(pair: Pair) -> list[str]:
+    """Those of the notes that are not among the conclusion's threats."""
+    return _beside(pair, [caveat for caveat in pair.caveats if caveat.flag != _COLLAPSED])
+
+
+def _beside(pair: Pair, caveats: Iterable[Caveat]) -> list[str]:
+    found = [sentence for caveat in caveats if (sentence := _caveat(caveat))]
+    lost = listed((f"{name(run.variation)}, {_fate(run)}" for run in pair.unfinished), 4)
+    return [*found, *([f"Runs that did not finish and could have changed this: {lost}."] if lost else [])]
+
+
+def _caveat(caveat: Caveat) -> str:
+    """A sentence; none for what is said elsewhere, of lost runs and of learning rates."""
+    seeds = seeds_text(caveat.seeds) if caveat.seeds else ""
+    if caveat.kind == "flag":
+        what = _FLAGS[caveat.flag][1] if caveat.flag in _FLAGS else caveat.flag
+        return f"{name(caveat.variation or 'each side')} {what}{f' ({seeds})' if seeds else ''}."
+    if caveat.kind == "unpaired":
+        return "Unpaired: the two sides have too few seeds in common for a paired test."
+    return f"Left out, because only one side has them: {seeds}." if caveat.kind == "seeds dropped" and seeds else ""
+
+
+def _minus(pair: Pair | PublishedDifference, metric: Metric) -> str:
+    return f"{name(pair.variation)} minus {name(pair.against)} is {difference_text(pair.difference, metric)}"
+
+
+def _fate(run: PlannedRun) -> str:
+    """`seed 3: diverged (loss is nan)`."""
+    reason = f" ({plain(run.reason, 100)})" if run.reason else ""
+    return f"seed {scalar(run.seed)}: {run.state}{reason}"
+
+
+# --- The answer ---------------------------------------------------------------------------------------------------
+
+
+def summary(conclusion: Conclusion) -> list[str]:
+    """The answer: a sentence about the claims, or about the differences, then what else to know first."""
+    if not any(variation.finished for variation in conclusion.variations):
+        return [_NOTHING_YET]
+    found = [_about_claims(conclusion.claims) if conclusion.claims else _about_pairs(conclusion)]
+    found += [sentence for sentence in (_best(conclusion), _lost(conclusion)) if sentence]
+    flags = ((variation, listed(map(flag_name, variation.flags))) for variation in without_repeats(conclusion))
+    flagged = listed((f"{name(variation.name)} ({what})" for variation, what in flags if what), 4)
+    return [*found, *([f"Flagged: {flagged}."] if flagged else [])]
+
+
+def _about_claims(claims: Sequence[Claim]) -> str:
+    """`Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive.`"""
+    alike = ([claim for claim in claims if claim.verdict == verdict] for verdict in Verdict)
+    shares = (f"{len(a):,} of {len(claims):,} {a[0].verdict}{_but_confounded(a)}" for a in alike if a)
+    return f"Claims: {', '.join(shares)}."
+
+
+def _but_confounded(claims: Sequence[Claim]) -> str:
+    """How many of these claims compare more than they name, in brackets."""
+    confounded = [claim for claim in claims if claim.confounded_by]
+    by = listed(dict.fromkeys(plain(other.name) for claim in confounded for other in claim.confounded_by), 3)
+    return f" ({len(confounded):,} confounded by {by})" if confounded else ""
+
+
+def _about_pairs(conclusion: Conclusion) -> str:
+    pairs = [pair for pair in conclusion.pairs if pair.asked == conclusion.metric]
+    if not pairs:
+        return f"Variations: {len(conclusion.variations):,}; comparisons: none."
+    if len(pairs) == 1:
+        return pair_sentence(pairs[0], conclusion)
+    against = f" with {name(conclusion.baseline)}" if conclusion.baseline else ""
+    findings = [pair.finding for pair in pairs]
+    shares = ", ".join(f"{finding}: {findings.count(finding):,}" for finding in dict.fromkeys(findings))
+    label = label_of(metric_of(conclusion, conclusion.metric))
+    return f"Variations compared{against} in {label}: {len(pairs):,} ({shares})."
+
+
+def _best(conclusion: Conclusion) -> str:
+    metric = metric_of(conclusion, conclusion.metric)
+    best = None if metric.wall_time else best_of(conclusion, metric)
+    cell = cell_of(best, metric.name) if best else None
+    if best is None or cell is None:
+        return ""
+    value = with_unit(" ".join(cell_text(cell, metric)).strip(), metric)
+    word = "Highest" if metric.higher_is_better else "Lowest"
+    return f"{word} {label_of(metric)}: {name(best.name)}, {value} (n = {cell.n})."
+
+
+def _lost(conclusion: Conclusion) -> str:
+    planned = [run for run in conclusion.completeness if run.planned]
+    lost = sum(run.state != "finished" for run in planned)
+    return f"{_runs(conclusion)} not finished: {lost:,} of {len(planned):,}." if lost else ""
+
+
+def _runs(conclusion: Conclusion) -> str:
+    """Without a plan, several runs of one seed are one repetition."""
+    return "Planned runs" if conclusion.kind == "study" else "Repetitions"
+
+
+# --- Threats to validity ------------------------------------------------------------------------------------------
+
+
+class Threat(NamedTuple):
+    """Something for which a difference may be another than it seems."""
+
+    what: str
+    why: str
+    claims: tuple[int, ...]  # that it concerns, counted from 0
+
+
+def threats(conclusion: Conclusion) -> list[Threat]:
+    """The threats to validity: of each claim, or else of each difference from the baseline, then of all of them."""
+    pairs = conclusion.claims or [pair for pair in conclusion.pairs if pair.asked == conclusion.metric]
+    numbered = [((number,) if conclusion.claims else (), pair) for number, pair in enumerate(pairs)]
+    found = [
+        Threat(what, f"{name(pair.variation)} against {name(pair.against)}: {why}", claims)
+        for claims, pair in numbered
+        for what, why in _own_threats(pair, conclusion)
+    ]
+    for variation in without_repeats(conclusion):
+        concerned = [claims for claims, pair in numbered if variation.name in (pair.variation, pair.against)]
+        collapsed = (flag for flag in variation.flags if flag.flag == _COLLAPSED)
+        found += [
+            Threat(_COLLAPSED, flag_sentence(variation, flag, conclusion), tuple(n for each in concerned for n in each))
+            for flag in collapsed
+        ]
+    found += [Threat(*each, ()) for each in _threats_of_published(conclusion)]
+    more = len(found) - MOST_ROWS
+    return [*found[:MOST_ROWS], *([Threat("more", f"And {more:,} more, in conclusion.json.", ())] if more > 0 else [])]
+
+
+def _own_threats(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
+    """What a threat is called, and what it is."""
+    found = [("confounded", _confounded(pair))] if pair.confounded_by else []
+    if pair.why == "penalty differs" and pair.metric is not None:
+        found.append(("metric not comparable", _other_metric(pair, conclusion)))
+    untuned = [_untuned(caveat) for caveat in pair.caveats if caveat.kind == "untuned learning rate"]
+    untuned += remains(pair, conclusion)
+    return [*found, *([(_NOT_TUNED, " ".join(untuned))] if untuned else [])]
+
+
+def _confounded(pair: Pair) -> str:
+    def values(side: Sequence[object]) -> str:
+        return listed(map(scalar, side), 3) or "none"
+
+    others = (f"{plain(o.name)} ({values(o.variation)} against {values(o.against)})" for o in pair.confounded_by)
+    return f"the two sides also differ in {listed(others)}, which may explain the difference."
+
+
+def _other_metric(pair: Pair, conclusion: Conclusion) -> str:
+    asked, used = metric_of(conclusion, pair.asked), metric_of(conclusion, pair.metric)
+    strengths = f", of strength {' against '.join(map(scalar, pair.penalties))}" if pair.penalties else ""
+    why = f"{label_of(asked)} is not comparable (it contains the L1 penalty{strengths}); {label_of(used)} is used."
+    if pair.asked_difference is None or math.isnan(pair.asked_difference.mean):
+        return why
+    return f"{why} In {label_of(asked)}, the difference would read {difference_text(pair.asked_difference, asked)}."
+
+
+def _untuned(caveat: Caveat) -> str:
+    rates = [*map(scalar, caveat.learning_rates), *[""] * len(caveat.optimizers)]
+    whose = listed(f"{plain(o)} ({r})" if r else plain(o) for o, r in zip(caveat.optimizers, rates, strict=False))
+    return f"no other learning rate of {whose} was tried: this also compares the choice of learning rates."
+
+
+def remains(pair: Pair, conclusion: Conclusion) -> list[str]:
+    """What remains of a claim about two optimizers at better learning rates, a sentence for each claim that says so."""
+    params = {variation.name: variation.params for variation in conclusion.variations}
+    found = []
+    for other in (conclusion.claims[place] for place in _at_better_rates(pair)):
+        here = {params[side]["optimizer"]: params[side]["learning_rate"] for side in (pair.variation, pair.against)}
+        there = {params[side]["optimizer"]: params[side]["learning_rate"] for side in (other.variation, other.against)}
+        rates = listed(
+            f"{scalar(optimizer)} at learning rate {scalar(rate)} instead of {scalar(here[optimizer])}"
+            for optimizer, rate in there.items()
+            if rate != here[optimizer]
+        )
+        turned = params[pair.variation]["optimizer"] != params[other.variation]["optimizer"]
+        share = (
+            (-1 if turned else 1) * other.difference.mean / pair.difference.mean if pair.difference.mean else math.nan
+        )
+        beside = ""
+        if other.metric == pair.metric and math.isfinite(share):
+            beside = f", {100 * share:.2g} % of the difference here" if share > 0 else ", in the opposite direction"
+        metric = metric_of(conclusion, other.metric)
+        seen = f"{_minus(other, metric)} in {label_of(metric)}{beside}"
+        says = name(other.says.rstrip("."), 200)
+        found.append(f"With {rates}, {seen}; the claim about that, {says}, is {other.verdict}.")
+    return found
+
+
+def _threats_of_published(conclusion: Conclusion) -> list[tuple[str, str]]:
+    published = conclusion.published
+    if published is None:
+        return []
+    kinds = dict.fromkeys((each.metric, each.taken_for) for each in published.figures if each.taken_for)
+    alike = [[each for each in published.figures if (each.metric, each.taken_for) == kind] for kind in kinds]
+    found = [("figure is another metric than it seems", misread_summary(each, conclusion)) for each in alike]
+    found += [
+        ("paper and code disagree", stated_sentence(each, published)) for each in published.stated if not each.same
+    ]
+    return found + [
+        ("one run each", chance_sentence(each, conclusion, published.decimals))
+        for each in published.differences
+        if not each.chance < abs(each.published)
+    ]
+
+
+# --- Checks -------------------------------------------------------------------------------------------------------
+
+
+def audits(conclusion: Conclusion) -> list[tuple[str, list[str]]]:
+    """Heading and sentences of what was checked; a check that was not made is not there, or says so.
+
+    What is among the threats is not said once more.
+    """
+    ran = any(variation.finished for variation in conclusion.variations)
+    noise = [noise_sentence(noise, conclusion) for noise in conclusion.noise]
+    repeats = [determinism_sentence(check, conclusion) for check in conclusion.determinism]
+    if conclusion.kind == "study" and ran:
+        noise = noise or ["Unknown: the study has no A/A test, in which the baseline runs against itself."]
+        repeats = repeats or ["Unknown: no run was repeated with the same seed."]
+    sections = {
+        "Flags": _flags(conclusion) if ran else [],
+        COMPLETENESS: completeness_sentences(conclusion),
+        "Noise floor (A/A test)": noise,
+        "Determinism check": repeats,
+        "Design checks": [check_sentence(check, conclusion) for check in conclusion.checks],
+    }
+    return [(heading, sentences) for heading, sentences in sections.items() if sentences]
+
+
+def _flags(conclusion: Conclusion) -> list[str]:
+    every = [
+        flag_sentence(variation, flag, conclusion) for variation in conclusion.variations for flag in variation.flags
+    ]
+    told = {threat.why for threat in threats(conclusion)}
+    flags = first([sentence for sentence in every if sentence not in told], MOST_ROWS, "conclusion.csv")
+    if not every:
+        flags = ["None: no collapse, dead units or non-finite losses in what was read."]
+    having = [variation for variation in conclusion.variations if variation.finished]
+    rest = sum(variation.name not in conclusion.histories_of for variation in having)
+    unread = f"Not known to have converged, as their epochs were not read: {rest:,} of {len(having):,} variations."
+    return [*flags, *([unread] if rest else [])]
+
+
+def flag_name(flag: Flag) -> str:
+    """Such as `collapsed`."""
+    return _FLAGS[flag.flag][0]
+
+
+def flag_sentence(variation: Variation, flag: Flag, conclusion: Conclusion) -> str:
+    """`“Original” was still improving at its last epoch (val_loss); seeds: 2 of 5 (1 and 2).`"""
+    metrics = [metric_of(conclusion, metric.strip()) for metric in flag.metric.split(",")]
+    seen = listed(map(label_of, metrics), 4)
+    if not math.isnan(flag.worst):
+        seen += f": {with_unit(number(flag.worst, metrics[0].digits), metrics[0])} at worst"
+    which = f" ({listed(map(scalar, flag.seeds))})" if len(flag.seeds) < flag.of else ""
+    seeds = f"{len(flag.seeds)} of {flag.of}{which}" if flag.seeds else "not known"
+    return f"{name(variation.name)} {_FLAGS[flag.flag][1]} ({seen}); seeds: {seeds}."
+
+
+def completeness_sentences(conclusion: Conclusion) -> list[str]:
+    """How many of the planned runs finished, then each that did not, and each that nobody planned."""
+    planned = [run for run in conclusion.completeness if run.planned]
+    lost = [run for run in planned if run.state != "finished"]
+    states = [run.state for run in lost]
+    fates = ", ".join(f"{state}: {states.count(state):,}" for state in dict.fromkeys(states))
+    finished = f"{_runs(conclusion)} finished: {len(planned) - len(lost):,} of {len(planned):,}"
+    found = [f"{finished} ({fates})." if fates else f"{finished}."]
+    found += first([f"{name(run.variation)}, {_fate(run)}." for run in lost], MOST_ROWS)
+    unplanned = len(conclusion.completeness) - len(planned)
+    found += [f"Runs that were read and are not in the plan: {unplanned:,}."] if unplanned else []
+    return [*found, *left_out(conclusion)]
+
+
+def left_out(conclusion: Conclusion) -> list[str]:
+    """What is in no variation, by name: nothing is dropped in silence."""
+    runs = [run for run in conclusion.runs if run.variation is None]
+    found = [f"Not in the table: {run_text(run)}: {plain(run.reason or 'no reason known')}." for run in runs]
+    return [f"Runs in no variation: {len(runs):,}.", *first(found, MOST_ROWS)] if runs else []
+
+
+def noise_sentence(noise: Noise, conclusion: Conclusion) -> str:
+    """How large a difference chance alone makes, and whether that is smaller than what matters."""
+    metric = metric_of(conclusion, noise.metric)
+    label = label_of(metric)
+    if math.isnan(noise.limit):
+        return f"In {label}, unknown: too few values."
+    if noise.limit == 0:
+        return f"In {label}, the seeds of {name(noise.against)} do not differ: the noise floor is 0."
+    digits = digits_of(2 * noise.limit, metric.digits)
+    more = ", which is more" if abs(noise.observed) > noise.limit else ""
+    groups = f"two groups of seeds of {name(noise.against)} (n = {noise.n_a} and {noise.n_b})"
+    sentence = f"In {label}, chance alone makes {groups} differ by less than "
+    sentence += f"{with_unit(number(noise.limit, digits), metric)} in 95 % of cases; observed: "
+    sentence += f"{signed(noise.observed, digits)}{more}."
+    if math.isnan(noise.smallest):
+        return sentence
+    effect = f"the smallest effect of interest ({with_unit(scalar(noise.smallest), metric)})"
+    below = noise.limit < noise.smallest
+    return f"{sentence} The noise floor is {'below' if below else 'not below'} {effect}."
+
+
+def determinism_sentence(check: Determinism, conclusion: Conclusion) -> str:
+    """Whether the same configuration and seed gave the same numbers twice."""
+    run = f"Seed {scalar(check.seed)} of {name(check.variation)}, run twice"
+    if check.same is None:
+        return f"{run}: unknown, as one of the two has not finished."
+    same = f"{run}: metrics identical to the last digit: {check.compared - len(check.unequal):,} of {check.compared:,}"
+    differ = listed((f"{plain(u.metric)} ({u.first!r} and {u.again!r})" for u in check.unequal), 4)
+    return f"{same}; different: {differ}." if differ else f"{same}."
+
+
+# By check: what it means to pass, why it may not apply, and why its outcome may be unknown.
+_CHECKS = {
+    "best at the edge of the grid": (
+        "no best value lies at the edge of its grid",
+        "no numeric parameter has more than two values tried with all else equal",
+        "no finished run has a metric to compare",
+    ),
+    "untuned learning rate": (
+        "no comparison of optimizers rests on a learning rate that was not tuned",
+        "no two variations that are compared differ in their optimizer",
+        "finished runs of a side of each comparison do not say their optimizer, or there are none",
+    ),
+    "still improving at the last epoch": (
+        "no run was still improving at its last epoch",
+        "each run has one epoch",
+        "no losses by epoch were read",
+    ),
+    "selected on the reported data": (
+        "nothing was selected on the data that is reported",
+        "of no parameter were several values tried with all else equal",
+        "the runs do not say on which data the metric was measured",
+    ),
+}
+# Where the findings of a check stand, if not beside it.
+_ELSEWHERE = {
+    "untuned learning rate": f"see \N{LEFT DOUBLE QUOTATION MARK}{_NOT_TUNED}\N{RIGHT DOUBLE QUOTATION MARK} "
+    f"under {THREATS}",
+    "still improving at the last epoch": "see Flags",
+}
+
+
+def check_sentence(check: Check, conclusion: Conclusion) -> str:
+    """`Still improving at the last epoch: does not apply: each run has one epoch.`"""
+    passed, inapplicable, unknown = _CHECKS[check.kind]
+    if check.passed is None:
+        not_kept = "the version that wrote this conclusion did not keep whether it applies"
+        outcome = "unknown" if check.applies is not False else "does not apply"
+        why = {True: unknown, False: inapplicable, None: not_kept}[check.applies]
+    else:
+        outcome = "passed" if check.passed else "failed"
+        found = first([_finding(check.kind, finding, conclusion) for finding in check.findings], MOST_LISTED)
+        why = _ELSEWHERE.get(check.kind, " ".join(found).rstrip(".")) if found else passed if check.passed else ""
+    return f"{_capital(check.kind)}: {': '.join(part for part in (outcome, why) if part)}."
+
+
+def _finding(kind: str, finding: Finding, conclusion: Conclusion) -> str:
+    label = label_of(metric_of(conclusion, finding.metric)) if finding.metric else "the metric"
+    tried, value = listed(map(scalar, finding.tried)), f"{plain(finding.parameter or '')} = {scalar(finding.value)}"
+    if kind == "best at the edge of the grid":
+        return f"the best {label} is at {value}, the edge of the values tried ({tried}): a better one may lie beyond."
+    optimistic = "choosing and reporting on the same data makes this figure optimistic."
+    if finding.parameter:
+        return f"of {tried}, {value} has the best {label} on the data that is reported: {optimistic}"
+    who = name(finding.variation) if finding.variation else "the study"
+    return f"{who} was chosen for its {label} on the data that is reported: {optimistic}"
+
+
+# --- Published values ---------------------------------------------------------------------------------------------
+
+
+def reproduced_text(reproduced: bool | None) -> str:
+    """In words; None: too few seeds."""
+    return "not judged" if reproduced is None else "reproduced" if reproduced else "not reproduced"
+
+
+def published_sentence(figures: Sequence[Figure]) -> str:
+    """How many of somebody else's figures were reproduced."""
+    rest = sum(figure.reproduced is None for figure in figures)
+    unjudged = f"; not judged, for too few seeds: {rest}" if rest else ""
+    return f"Published values reproduced: {_reproduced(figures)}{unjudged}."
+
+
+def _reproduced(figures: Sequence[Figure]) -> str:
+    """`3 of 4`, of those that can be judged."""
+    judged = [bool(figure.reproduced) for figure in figures if figure.reproduced is not None]
+    return f"{sum(judged)} of {len(judged)}"
+
+
+def misread_sentence(figure: Figure, conclusion: Conclusion) -> str:
+    """What the figure would be if it were what it is commonly read as; empty where it is that."""
+    if not figure.taken_for:
+        return ""
+    metric = metric_of(conclusion, figure.taken_for)
+    ours = ours_text(figure.taken_for_mean, figure.taken_for_low, figure.taken_for_high, metric)
+    return f"Read as {label_of(metric)}, ours is {ours}: {reproduced_text(figure.taken_for_reproduced)}."
+
+
+def misread_summary(figures: Sequence[Figure], conclusion: Conclusion) -> str:
+    """Of figures that are commonly read as another metric than they are: as which of the two they are reproduced."""
+    metric, seems = (label_of(metric_of(conclusion, m)) for m in (figures[0].metric, figures[0].taken_for))
+    judged = [figure for figure in figures if None not in (figure.reproduced, figure.taken_for_reproduced)]
+    sentence = f"Published values commonly read as {seems}, but in fact {metric}: {len(figures)}; reproduced"
+    if not judged:
+        return f"{sentence}: unknown, for too few seeds."
+    as_is, as_seems = (sum(bool(getattr(f, w)) for f in judged) for w in ("reproduced", "taken_for_reproduced"))
+    return f"{sentence} as {metric}: {as_is} of {len(judged)}, as {seems}: {as_seems} of {len(judged)}."
+
+
+def chance_sentence(each: PublishedDifference, conclusion: Conclusion, decimals: int) -> str:
+    """A published difference of one run each, beside ours and beside what chance alone does to it."""
+    metric = metric_of(conclusion, each.metric)
+    sentence = f"In {label_of(metric)}, {_minus(each, metric)} ({seeds_compared(each.difference)}); "
+    sentence += f"published, from one run each: {signed(each.published, decimals)}."
+    if math.isnan(each.chance):
+        return f"{sentence} We have too few seeds to say how far chance moves it."
+    chance = number(each.chance, digits_of(2 * each.chance, metric.digits))
+    way = "more" if each.chance > abs(each.published) else "less"
+    return f"{sentence} Chance alone moves the difference of two single runs by up to {chance}, {way} than that."
+
+
+def chances(conclusion: Conclusion) -> list[str]:
+    """What chance does to each published difference, where that is no threat."""
+    published = conclusion.published
+    told = {threat.why for threat in threats(conclusion)}
+    differences = published.differences if published else ()
+    every = (chance_sentence(each, conclusion, published.decimals if published else 0) for each in differences)
+    return [sentence for sentence in every if sentence not in told]
+
+
+def stated_sentence(stated: Stated, published: Published) -> str:
+    """A parameter as the text of a publication states it, and as its code ran."""
+    what, paper, code = plain(stated.parameter), scalar(stated.stated), scalar(stated.ran)
+    if stated.same:
+        return f"Paper and code agree in {what} of {name(stated.variation)}: {paper}."
+    sentence = f"The paper states {what} = {paper} for {name(stated.variation)}; "
+    sentence += f"its code ran with {code}{_factor(stated.ran, stated.stated)}."
+    ran = [figure for figure in published.figures if figure.variation == stated.variation]
+    other = f", {name(stated.alternative)}" if stated.alternative != stated.variation else ""
+    paper_share = "unknown (no run has it)" if stated.alternative is None else _reproduced(stated.figures)
+    with_paper = f"with the paper's value{other if stated.alternative else ''}: {paper_share}"
+    return f"{sentence} Published values reproduced with the code's value: {_reproduced(ran)}; {with_paper}."
+
+
+def _factor(ran: object, stated: object) -> str:
+    if isinstance(ran, int | float) and isinstance(stated, int | float) and ran and stated:
+        return f", {float(f'{ran / stated:.3g}'):g} times that"
+    return ""
+
+
+# --- About tables and pictures ------------------------------------------------------------------------------------
+
+
+def table_notes(conclusion: Conclusion) -> list[str]:
+    """What the numbers of the results table are, and what is the same in all of its rows."""
+    shown = [metric for metric in conclusion.metrics if metric.main]
+    return [*about_means(conclusion), *wall_times(shown), *constants(conclusion)]
+
+
+def about_means(conclusion: Conclusion) -> list[str]:
+    """Over how much they are, and what stands in brackets."""
+    seeds = max((cell.n for variation in conclusion.variations for cell in variation.cells), default=0)
+    if seeds > 1:
+        return ["Means over the seeds [95 % confidence interval of the mean]."]
+    return ["One seed each: no interval can be given."] if seeds else []
+
+
+def wall_times(metrics: Iterable[Metric]) -> list[str]:
+    """That those of the metrics that are wall times are no finding."""
+    times = listed(label_of(metric) for metric in metrics if metric.wall_time)
+    return [f"Wall time ({times}) depends on the machine's load and is not evidence."] if times else []
+
+
+def constants(conclusion: Conclusion) -> list[str]:
+    """The parameters in which no two variations differ."""
+    same = listed((f"{plain(key)} {scalar(value)}" for key, value in conclusion.constant.items()), 30)
+    return [f"The same in every variation: {same}."] if same else []
+
+
+def pictures_sentences(conclusion: Conclusion) -> list[str]:
+    """Of which variations no picture was read, and which picture was not used and why."""
+    unused = conclusion.unused_pictures
+    found = [f"The picture of {name(whose)} was not used in the grid: {plain(why)}." for whose, why in unused.items()]
+    unread = listed(name(whose) for whose in conclusion.without_pictures if whose not in unused)
+    why = "the runs logged none, or the artifact store does not give it"
+    return [*found, *([f"No picture of {unread} could be read: {why}."] if unread else [])]

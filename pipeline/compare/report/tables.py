@@ -1,0 +1,261 @@
+"""The tables of a report, and a conclusion as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
+from pipeline.compare.report.blocks import SIGNS, Column, Line, Span, Table, text_of
+from pipeline.compare.report.sentences import flag_name, misread_sentence, reproduced_text, verdict_sentence, warnings
+from pipeline.compare.report.values import (
+    LONGEST_NAME,
+    best_of,
+    cell_of,
+    cell_text,
+    certainty,
+    difference_interval,
+    difference_text,
+    label_of,
+    main_metrics,
+    metric_of,
+    name,
+    ours_text,
+    p_value,
+    plain,
+    run_link,
+    runs_text,
+    scalar,
+    signed,
+    with_unit,
+    without_repeats,
+)
+
+MOST_RUNS = 500  # of the page's list of runs
+
+
+class Found(NamedTuple):
+    """What was found for a variation: a claim's verdict, or else a difference from the baseline."""
+
+    pair: Pair
+    verdict: str
+    claim: int | None  # its number, counted from 0
+
+
+def found_for(conclusion: Conclusion) -> dict[str, list[Found]]:
+    """By variation: the verdicts on its claims, else what was found against the baseline in the main metric."""
+    found: dict[str, list[Found]] = {}
+    for number, claim in enumerate(conclusion.claims):
+        found.setdefault(claim.variation, []).append(Found(claim, str(claim.verdict), number))
+    claimed = set(found)
+    for pair in conclusion.pairs:
+        if pair.asked == conclusion.metric and pair.variation not in claimed:
+            found.setdefault(pair.variation, []).append(Found(pair, pair.finding, None))
+    return found
+
+
+def differences(conclusion: Conclusion) -> pd.DataFrame:
+    """What `plots.forest` plots: the claims, then the main metric's difference of each variation in none of them."""
+    shown: list[Pair] = [claim for claim in conclusion.claims if claim.why != "wall time"]
+    claimed = {side for claim in shown for side in (claim.variation, claim.against)}
+    shown += [pair for pair in conclusion.pairs if pair.asked == conclusion.metric and pair.variation not in claimed]
+    rows = []
+    for pair in shown:
+        metric = metric_of(conclusion, pair.metric or pair.asked)
+        low, high = difference_interval(pair.difference, metric)
+        smallest, verdict = (pair.smallest, str(pair.verdict)) if isinstance(pair, Claim) else (math.nan, pair.finding)
+        seen = difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
+        note = "\n".join([seen, *warnings(pair, conclusion)[:2]])
+        sides = (pair.variation, pair.against, metric.label, metric.unit)
+        rows.append((*sides, pair.difference.mean, low, high, smallest, verdict, note))
+    columns = ["variation", "against", "metric", "unit", "mean", "low", "high", "smallest", "verdict", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _text(text: str) -> Line:
+    return (Span(text),)
+
+
+def _name(text: object, most: int = LONGEST_NAME) -> Line:
+    return (Span(plain(text, most), "name"),)
+
+
+def _verdict(verdict: str, pair: Pair, conclusion: Conclusion) -> Line:
+    return (Span(verdict, "verdict"), *(Span(warning, "warning") for warning in warnings(pair, conclusion)))
+
+
+def claims_table(conclusion: Conclusion) -> Table:
+    """A row per claim: verdict with what is beside it, the claim, the difference and the test."""
+    rows = []
+    for number, claim in enumerate(conclusion.claims, 1):
+        metric = metric_of(conclusion, claim.metric)
+        judged = claim.metric is not None and not math.isnan(claim.difference.mean)
+        seen = f"{label_of(metric)}: {difference_text(claim.difference, metric)}"
+        seen, test = (seen, certainty(claim)) if judged else (verdict_sentence(claim, conclusion), "")
+        evidence = Span("evidence", "detail", f"#evidence-{number}")
+        row = (_verdict(str(claim.verdict), claim, conclusion), _name(claim.says, 200), _text(seen))
+        rows.append((*row, (Span(test), evidence)))
+    columns = [Column("verdict"), Column("claim"), Column("difference", "95 % interval"), Column("test")]
+    return Table("Verdicts", columns, rows, cards=True, anchor="claim")
+
+
+def overview_table(conclusion: Conclusion) -> Table:
+    """Of a conclusion without claims, for the terminal: a row per variation with its difference from the baseline."""
+    metric, found = metric_of(conclusion, conclusion.metric), found_for(conclusion)
+    rows = []
+    for variation in conclusion.variations:
+        mean = " ".join(cell_text(cell_of(variation, metric.name), metric)).strip()
+        seen = f"{label_of(metric)}: {with_unit(mean, metric)}, " if mean != "-" else ""
+        row: list[Line] = [_name(variation.name), _text(f"{seen}runs finished: {runs_text(variation)}")]
+        label: Line = (Span(variation.role, "verdict"),)
+        for pair, verdict, _ in found.get(variation.name, []):
+            label = _verdict(verdict, pair, conclusion)
+            difference = difference_text(pair.difference, metric_of(conclusion, pair.metric))
+            row.append(_text(f"minus {name(pair.against)}: {difference}"))
+        rows.append((label, *row, ()) if len(row) == 2 else (label, *row))
+    columns = [Column(heading) for heading in ("finding", "variation", "result", "difference")]
+    return Table("Variations", columns, rows, cards=True)
+
+
+def results_table(conclusion: Conclusion) -> Table:
+    """A row per variation: runs, verdict with what is beside it, flags, main metrics, and what it changes.
+
+    The flags are left out where there are none.
+    """
+    metrics, found = main_metrics(conclusion), found_for(conclusion)
+    winners = {metric.name: best_of(conclusion, metric) for metric in metrics if metric.judged and not metric.wall_time}
+    best = {metric: cell.mean for metric, winner in winners.items() if winner and (cell := cell_of(winner, metric))}
+    candidates = without_repeats(conclusion)
+    flagged = any(variation.flags for variation in conclusion.variations)
+    rows = []
+    for variation in conclusion.variations:
+        row = [_name(variation.name, 100), _text(runs_text(variation))]
+        row.append(_verdict_cell(variation, found.get(variation.name, []), conclusion))
+        row += [tuple(Span(flag_name(flag), "flag") for flag in variation.flags)] if flagged else []
+        for metric in metrics:
+            cell = cell_of(variation, metric.name)
+            mean, span = cell_text(cell, metric)
+            is_best = cell is not None and cell.mean == best.get(metric.name) and variation in candidates
+            fewer = f"n = {cell.n}" if cell and cell.n and cell.n != variation.finished else ""
+            spans = (Span(mean, "best" if is_best else ""), Span(span, "interval"), Span(fewer, "detail"))
+            row.append(tuple(each for each in spans if each.text))
+        rows.append((*row, *(_name(scalar(variation.params.get(key))) for key in conclusion.differing)))
+    columns = [Column("variation"), Column("runs", number=True), Column("verdict")]
+    columns += [Column("flags")] if flagged else []
+    columns += [Column(plain(metric.label), plain(metric.unit), number=True) for metric in metrics]
+    columns += [Column(plain(parameter)) for parameter in conclusion.differing]
+    return Table("Results by variation", columns, rows)
+
+
+def _verdict_cell(variation: Variation, found: Sequence[Found], conclusion: Conclusion) -> Line:
+    """Each verdict with what is beside it; against whom stands behind it, for all readers where there are several."""
+    if not found:
+        return (Span(variation.role, "role"),) if variation.role != "variation" else ()
+    cell: list[Span] = []
+    for pair, verdict, claim in found:
+        against = f"against {plain(pair.against, LONGEST_NAME)}"
+        link = f"#evidence-{claim + 1}" if claim is not None else ""
+        verdict_span, *beside = _verdict(verdict, pair, conclusion)
+        if len(found) > 1:
+            cell += [*([Span("", "next")] if cell else []), verdict_span, Span(against, "", link), *beside]
+        else:
+            cell += [verdict_span, *beside, *([Span(against, "detail", link)] if verdict in SIGNS else [])]
+    return tuple(cell)
+
+
+def pairs_table(conclusion: Conclusion, main: bool | None = None) -> Table:
+    """A row per variation and metric that is compared: its difference from the baseline, and what is beside it.
+
+    Args:
+        main: only of the main metric, or only of the others.
+    """
+    rows = []
+    for pair in conclusion.pairs:
+        if main is not None and main != (pair.asked == conclusion.metric):
+            continue
+        metric = metric_of(conclusion, pair.metric or pair.asked)
+        size = 100 * pair.relative
+        relative = f"{signed(size, 1 if abs(size) >= 1 else 2)} %" if math.isfinite(size) else "-"
+        instead = pair.metric not in (None, pair.asked)
+        asked = f", for {label_of(metric_of(conclusion, pair.asked))}" if instead else ""
+        difference = difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
+        row = list(map(_text, (label_of(metric) + asked, difference, plain(metric.unit), relative)))
+        finding = (Span(pair.finding), *_verdict("", pair, conclusion)[1:])
+        rows.append((_name(pair.variation), *row, _text(p_value(pair.p_holm)), finding))
+    columns = [Column("variation"), Column("metric"), Column("difference", "95 % interval")]
+    columns += [Column("unit"), Column("relative"), Column("p", "Holm-corrected"), Column("finding")]
+    label = f"Differences from the baseline in {'other metrics' if main is False else 'the main metric'}"
+    return Table(label, columns, rows)
+
+
+def published_table(conclusion: Conclusion) -> Table:
+    """A row per published figure: ours with its prediction interval, and whether it is reproduced."""
+    published = conclusion.published
+    rows = []
+    for figure in published.figures if published else ():
+        metric = metric_of(conclusion, figure.metric)
+        row = [label_of(metric), f"{figure.published:.{published.decimals if published else 4}f}"]
+        row += [ours_text(figure.mean, figure.low, figure.high, metric), reproduced_text(figure.reproduced)]
+        rows.append((_name(figure.variation), *map(_text, [*row, misread_sentence(figure, conclusion)])))
+    columns = [Column("variation"), Column("metric"), Column("published"), Column("ours", "95 % prediction interval")]
+    table = Table("Published values beside ours", [*columns, Column("reproduced?"), Column("as commonly read")], rows)
+    return table if any(text_of(row[-1]) for row in rows) else table.part(1, 5)
+
+
+def runs_table(conclusion: Conclusion) -> Table:
+    """A row per run that was read."""
+    rows = []
+    for run in conclusion.runs:
+        status = (Span(run.status), *([Span(plain(run.reason), "interval")] if run.reason else []))
+        seed, used = "none" if run.seed is None else str(run.seed), "yes" if run.used else "no"
+        names = (_name(run.name), _name(run.variation or "none"))
+        run_id = Span(run.run_id, "code", run_link(conclusion, run.run_id))
+        rows.append(((run_id,), *names, _text(seed), status, _text(used)))
+    columns = [Column(heading) for heading in ("run", "name", "variation", "seed", "status", "used")]
+    return Table("Runs", columns, rows, anchor="run", most=MOST_RUNS)
+
+
+# --- CSV ----------------------------------------------------------------------------------------------------------
+
+
+def conclusion_csv(conclusion: Conclusion) -> str:
+    """One row per variation in full precision: parameters, runs, verdicts, flags, what its seeds say of each metric."""
+    found = found_for(conclusion)
+    parameters = list(dict.fromkeys(key for variation in conclusion.variations for key in variation.params))
+    statistics = ("n", "sd", "low", "high", "median", "worst", "worst_seed")
+    columns = ["variation", "role", *parameters, "planned", "finished", "seeds", "verdict", "flags"]
+    for metric in conclusion.metrics:
+        columns += [metric.name, *(f"{metric.name}_{statistic}" for statistic in statistics)]
+    rows: list[list[object]] = []
+    for variation in conclusion.variations:
+        row: list[object] = [variation.name, variation.role, *(variation.params.get(key) for key in parameters)]
+        row += [variation.planned, variation.finished, " ".join(map(str, variation.seeds))]
+        row += [text_of(_verdict_cell(variation, found.get(variation.name, []), conclusion))]
+        row += [", ".join(map(flag_name, variation.flags))]
+        for metric in conclusion.metrics:
+            cell = cell_of(variation, metric.name)
+            row += [getattr(cell, statistic, None) for statistic in ("mean", *statistics)]
+        rows.append(row)
+    return to_csv(pd.DataFrame(rows, columns=columns, dtype=object))
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """A table as CSV (RFC 4180), numbers in full precision; a text that a spreadsheet would compute gets a quote."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(map(_csv_cell, table.columns))
+    writer.writerows([[_csv_cell(cell) for cell in row] for row in table.astype(object).values.tolist()])
+    return lines.getvalue()
+
+
+def _csv_cell(cell: object) -> object:
+    """See https://owasp.org/www-community/attacks/CSV_Injection; the last four are wide forms of the first."""
+    if not isinstance(cell, str):
+        return cell
+    dangerous = cell.startswith(("\t", "\r", "\n")) or cell.lstrip().startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20"))
+    return "'" + cell if dangerous else cell
