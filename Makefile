@@ -4,8 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHELL := bash
 INSTALLED := .venv/installed
+# A worker for each processor; the last ones take tests over from those that have more left to do.
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=worksteal
 
-.PHONY: help run test check store study compare results ui bench docs lock
+.PHONY: help run test quick check store study compare results ui bench docs lock
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,13 +36,16 @@ run: store ## one run, by the command to use from then on
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -P optimizer=adam --env-manager local
 
 test: $(INSTALLED) ## all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
-check: $(INSTALLED) ## format, lint, types, all tests
+quick: $(INSTALLED) ## the tests that are not slow: two minutes at most
+	$(PYTEST) -m "not slow"
+
+check: $(INSTALLED) ## format, lint, types, all tests, and how much of pipeline/ they cover
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(MAKE) test
+	$(PYTEST) --cov
 
 store: $(INSTALLED) ## the tracking store, made before several runs start at once
 	$(BIN)/python -m pipeline.store

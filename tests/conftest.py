@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import itertools
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,7 +29,13 @@ from pipeline.train import dataset
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+HANGS = 120  # seconds after which something is taken for hanging: far more than it needs on a busy machine
 CHOICES_OF_A_LAUNCHER = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow tests come first: what is left for the end is small enough to be shared out among the workers."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +59,19 @@ def small_npz(small: dataset.Images, tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store without runs: to make one takes more than a second, to copy it none."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("empty") / "store.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A tracking store of the test's own, for this process and for those it starts."""
+    """A tracking store of the test's own, for this process and for those it starts; nobody has made it yet."""
     import mlflow
 
     for name, value in environment(tmp_path).items():
@@ -63,6 +82,20 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield os.environ["MLFLOW_TRACKING_URI"]
     while mlflow.active_run():
         mlflow.end_run("FAILED")
+
+
+def copy_store(empty_store: Path, folder: Path) -> str:
+    """Put an empty store, whose artifacts lie beside it, where `environment(folder)` has its own; returns its URI."""
+    shutil.copy(empty_store, folder / "store.db")
+    with closing(sqlite3.connect(folder / "store.db")) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ?", (f"{folder}/mlruns/0",))
+    return f"sqlite:///{folder}/store.db"
+
+
+@pytest.fixture
+def db(store: str, empty_store: Path, tmp_path: Path) -> str:
+    """The same, there already."""
+    return copy_store(empty_store, tmp_path)
 
 
 class Server:
@@ -80,7 +113,8 @@ class Server:
         words = ("mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1")
         store, artifacts = f"sqlite:///{self.folder}/store.db", str(self.folder / "artifacts")
         places = ("--backend-store-uri", store, "--artifacts-destination", artifacts)
-        self._process = start(*words, *places, folder=self.folder)
+        # Its job runner is of no use here, and its eight processes take three times what the server takes to start.
+        self._process = start(*words, *places, folder=self.folder, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
         wait_for(lambda: answers(f"{self.uri}/health"), self._process)
 
     def kill(self) -> None:
@@ -276,7 +310,7 @@ def start(*words: str, folder: Path, **changes: str) -> subprocess.Popen[str]:
         )
 
 
-def wait_for(happened: Callable[[], object], process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_for(happened: Callable[[], object], process: subprocess.Popen[str], seconds: float = HANGS) -> None:
     """Until something has happened; fails when the process ends before or the time is up."""
     end = time.monotonic() + seconds
     while not happened():
@@ -285,8 +319,30 @@ def wait_for(happened: Callable[[], object], process: subprocess.Popen[str], sec
         time.sleep(0.2)
 
 
+@contextmanager
+def no_hang(seconds: int = HANGS) -> Iterator[None]:
+    """Fail where it hangs."""
+
+    def fail(*_: object) -> None:
+        pytest.fail(f"it hangs: nothing in {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# A hundred for each process, below those that the system gives to clients: tests run beside one another.
+_PORTS = itertools.count(20_000 + os.getpid() % 120 * 100)
+
+
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on loopback that nobody listens on, and that no other test gets."""
+    while True:
+        port = next(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

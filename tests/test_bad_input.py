@@ -11,11 +11,9 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -26,7 +24,7 @@ from pipeline.compare import __main__ as compare
 from pipeline.compare import conclusion
 from pipeline.study import __main__ as study
 from pipeline.train import __main__ as train
-from tests.conftest import ROOT, environment
+from tests.conftest import HANGS, ROOT, copy_store, environment, no_hang
 from tests.test_compare import make
 
 MAIN: dict[str, Callable[[list[str]], int]] = {
@@ -129,22 +127,6 @@ ARGUMENTS = [
 ]
 
 
-@contextmanager
-def within(seconds: int) -> Iterator[None]:
-    """Fail when it takes longer, even where it hangs."""
-
-    def fail(*_: object) -> None:
-        pytest.fail(f"it took longer than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def everything(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
 
@@ -155,7 +137,7 @@ def test_arguments(words: str, says: str, tmp_path: Path, capfd: pytest.CaptureF
     files(tmp_path)
     before = everything(tmp_path)
     entry, *arguments = shlex.split(words)
-    with within(10):
+    with no_hang():
         code = MAIN[entry](arguments)
     told = capfd.readouterr()
     assert (told.out, code) == ("", 2)
@@ -171,64 +153,62 @@ def require_line(told: str, says: str) -> None:
     assert len(line) <= 300
 
 
-# A line for the shell, the seconds that it may take, the exit code, and standard error as a regular expression.
+# A line for the shell, the exit code, and standard error as a regular expression.
 SURROUNDINGS = [
-    ("train >&-", 20, 2, "error: standard output is closed; give it a place, such as > /dev/null"),
-    ("study >&-", 20, 2, "error: standard output is closed; .*"),
-    ("compare >&-", 20, 2, "error: standard output is closed; .*"),
-    ("deliver >&-", 20, 2, "error: standard output is closed; .*"),
-    ("conclusion >&-", 20, 2, "error: standard output is closed; .*"),
-    ("train >&- 2>&-", 20, 2, ""),
-    ("mkdir d && cd d && rmdir ../d && train", 20, 2, r"error: the working directory is gone \(No such file .*"),
-    ("mkdir d && cd d && rmdir ../d && compare", 20, 2, r"error: the working directory is gone \(No such file .*"),
-    ("KERAS_BACKEND=torch train", 20, 2, "error: KERAS_BACKEND='torch' cannot be used; unset it, or set it to .*"),
-    ("KERAS_BACKEND=jax study", 20, 2, "error: KERAS_BACKEND='jax' cannot be used; unset it, or set it to .*"),
-    ("PYTHONOPTIMIZE=2 train", 20, 2, r"error: PYTHONOPTIMIZE=2 \(python -OO\) removes docstrings that MLflow .*"),
-    ("PYTHONOPTIMIZE=2 compare", 20, 2, r"error: PYTHONOPTIMIZE=2 \(python -OO\) removes docstrings that MLflow .*"),
+    ("train >&-", 2, "error: standard output is closed; give it a place, such as > /dev/null"),
+    ("study >&-", 2, "error: standard output is closed; .*"),
+    ("compare >&-", 2, "error: standard output is closed; .*"),
+    ("deliver >&-", 2, "error: standard output is closed; .*"),
+    ("conclusion >&-", 2, "error: standard output is closed; .*"),
+    ("train >&- 2>&-", 2, ""),
+    ("mkdir d && cd d && rmdir ../d && train", 2, r"error: the working directory is gone \(No such file .*"),
+    ("mkdir d && cd d && rmdir ../d && compare", 2, r"error: the working directory is gone \(No such file .*"),
+    ("KERAS_BACKEND=torch train", 2, "error: KERAS_BACKEND='torch' cannot be used; unset it, or set it to .*"),
+    ("KERAS_BACKEND=jax study", 2, "error: KERAS_BACKEND='jax' cannot be used; unset it, or set it to .*"),
+    ("PYTHONOPTIMIZE=2 train", 2, r"error: PYTHONOPTIMIZE=2 \(python -OO\) removes docstrings that MLflow .*"),
+    ("PYTHONOPTIMIZE=2 compare", 2, r"error: PYTHONOPTIMIZE=2 \(python -OO\) removes docstrings that MLflow .*"),
     (
         "ulimit -v 1500000; train",
-        20,
         2,
         r"error: this process may use 1\.4 GiB of addresses, .* TensorFlow needs 4; raise the .*",
     ),
     (
         "ulimit -v 1500000; study",
-        20,
         2,
         r"error: this process may use 1\.4 GiB of addresses, .* TensorFlow needs 4; raise the .*",
     ),
-    ("ulimit -v 500000; deliver", 20, 2, r"error: this process may use 0\.5 GiB of .* MLflow needs 1; raise the .*"),
-    (f"{WITHOUT_PROC} train'", 20, 2, r"error: /proc/self/exe is not there, without .*; mount /proc \(mount .*"),
-    (f"{WITHOUT_PROC} study'", 20, 2, r"error: /proc/self/exe is not there, without .*; mount /proc \(mount .*"),
-    (f"{WITHOUT_PROC} deliver'", 20, 0, ""),
+    ("ulimit -v 500000; deliver", 2, r"error: this process may use 0\.5 GiB of .* MLflow needs 1; raise the .*"),
+    (f"{WITHOUT_PROC} train'", 2, r"error: /proc/self/exe is not there, without .*; mount /proc \(mount .*"),
+    (f"{WITHOUT_PROC} study'", 2, r"error: /proc/self/exe is not there, without .*; mount /proc \(mount .*"),
+    (f"{WITHOUT_PROC} deliver'", 0, ""),
     (
         "VARIATIONS_STATE='~nobody-known' deliver",
-        20,
         2,
         "error: '~nobody-known' is in a home that is not known here; .*",
     ),
-    (f"VARIATIONS_STATE={LONG} deliver", 20, 2, r"error: 'x+\.\.\.x+' cannot be opened \(File name too long\); .*"),
-    ("VARIATIONS_STATE=/dev/null deliver", 20, 2, "error: '/dev/null' is not a directory; set VARIATIONS_STATE to .*"),
-    ("conclusion > /dev/full", 20, 2, r"error: not all of the output could be written \(No space left on device\); .*"),
-    ("conclusion | true; exit ${PIPESTATUS[0]}", 20, 2, r"error: not all of the output .* \(Broken pipe\); .*"),
+    (f"VARIATIONS_STATE={LONG} deliver", 2, r"error: 'x+\.\.\.x+' cannot be opened \(File name too long\); .*"),
+    ("VARIATIONS_STATE=/dev/null deliver", 2, "error: '/dev/null' is not a directory; set VARIATIONS_STATE to .*"),
+    ("conclusion > /dev/full", 2, r"error: not all of the output could be written \(No space left on device\); .*"),
+    ("conclusion | true; exit ${PIPESTATUS[0]}", 2, r"error: not all of the output .* \(Broken pipe\); .*"),
 ]
 
 
-def shell(line: str, folder: Path, seconds: int) -> subprocess.CompletedProcess[str]:
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """A line for the shell in a folder, with its own store; `train`, `study`, ... are the entry points."""
     modules = {name: main.__module__.removesuffix(".__main__") for name, main in MAIN.items()}
     commands = "".join(f'{n}() {{ {sys.executable} -m {of} "$@"; }}; export -f {n}; ' for n, of in modules.items())
     env = {**environment(folder), "PYTHONPATH": str(ROOT)}
     words = ["bash", "-c", commands + line]
-    return subprocess.run(words, cwd=folder, env=env, timeout=seconds, capture_output=True, text=True)
+    return subprocess.run(words, cwd=folder, env=env, timeout=HANGS, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize(("line", "seconds", "code", "says"), SURROUNDINGS, ids=[row[0][:60] for row in SURROUNDINGS])
-def test_surroundings(line: str, seconds: int, code: int, says: str, tmp_path: Path) -> None:
-    if "unshare" in line and shell(f"{WITHOUT_PROC} true'", tmp_path, 20).returncode:
+@pytest.mark.slow
+@pytest.mark.parametrize(("line", "code", "says"), SURROUNDINGS, ids=[row[0][:60] for row in SURROUNDINGS])
+def test_surroundings(line: str, code: int, says: str, tmp_path: Path) -> None:
+    if "unshare" in line and shell(f"{WITHOUT_PROC} true'", tmp_path).returncode:
         pytest.skip("only root may hide /proc here")
     files(tmp_path)
-    done = shell(line, tmp_path, seconds)
+    done = shell(line, tmp_path)
     assert (done.returncode, done.stderr.count("Traceback")) == (code, 0), done.stderr
     assert re.fullmatch(says, done.stderr.strip(), re.DOTALL), done.stderr
 
@@ -237,11 +217,11 @@ def test_surroundings(line: str, seconds: int, code: int, says: str, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def hostile_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hostile_store(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with two variations, of a name that is a command to a terminal, and of numbers that are hardly any."""
     folder = tmp_path_factory.mktemp("hostile")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", environment(folder)["MLFLOW_TRACKING_URI"])
+        patch.setenv("MLFLOW_TRACKING_URI", copy_store(empty_store, folder))
         for side, value in ((HOSTILE, -1.7e308), ("plain", 1e308)):
             for seed in range(3):
                 loss = 1.0 - seed * value / 1e308
@@ -305,14 +285,15 @@ QUESTIONS = [
 def test_questions_that_the_runs_cannot_answer(
     words: str, says: str, made: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with within(20):
+    with no_hang():
         code = compare.main(shlex.split(words))
     told = capfd.readouterr()
     assert (told.out, code) == ("", 2)
     require_line(told.err, says)
-    assert not (made / "results").exists()
+    assert not (made / "comparison").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
@@ -321,11 +302,12 @@ def test_questions_that_the_runs_cannot_answer(
     ],
 )
 def test_a_comparison_in_any_surroundings(setting: str, line: str, made: Path) -> None:
-    done = shell(f"{setting} {line}", made, 60)
+    done = shell(f"{setting} {line}", made)
     assert (done.returncode, done.stderr) == (0, "")
     assert "\N{MINUS SIGN}" in (made / "comparison" / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
@@ -334,10 +316,10 @@ def test_a_comparison_in_any_surroundings(setting: str, line: str, made: Path) -
     ],
 )
 def test_a_run_goes_on_without_anybody_who_reads(
-    line: str, code: int, says: str, tmp_path: Path, small_npz: Path
+    line: str, code: int, says: str, db: str, tmp_path: Path, small_npz: Path
 ) -> None:
     (tmp_path / "tiny.yaml").write_text(f"{STUDY}base: {{epochs: 1, dataset: {small_npz}}}\n")
-    done = shell(line.format(words=f"--epochs 1 --dataset {small_npz}"), tmp_path, 100)
+    done = shell(line.format(words=f"--epochs 1 --dataset {small_npz}"), tmp_path)
     assert done.returncode == code
     assert re.fullmatch(says, done.stderr)
     runs = mlflow.MlflowClient(environment(tmp_path)["MLFLOW_TRACKING_URI"]).search_runs(["0"])

@@ -11,17 +11,12 @@ import math
 import os
 import pty
 import re
-import shutil
-import signal
-import sqlite3
 import struct
 import subprocess
 import sys
-import time
-import urllib.request
 import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +25,7 @@ import mlflow
 import numpy as np
 import pytest
 from mlflow.entities import Metric, Param
-from PIL import Image
+from PIL import Image, ImageFile
 
 from pipeline import plots
 from pipeline.compare import reading
@@ -46,7 +41,7 @@ from pipeline.task import load
 from pipeline.tracking import search
 from pipeline.train.config import RunConfig
 from pipeline.train.task import Autoencoder
-from tests.conftest import ROOT, free_port, run, start, wait_for
+from tests.conftest import ROOT, Server, run
 
 HASH = "a" * 64
 
@@ -190,23 +185,6 @@ def claim(conclusion: Conclusion, says: str) -> Claim:
 
 def pair(conclusion: Conclusion, name: str, metric: str) -> Pair:
     return next(each for each in conclusion.pairs if (each.variation, each.asked) == (name, metric))
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated store without runs: MLflow takes seconds to make one."""
-    path = tmp_path_factory.mktemp("template") / "store.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def db(store: str, template: Path, tmp_path: Path) -> str:
-    """A store of the test's own."""
-    shutil.copy(template, tmp_path / "store.db")
-    with closing(sqlite3.connect(tmp_path / "store.db")) as connection, connection:
-        connection.execute("UPDATE experiments SET artifact_location = ?", (f"{tmp_path}/artifacts",))
-    return store
 
 
 # --- A study ------------------------------------------------------------------------------------------------------
@@ -671,7 +649,8 @@ def test_nan_inf_and_missing_metrics(tmp_path: Path) -> None:
     assert (cell.n, cell.mean, cell.worst, cell.worst_seed) == (3, math.inf, math.inf, 2)
     assert [(flag.flag, flag.seeds) for flag in variation(conclusion, "a=x").flags] == [("not a number", (1, 2, 4))]
     text = (tmp_path / "out" / "conclusion.json").read_text()
-    assert json.loads(text, parse_constant=pytest.fail)["variations"][0]["cells"][0]["n"] in (2, 3)
+    cells = {each["name"]: each["cells"][0] for each in json.loads(text, parse_constant=pytest.fail)["variations"]}
+    assert {name: each["n"] for name, each in cells.items()} == {"a=x": 3, "a=y": 2}
     assert '"mean": "inf"' in text
 
 
@@ -825,21 +804,30 @@ def image(width: int, height: int) -> bytes:
     ],
     ids=["60000", "12000", "41", "no data", "cut", "gif", "empty"],
 )
-def test_a_picture_that_cannot_be_used_is_named_and_costs_no_time(content: bytes, why: str, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_used_is_named_and_none_that_is_too_large_is_decoded(
+    content: bytes, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[tuple[int, int]] = []
+    load = ImageFile.ImageFile.load
+
+    def noted(picture: ImageFile.ImageFile) -> Any:
+        decoded.append(picture.size)
+        return load(picture)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", noted)
     ids = study(published(), VALUES)
     folder = tmp_path / "images"
     folder.mkdir()
     (folder / "reconstructions%step%2%timestamp%1%0.png").write_bytes(content)
     mlflow.MlflowClient().log_artifacts(ids["Original", 0], str(folder), "images")
-    begin = time.perf_counter()
     with pytest.raises(reading.PictureError, match=re.escape(why)):
         reading.digits(ids["Original", 0])
-    assert time.perf_counter() - begin < 2
     conclusion = conclude(tmp_path, study="small")
     assert conclusion.unused_pictures.keys() == {"Original"}
     said = f"The picture of \u201cOriginal\u201d was not used in the grid: {why}"
     assert said in (tmp_path / "out" / "report.md").read_text().replace("\\", "")
     assert said in html.unescape((tmp_path / "out" / "report.html").read_text())
+    assert decoded == [] or "more than 25 million" not in why
 
 
 @pytest.mark.usefixtures("db")
@@ -866,6 +854,7 @@ def test_images_of_another_size_are_named(tmp_path: Path) -> None:
     assert unused == {"adam_optimizer": "its images are of another size than those of the first variation"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_at_80_columns_a_terminal_shows_whole_claims_and_nothing_wider(tmp_path: Path) -> None:
     """The command itself, on a terminal."""
@@ -908,39 +897,30 @@ def test_histories_of_runs_that_are_gone() -> None:
     assert reading.histories([], ["val_bce"]).empty
 
 
-def test_over_a_server(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
+def test_over_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same conclusion as from the database itself; histories come in bulk there, too."""
-    shutil.copy(template, tmp_path / "store.db")
     ids = study(published(), VALUES)
     there = conclude(tmp_path, study="small")
-    port = free_port()
-    words = ("mlflow", "server", "--backend-store-uri", store, "--port", str(port), "--workers", "1")
-    process = start(*words, folder=tmp_path)
+    server = Server(tmp_path)
     try:
-        wait_for(lambda: _answers(port), process)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        server.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
         over = conclude(tmp_path, study="small")
         page = (tmp_path / "out" / "report.html").read_text()
         frame = reading.histories([ids["Original", 0], "0" * 32], ["val_bce"])
         assert frame["val_bce"].tolist() == [0.88, 0.44]
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
-    assert (there.provenance.ui, over.provenance.ui) == ("", f"http://127.0.0.1:{port}/#/experiments/0")
+        server.kill()
+    assert (there.provenance.ui, over.provenance.ui) == ("", f"{server.uri}/#/experiments/0")
     for run_id in ids.values():
-        assert f'href="http://127.0.0.1:{port}/#/experiments/0/runs/{run_id}"' in page
+        assert f'href="{server.uri}/#/experiments/0/runs/{run_id}"' in page
     for part in ("variations", "pairs", "claims", "completeness", "runs"):
         assert getattr(over, part) == getattr(there, part)
 
 
-def _answers(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
+@pytest.mark.slow
 @pytest.mark.usefixtures("mixed")
 def test_it_runs_under_mlflow_run_and_leaves_itself_out(tmp_path: Path) -> None:
     before = runs_there()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import time
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -375,10 +375,10 @@ def test_published_differences_and_the_chance_of_one_run() -> None:
 # --- Much ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_thousand_variations() -> None:
-    """Each against the baseline, in a few seconds: nothing takes a time that grows with their square."""
+def grid(first: int, second: int) -> list[Mapping[str, Any]]:
+    """Three runs of each variation, in which nothing has an effect."""
     rng = np.random.default_rng(0)
-    runs: list[Mapping[str, Any]] = [
+    return [
         {
             "p_a": str(a),
             "p_b": str(b),
@@ -386,13 +386,38 @@ def test_a_thousand_variations() -> None:
             "m_loss": float(rng.normal()),
             "m_other": float(rng.normal()),
         }
-        for a in range(25)
-        for b in range(40)
+        for a in range(first)
+        for b in range(second)
         for seed in range(3)
     ]
-    begin = time.process_time()
+
+
+def test_the_work_grows_with_the_variations_and_not_with_their_square() -> None:
+    def calls(variations: int) -> int:
+        runs, count = grid(5, variations // 5), 0
+
+        def counted(frame: object, event: str, argument: object) -> None:
+            nonlocal count
+            count += event == "call"
+
+        before = sys.getprofile()
+        sys.setprofile(counted)
+        try:
+            conclude(runs, metric="loss", baseline="a=0,b=0")
+        finally:
+            sys.setprofile(before)
+        return count
+
+    calls(20)  # what is imported, and remembered, when it is first used
+    twenty, forty, eighty = (calls(n) for n in (20, 40, 80))
+    assert eighty - forty < 3 * (forty - twenty)  # twice that, and four times where it is the square
+
+
+@pytest.mark.slow
+def test_a_thousand_variations() -> None:
+    """Each against the baseline."""
+    runs = grid(25, 40)
     conclusion = conclude(runs, metric="loss", baseline="a=0,b=0")
-    assert time.process_time() - begin < 30
     assert (len(conclusion.variations), len(conclusion.pairs)) == (1000, 999)
     # No effect anywhere: with Holm's correction, hardly ever is a single one of them significant.
     assert sum(pair.finding in ("lower", "higher") for pair in conclusion.pairs) == 0

@@ -24,10 +24,10 @@ from pipeline.errors import UserError
 from pipeline.tracking import delivery, journal, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver as deliver_all
-from pipeline.tracking.journal import ARTIFACTS, END, FINISHED, HEADER, LINES, MODEL, SENT
+from pipeline.tracking.journal import ARTIFACTS, END, FINISHED, HEADER, KILLED, LINES, MODEL, SENT
 from pipeline.tracking.locks import lock_of
 from pipeline.train.dataset import Images
-from tests.test_store import CONFIG, assert_whole, doubling, empty_store, own, ready, said, say  # noqa: F401
+from tests.test_store import CONFIG, assert_whole, doubling, own, ready, said, say  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("ready")
 
@@ -148,6 +148,7 @@ HEADER_DAMAGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delivered", [False, True], ids=["nothing was sent", "everything was sent"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_with_a_damaged_journal_is_whole_or_not_finished_and_can_become_whole(
@@ -169,12 +170,13 @@ def test_a_run_with_a_damaged_journal_is_whole_or_not_finished_and_can_become_wh
 
     deliver()
     status = finished_or_said(ready, small)
-    if delivered:
-        assert status == FINISHED  # the store knows better than what is left of the journal
+    # The store knows better than what is left of the journal.
+    assert status == (FINISHED if delivered or kind in SENT_DAMAGED else KILLED)
     assert deliver() == "0 runs delivered, nothing is left"
     assert finished_or_said(ready, small) == status
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "delivered"), list(zip(KINDS, itertools.cycle((False, True)), strict=False)))
 def test_a_damaged_run_that_is_trained_once_more_is_whole_and_stored_once(
     kind: str,

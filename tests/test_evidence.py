@@ -215,6 +215,7 @@ def covered(low: Array, high: Array, truth: float) -> float:
     return float(np.mean((low <= truth) & (truth <= high)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "coverage"),
     [("normal", (0.990, 0.989, 0.990)), ("exponential", (0.963, 0.950, 0.953)), ("outliers", (0.971, 0.924, 0.821))],
@@ -254,6 +255,7 @@ WELCH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", PAIRED, ids=" - ".join)
 def test_coverage_of_a_difference(names: tuple[str, str], rng: np.random.Generator) -> None:
     (draw_a, mean_a), (draw_b, mean_b) = (DISTRIBUTIONS[name] for name in names)
@@ -290,6 +292,7 @@ def test_what_is_simulated_is_what_difference_returns(rng: np.random.Generator) 
             assert one[4:8] == pytest.approx(estimate[:, place])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [evidence.paired, evidence.welch], ids=["paired", "Welch"])
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_studies_without_an_effect(name: str, method: Any, rng: np.random.Generator) -> None:
@@ -300,6 +303,7 @@ def test_studies_without_an_effect(name: str, method: Any, rng: np.random.Genera
     assert 0.01 < float(np.mean(wrong)) <= 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["exponential", "outliers"])
 def test_a_thousand_studies_without_an_effect_from_series_to_verdict(name: str, rng: np.random.Generator) -> None:
     wrong = 0
@@ -312,6 +316,7 @@ def test_a_thousand_studies_without_an_effect_from_series_to_verdict(name: str, 
     assert wrong <= 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "alone", "among_three"), [(evidence.paired, 0.66, 0.38), (evidence.welch, 0.76, 0.53)]
 )

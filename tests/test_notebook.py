@@ -60,6 +60,7 @@ def test_it_imports_the_pipeline_and_defines_nothing(notebook: NotebookNode) -> 
 
 def test_its_text_asks_and_its_cells_answer(notebook: NotebookNode) -> None:
     """A number with decimals would be a result, or a published figure: both are shown by cells."""
+    assert cells(notebook, "markdown")
     for place, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
             assert not re.search(r"\d\.\d", cell.source), cell.source
@@ -78,6 +79,7 @@ def test_it_is_committed_with_its_output(notebook: NotebookNode) -> None:
             assert not re.search(r"(?<![\w./<])/+\w+[/\w]*/\w", text), f"a path of some machine: {text}"
 
 
+@pytest.mark.slow
 def test_it_runs_and_its_runs_show_the_six_faults(
     notebook: NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

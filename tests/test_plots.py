@@ -354,6 +354,7 @@ def test_a_drawing_takes_the_colour_of_its_page() -> None:
     assert drawing == plots.svg(pictures()["forest"], "forest").decode()  # the same bytes
     ids = re.findall(r'\bid="([^"]*)"', drawing)
     assert len(ids) == len(set(ids))
+    assert ids
     assert all(each.startswith("forest-") for each in ids)
     assert set(re.findall(r'(?:url\(|href=")#([^)"]*)', drawing)) <= set(ids)
     assert not re.search(r"<path d=[^>]*style=\"fill: #ffffff", drawing)  # no background

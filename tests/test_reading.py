@@ -17,7 +17,7 @@ from pipeline.train.dataset import Images
 CONFIG = RunConfig(optimizer="adam", epochs=2, l1=1e-5)
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 def test_every_run_of_every_kind_is_read_and_nothing_changed(small: Images, tmp_path: Path) -> None:
     with tracking.track(CONFIG, small):
         pass

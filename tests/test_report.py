@@ -554,8 +554,8 @@ def test_the_page_is_built_for_every_reader(page: Page) -> None:
         "Each variation's own picture",
         "Every run that was read (20)",
     ]
-    assert all(attributes.get("scope") in ("col", "row") for attributes in page.all("th"))
-    assert len(page.all("caption")) == len(page.all("table"))
+    assert {attributes.get("scope") for attributes in page.all("th")} == {"col", "row"}
+    assert len(page.all("caption")) == len(page.all("table")) == 6
     assert len(page.all("img")) == 4
     assert page.all("img")[0]["alt"] == "Test images above their reconstructions by \u201cOriginal\u201d."
     drawings = [attributes for attributes in page.all("svg") if "viewbox" in attributes]
@@ -565,8 +565,9 @@ def test_the_page_is_built_for_every_reader(page: Page) -> None:
     )
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    labels = {attributes["aria-labelledby"] for attributes in page.all("section")}
-    assert labels <= set(ids)
+    labels = [attributes["aria-labelledby"] for attributes in page.all("section")]
+    assert len(labels) == len(page.all("h2"))
+    assert set(labels) <= set(ids)
 
 
 def test_every_link_of_the_page_leads_somewhere(page: Page) -> None:

@@ -35,7 +35,7 @@ from pipeline.tracking.names import PLAN, VARIATION
 from pipeline.train import run as train
 from pipeline.train import training
 from pipeline.train.config import RunConfig
-from tests.conftest import ROOT, Proxy, environment, run, start, wait_for
+from tests.conftest import HANGS, ROOT, Proxy, environment, no_hang, run, start, wait_for
 from tests.test_store import over_proxy  # noqa: F401
 
 LOCAL = ("--env-manager", "local")
@@ -89,7 +89,8 @@ def deterministic(made: Run) -> dict[str, float]:
     return {name: value for name, value in made.data.metrics.items() if not name.endswith("seconds")}
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_a_study_is_a_parent_with_named_and_tagged_runs(small_npz: Path, tmp_path: Path) -> None:
     file = declared(tmp_path / "s.yaml", small_npz, {"plain": {}, "sgd": {"optimizer": "sgd"}}, seeds=[3, 5])
     message = make(file)
@@ -117,7 +118,8 @@ def test_a_study_is_a_parent_with_named_and_tagged_runs(small_npz: Path, tmp_pat
     assert not list((tmp_path / "state").rglob("*.jsonl")), "what is delivered is kept no longer"
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_runs_that_share_a_trajectory_are_what_separate_runs_are(small_npz: Path, tmp_path: Path) -> None:
     make(
         declared(tmp_path / "s.yaml", small_npz, {"long": {"epochs": 5}, "short": {"epochs": 2}, "mid": {"epochs": 3}})
@@ -148,7 +150,8 @@ def pictures(made: Run) -> dict[str, bytes]:
     return strips | {path.name: b"" for path in folder.glob("*.png")}
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_done_is_done_and_counts_once(small_npz: Path, tmp_path: Path) -> None:
     first = declared(tmp_path / "a.yaml", small_npz, {"plain": {}}, name="first")
     make(first)
@@ -184,7 +187,8 @@ def counted(folder: Path, filter_string: str = "") -> list[str]:
     return sorted(made.name for made in runs if made.used)
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_runs_of_the_version_before_are_known_by_their_fingerprints(small_npz: Path, tmp_path: Path) -> None:
     """Their study is finished as it is, and another study reuses them."""
     file = declared(tmp_path / "s.yaml", small_npz, {"a": {"epochs": 1}, "b": {"epochs": 1, "l1": 1e-3}})
@@ -207,7 +211,8 @@ def test_runs_of_the_version_before_are_known_by_their_fingerprints(small_npz: P
     assert runs_in(tmp_path)["c seed 0"].data.tags["reused_from"] == before["a seed 0"].info.run_id
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_the_baseline_against_itself(small_npz: Path, tmp_path: Path) -> None:
     make(declared(tmp_path / "s.yaml", small_npz, {"plain": {"epochs": 1}}, seeds=2), aa_test=True)
     runs = runs_in(tmp_path)
@@ -219,7 +224,8 @@ def test_the_baseline_against_itself(small_npz: Path, tmp_path: Path) -> None:
     assert again.data.tags["fingerprint"] == first.data.tags["fingerprint"]
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_a_run_that_fails_does_not_take_the_others_along(small_npz: Path, tmp_path: Path) -> None:
     bad = {"optimizer": "sgd", "learning_rate": 1e38}
     file = declared(tmp_path / "s.yaml", small_npz, {"bad": bad, "good": {}})
@@ -237,7 +243,8 @@ def test_a_run_that_fails_does_not_take_the_others_along(small_npz: Path, tmp_pa
     assert {made.info.run_id for made in runs_in(tmp_path).values()} == {made.info.run_id for made in runs.values()}
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_runs_that_were_deleted_are_made_anew(small_npz: Path, tmp_path: Path) -> None:
     bad = {"optimizer": "sgd", "learning_rate": 1e38}
     file = declared(tmp_path / "s.yaml", small_npz, {"bad": bad, "good": {}, "gone": {"epochs": 2}})
@@ -260,7 +267,7 @@ def test_runs_that_were_deleted_are_made_anew(small_npz: Path, tmp_path: Path) -
     assert deterministic(after["gone seed 0"]) == deterministic(before["gone seed 0"])
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 def test_a_store_that_refuses_a_study_leaves_nothing_behind(small_npz: Path, tmp_path: Path) -> None:
     client = mlflow.MlflowClient()
     client.delete_experiment(client.create_experiment("gone"))
@@ -272,6 +279,7 @@ def test_a_store_that_refuses_a_study_leaves_nothing_behind(small_npz: Path, tmp
     assert not list((tmp_path / "state").rglob("header.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("store")
 def test_a_dry_run_tells_and_changes_nothing(small_npz: Path, tmp_path: Path) -> None:
     file = declared(tmp_path / "s.yaml", small_npz, {"plain": {}, "longer": {"epochs": 4}, "sgd": {"optimizer": "sgd"}})
@@ -315,15 +323,15 @@ def test_a_batch_that_the_data_cannot_fill(small_npz: Path, tmp_path: Path, stor
 # --- What a study survives ----------------------------------------------------------------------------------------
 
 LONG: dict[str, dict[str, Any]] = {
-    "adam": {"epochs": 1500},
-    "adam short": {"epochs": 600},
-    "sgd": {"optimizer": "sgd", "epochs": 1500},
+    "adam": {"epochs": 1000},
+    "adam short": {"epochs": 400},
+    "sgd": {"optimizer": "sgd", "epochs": 1000},
 }
 
 
-def begun(folder: Path, file: Path, *more: str) -> subprocess.Popen[str]:
+def begun(folder: Path, file: Path) -> subprocess.Popen[str]:
     """A study in a process of its own."""
-    return start("python", "-m", "pipeline.study", "--study", str(file), *more, folder=folder)
+    return start("python", "-m", "pipeline.study", "--study", str(file), folder=folder)
 
 
 def epochs_said(folder: Path) -> int:
@@ -332,6 +340,10 @@ def epochs_said(folder: Path) -> int:
     for known in journal.journals(folder / "state"):
         lines += sum(str(line.get("key", "")).startswith("metrics epoch") for line, _ in known.read())
     return lines
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return list((folder / "state").rglob("checkpoint.npz"))
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -345,16 +357,6 @@ def killed(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(small_npz: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the runs of LONG log and learn when nobody disturbs them."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    file = declared(folder / "s.yaml", small_npz, LONG)
-    done = run("python", "-m", "pipeline.study", "--study", str(file), folder=folder, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    return results(folder)
-
-
 def results(folder: Path) -> dict[str, Any]:
     uri = environment(folder)["MLFLOW_TRACKING_URI"]
     runs = {name: made for name, made in runs_in(folder).items() if name != "small"}
@@ -365,31 +367,33 @@ def results(folder: Path) -> dict[str, Any]:
         return {name: (weights(made), curves(made), deterministic(made)) for name, made in runs.items()}
 
 
-def test_killed_at_random_moments_it_ends_as_if_never_interrupted(
-    small_npz: Path, tmp_path: Path, uninterrupted: dict[str, Any]
-) -> None:
-    """The study itself, or one of its workers: a kill -9, five times."""
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
+def test_killed_at_random_moments_it_ends_as_if_never_interrupted(small_npz: Path, tmp_path: Path) -> None:
+    """The study itself, then its workers, then the study again: a kill -9, the first of them behind a checkpoint."""
     file = declared(tmp_path / "s.yaml", small_npz, LONG)
-    seed = int(time.time())
-    chance = random.Random(seed)
-    for attempt in range(5):
+    chance = random.Random(0)
+    for victim in ("study", "workers", "study"):
         process = begun(tmp_path, file)
         before = epochs_said(tmp_path)
-        wait_for(lambda before=before: epochs_said(tmp_path) > before, process)  # type: ignore[misc]
-        time.sleep(chance.uniform(0, 1.5))
-        if attempt % 2 == 0:
+        wait_for(lambda before=before: checkpoints(tmp_path) and epochs_said(tmp_path) > before, process)  # type: ignore[misc]
+        time.sleep(chance.uniform(0, 0.5))
+        if victim == "study":
             killed(process)
         else:
-            for worker in workers_of(process)[: chance.choice([1, 2])]:
+            for worker in workers_of(process):
                 worker.kill()
-            if process.wait(60) == 0:  # too late: they were done
-                break
-            assert process.returncode == 2, f"seed {seed}"
+            assert process.wait(HANGS) == 2
     again = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert results(tmp_path) == uninterrupted, f"seed {seed}"
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path / "undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert results(tmp_path) == results(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_a_worker_that_is_killed_fails_its_run_alone(small_npz: Path, tmp_path: Path) -> None:
     endless: dict[str, dict[str, Any]] = {"endless": {"epochs": 1_000_000}, "brief": {"optimizer": "sgd", "epochs": 2}}
     process = begun(tmp_path, declared(tmp_path / "s.yaml", small_npz, endless))
@@ -397,7 +401,7 @@ def test_a_worker_that_is_killed_fails_its_run_alone(small_npz: Path, tmp_path: 
     wait_for(lambda: any(worker.cpu_percent(0.3) > 20 for worker in workers_of(process)), process)
     for worker in workers_of(process):
         worker.kill()
-    assert process.wait(60) == 2
+    assert process.wait(HANGS) == 2
     runs = runs_in(tmp_path)
     assert {name: made.info.status for name, made in runs.items()} == {
         "small": "FAILED",
@@ -410,17 +414,15 @@ def test_a_worker_that_is_killed_fails_its_run_alone(small_npz: Path, tmp_path: 
 
 
 @pytest.fixture
-def interrupted(small_npz: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A study whose two runs are in training."""
+def interrupted(small_npz: Path, db: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A study whose two runs are in training, and have a checkpoint."""
     endless: dict[str, dict[str, Any]] = {
         "adam": {"epochs": 1_000_000},
         "sgd": {"optimizer": "sgd", "epochs": 1_000_000},
     }
     process = begun(tmp_path, declared(tmp_path / "s.yaml", small_npz, endless))
     try:
-        wait_for(
-            lambda: len(list((tmp_path / "state").rglob("journal.jsonl"))) == 3 and epochs_said(tmp_path) > 20, process
-        )
+        wait_for(lambda: len(checkpoints(tmp_path)) == 2, process)
         yield process
     finally:
         for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:
@@ -428,6 +430,10 @@ def interrupted(small_npz: Path, tmp_path: Path) -> Iterator[subprocess.Popen[st
         killed(process)
 
 
+ALL_KILLED = dict.fromkeys(("small", "adam seed 0", "sgd seed 0"), "KILLED")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_the_runs_in_order(
     number: signal.Signals, interrupted: subprocess.Popen[str], tmp_path: Path
@@ -436,38 +442,42 @@ def test_ctrl_c_ends_the_runs_in_order(
         os.killpg(interrupted.pid, number)  # as a terminal does
     else:
         interrupted.send_signal(number)
-    assert interrupted.wait(60) == 130
+    assert interrupted.wait(HANGS) == 130
     runs = runs_in(tmp_path)
-    assert {made.info.status for made in runs.values()} == {"KILLED"}
+    assert {name: made.info.status for name, made in runs.items()} == ALL_KILLED
     assert all(made.data.tags["failure"].startswith("interrupted") for name, made in runs.items() if name != "small")
     printed = (tmp_path / "output").read_text()
     assert f"interrupted; go on with: python -m pipeline.study --study {tmp_path}/s.yaml" in printed
     assert "Traceback" not in printed
-    checkpoints = list((tmp_path / "state").rglob("checkpoint.npz"))
     for made in curves(runs["adam seed 0"], environment(tmp_path)["MLFLOW_TRACKING_URI"]).values():
+        assert made
         assert [step for step, _ in made] == list(range(1, len(made) + 1))
-    assert len(checkpoints) <= 2
+    assert len(checkpoints(tmp_path)) == 2, "what it goes on with"
 
 
+@pytest.mark.slow
 def test_ctrl_c_twice_ends_them_at_once(interrupted: subprocess.Popen[str], tmp_path: Path) -> None:
     workers = workers_of(interrupted)
+    assert len(workers) == 2
     for worker in workers:
         worker.suspend()  # so that they cannot end in order
     interrupted.send_signal(signal.SIGINT)
     wait_for(lambda: "ending the runs" in (tmp_path / "output").read_text(), interrupted)
     time.sleep(1)
     interrupted.send_signal(signal.SIGINT)
-    assert interrupted.wait(30) == 130
+    assert interrupted.wait(HANGS) == 130
     assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
-    assert {made.info.status for made in runs_in(tmp_path).values()} == {"KILLED"}
+    assert {name: made.info.status for name, made in runs_in(tmp_path).items()} == ALL_KILLED
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_under_mlflow_run_a_study_that_goes_on_has_one_parent(small_npz: Path, tmp_path: Path) -> None:
     file = declared(tmp_path / "s.yaml", small_npz, {"adam": {"epochs": 800}, "sgd": {"optimizer": "sgd", "epochs": 5}})
     words = ("mlflow", "run", str(ROOT), "-e", "study", "-P", f"study={file}", *LOCAL)
     process = start(*words, folder=tmp_path)
     try:
-        wait_for(lambda: epochs_said(tmp_path) > 20, process)
+        wait_for(lambda: epochs_said(tmp_path) > 20 and "adam seed 0" in runs_in(tmp_path), process)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -482,10 +492,12 @@ def test_under_mlflow_run_a_study_that_goes_on_has_one_parent(small_npz: Path, t
     assert {made.info.status for made in (second, *runs.values())} == {"FINISHED"}
     assert first["small"].info.run_id == parent
     assert {made.data.tags[PARENT] for made in runs.values()} == {parent}
-    for name in set(first) & set(runs):
+    assert "adam seed 0" in first
+    for name in set(first) - {"small"}:
         assert first[name].info.run_id == runs[name].info.run_id
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_any_checkpoint(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     config = RunConfig(optimizer="adam", epochs=4, batch_size=100)
@@ -514,12 +526,26 @@ def test_training_goes_on_from_any_checkpoint(small: Any, tmp_path: Path, monkey
     assert seen == [0, 1, 2, 3, 4]
 
 
+TWO_EPOCHS = RunConfig(optimizer="adam", epochs=2, batch_size=100)
+
+
 def _changed(path: Path, **changes: Any) -> None:
     with np.load(path) as known:
         content = dict(known)
     np.savez(path, **content | {name: change(content[name]) for name, change in changes.items()})
 
 
+@pytest.fixture(scope="module")
+def kept(small: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    """A checkpoint of a training of two epochs, and the weights in which it ended."""
+    path = tmp_path_factory.mktemp("kept") / "checkpoint.npz"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "CHECKPOINT_SECONDS", 0)
+        whole = training.train(TWO_EPOCHS, small, checkpoint=training.Checkpoint(path))
+    return path, whole.model.get_weights()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -535,20 +561,15 @@ def _changed(path: Path, **changes: Any) -> None:
     ],
 )
 def test_what_is_no_checkpoint_means_training_from_the_beginning(
-    damage: Any, small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    damage: Any, kept: tuple[Path, list[Any]], small: Any, tmp_path: Path
 ) -> None:
-    from pipeline.train import training
-
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
-    config = RunConfig(optimizer="adam", epochs=2, batch_size=100)
-    checkpoint = training.Checkpoint(tmp_path / "checkpoint.npz")
-    whole = training.train(config, small, checkpoint=checkpoint)
+    path, weights = kept
+    checkpoint = training.Checkpoint(Path(shutil.copy(path, tmp_path)))
     damage(checkpoint.path)
     seen: list[int] = []
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 60)
-    anew = training.train(config, small, lambda trained: seen.append(len(trained.epochs)), checkpoint)
+    anew = training.train(TWO_EPOCHS, small, lambda trained: seen.append(len(trained.epochs)), checkpoint)
     assert seen == [0, 1, 2]
-    for mine, theirs in zip(anew.model.get_weights(), whole.model.get_weights(), strict=True):
+    for mine, theirs in zip(anew.model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
@@ -578,6 +599,7 @@ def assert_one_whole_study(variations: int) -> None:
         assert steps == list(range(1, int(child.data.params["epochs"]) + 1))
 
 
+@pytest.mark.slow
 def test_a_study_that_is_begun_without_the_server_goes_on_with_it(
     over_proxy: Proxy,  # noqa: F811
     small_npz: Path,
@@ -596,6 +618,7 @@ def test_a_study_that_is_begun_without_the_server_goes_on_with_it(
     assert_one_whole_study(2)
 
 
+@pytest.mark.slow
 def test_a_study_that_was_begun_with_the_server_goes_on_without_it(
     over_proxy: Proxy,  # noqa: F811
     small_npz: Path,
@@ -626,6 +649,7 @@ def _failing(children: list[Child]) -> None:
     raise UserError("on purpose")
 
 
+@pytest.mark.slow
 def test_a_fresh_study_deletes_nothing_that_the_store_does_not_have(
     over_proxy: Proxy,  # noqa: F811
     small_npz: Path,
@@ -651,6 +675,7 @@ def test_a_fresh_study_deletes_nothing_that_the_store_does_not_have(
     assert len(stored()[0]) == 3
 
 
+@pytest.mark.slow
 def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
     over_proxy: Proxy,  # noqa: F811
     small_npz: Path,
@@ -677,15 +702,17 @@ def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
     assert journal.journals(tmp_path / "state") == []
 
 
+@pytest.mark.slow
 def test_the_workers_end_and_no_other_process_of_the_program() -> None:
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
     other.start()
     workers = study.Workers(1, train.start_worker)
-    future = workers.submit(time.sleep, 120)
-    end = time.monotonic() + 60
-    while not future.running() and time.monotonic() < end:
-        time.sleep(0.1)
-    workers.shutdown(cancel_futures=True)
+    future = workers.submit(time.sleep, HANGS)
+    with no_hang():
+        while not (future.running() and workers._processes[0].is_alive()):
+            time.sleep(0.1)
+        workers.shutdown(cancel_futures=True)
+    assert [worker.is_alive() for worker in workers._processes] == [False]
     assert other.is_alive()
     other.terminate()
     other.join()

@@ -7,7 +7,6 @@ import json
 import shutil
 import socket
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from pipeline.tracking import runs as tracking
 from pipeline.tracking.journal import journals, state_folder
 from pipeline.train.config import RunConfig
 from pipeline.train.dataset import Images
-from tests.conftest import free_port
+from tests.conftest import free_port, no_hang
 
 CONFIG = RunConfig(optimizer="adam", epochs=2, l1=1e-5)
 
@@ -44,7 +43,7 @@ def launch(monkeypatch: pytest.MonkeyPatch, name: str | None = None, **params: s
     return run_id
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 def test_a_run_says_what_went_into_it(small: Images) -> None:
     with tracking.track(CONFIG, small) as run:
         run.log_epoch(1, {"loss": 0.5})
@@ -82,7 +81,7 @@ def test_dirty_is_what_makes_a_run_and_nothing_else(tmp_path: Path, monkeypatch:
     assert tracking._git_dirty() == "true"
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 def test_what_mlflow_run_has_logged_already_stays_as_typed(small: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = launch(monkeypatch, l1="0.00001", learning_rate="default", dataset="'my data'")
     with tracking.track(CONFIG, small):
@@ -99,7 +98,7 @@ def test_what_mlflow_run_has_logged_already_stays_as_typed(small: Images, monkey
     assert row["params.epochs"] == 2
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 @pytest.mark.parametrize(("given", "kept"), [(None, "adam-2ep-l1=1e-05"), ("mine", "mine"), ("my-run-1", "my-run-1")])
 def test_a_made_up_name_gives_way_and_a_given_one_stays(
     given: str | None, kept: str, small: Images, monkeypatch: pytest.MonkeyPatch
@@ -110,7 +109,7 @@ def test_a_made_up_name_gives_way_and_a_given_one_stays(
     assert latest().info.run_name == latest().data.tags["mlflow.runName"] == kept
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
@@ -130,7 +129,7 @@ def test_a_run_that_does_not_finish_says_why(error: BaseException, status: str, 
     assert mlflow.active_run() is None
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 def test_every_epoch_arrives_once_at_its_own_step(small: Images) -> None:
     with tracking.track(CONFIG, small) as run:
         for epoch in range(1, 1202):
@@ -139,7 +138,7 @@ def test_every_epoch_arrives_once_at_its_own_step(small: Images) -> None:
     assert [(point.step, point.value) for point in history] == [(n, 1 / n) for n in range(1, 1202)]
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 def test_a_run_that_nobody_took_up_is_ended_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     journal.begin_launched(launch(monkeypatch), "main")
     launched.end(UserError("epochs='abc' cannot be used"), "main")
@@ -151,10 +150,8 @@ def test_a_run_that_nobody_took_up_is_ended_with_the_reason(monkeypatch: pytest.
 
 def failing(small: Images) -> str:
     """The one line of the `UserError` that starting a run gives; without our own check MLflow tries for minutes."""
-    begin = time.monotonic()
-    with pytest.raises(UserError) as error, tracking.track(CONFIG, small):
+    with no_hang(), pytest.raises(UserError) as error, tracking.track(CONFIG, small):
         pass
-    assert time.monotonic() - begin < 60
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -198,7 +195,7 @@ def test_a_store_that_cannot_be(small: Images, tmp_path: Path, monkeypatch: pyte
         assert journals(tmp_path / "state") == []
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 def test_a_store_that_a_newer_mlflow_wrote(small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tracking.track(CONFIG, small):
         pass
@@ -210,7 +207,7 @@ def test_a_store_that_a_newer_mlflow_wrote(small: Images, tmp_path: Path, monkey
     assert "is of a newer MLflow than 3.17.2 (schema fffffffffffff): use that MLflow, or set MLFLOW_TRACKING" in message
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 def test_no_right_to_write_artifacts(small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("not a folder")
     mlflow.MlflowClient().create_experiment("walled", artifact_location=f"{tmp_path}/file/artifacts")
@@ -246,7 +243,7 @@ def test_no_room_for_artifacts(
         assert not (tmp_path / "store.db").exists()
 
 
-@pytest.mark.usefixtures("store")
+@pytest.mark.usefixtures("db")
 def test_an_image_arrives_as_it_is(small: Images) -> None:
     image = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     with tracking.track(CONFIG, small) as run:

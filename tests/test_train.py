@@ -28,7 +28,20 @@ from pipeline.train import dataset, quality
 from pipeline.train import run as train
 from pipeline.train.config import RunConfig, pictured
 from pipeline.train.dataset import Images
-from tests.conftest import ROOT, Server, answers, end_group, environment, free_port, run, start, wait_for
+from tests.conftest import (
+    HANGS,
+    ROOT,
+    Server,
+    answers,
+    copy_store,
+    end_group,
+    environment,
+    free_port,
+    run,
+    start,
+    wait_for,
+)
+from tests.test_store import own
 
 LOCAL = ("--env-manager", "local")
 
@@ -40,10 +53,11 @@ def runs_in(folder: Path) -> list[Run]:
 
 @pytest.fixture(scope="module")
 def launched(
-    small_npz: Path, tmp_path_factory: pytest.TempPathFactory
+    small_npz: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A folder, and what `mlflow run` printed for the run that lies in its store."""
     folder = tmp_path_factory.mktemp("launched")
+    copy_store(empty_store, folder)
     words = ("-P", "optimizer=adam", "-P", "epochs=12", "-P", "l1=1e-5", "-P", f"dataset={small_npz}")
     done = run("mlflow", "run", str(ROOT), *words, *LOCAL, folder=folder, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -59,6 +73,7 @@ def logged(launched: tuple[Path, object], monkeypatch: pytest.MonkeyPatch) -> Ru
     return finished
 
 
+@pytest.mark.slow
 def test_it_finishes_under_a_name_and_shows_its_progress(
     launched: tuple[Path, subprocess.CompletedProcess[str]], logged: Run
 ) -> None:
@@ -80,6 +95,7 @@ def test_it_finishes_under_a_name_and_shows_its_progress(
     assert chatter == []
 
 
+@pytest.mark.slow
 def test_every_metric_is_there_at_its_epoch(logged: Run) -> None:
     client = mlflow.MlflowClient()
     for name in (*LOSSES, "epoch_seconds"):
@@ -95,6 +111,7 @@ def test_every_metric_is_there_at_its_epoch(logged: Run) -> None:
     assert set(QUALITY) < set(metrics)
 
 
+@pytest.mark.slow
 def test_the_model_serves_python_and_its_parts_have_names(logged: Run, small: Images) -> None:
     model = mlflow.pyfunc.load_model(f"runs:/{logged.info.run_id}/model")
     y = model.predict(small.test)
@@ -110,6 +127,7 @@ def test_the_model_serves_python_and_its_parts_have_names(logged: Run, small: Im
     assert {name: logged.data.metrics[name] for name in QUALITY} == pytest.approx(measured, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_its_pictures_and_its_configuration_are_there(logged: Run, small_npz: Path) -> None:
     client = mlflow.MlflowClient()
     names = {file.path for file in client.list_artifacts(logged.info.run_id)}
@@ -123,6 +141,7 @@ def test_its_pictures_and_its_configuration_are_there(logged: Run, small_npz: Pa
     assert strip.shape == (2 * 28 * 4, 10 * 28 * 4)
 
 
+@pytest.mark.slow
 def test_what_was_typed_and_what_was_used_are_both_there(logged: Run) -> None:
     assert logged.data.params["l1"] == "1e-5"
     assert logged.data.params["learning_rate"] == "default"
@@ -130,6 +149,7 @@ def test_what_was_typed_and_what_was_used_are_both_there(logged: Run) -> None:
     assert len(logged.data.tags["mlflow.source.git.commit"]) == 40
 
 
+@pytest.mark.slow
 def test_the_model_serves_http(logged: Run, small: Images, launched: tuple[Path, object], tmp_path: Path) -> None:
     folder, _ = launched
     port = free_port()
@@ -169,6 +189,8 @@ def git_uri(tmp_path: Path) -> Iterator[str]:
         end_group(daemon)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_a_git_uri_runs(git_uri: str, small_npz: Path, tmp_path: Path) -> None:
     folder = with_images(tmp_path / "mine", small_npz)
     words = ("-P", "epochs=1", "-P", "dataset=images.npz", "--run-name", "mine")
@@ -210,6 +232,8 @@ def test_relative_paths_mean_the_folder_where_mlflow_run_is_typed(small_npz: Pat
     assert (done.returncode, "nothing differs" in done.stdout) == (0, True), done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_a_file_uri_of_a_clone_runs(small_npz: Path, tmp_path: Path) -> None:
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tmp_path / "clone")], check=True)
     words = ("-P", "epochs=1", "-P", f"dataset={small_npz}")
@@ -218,6 +242,7 @@ def test_a_file_uri_of_a_clone_runs(small_npz: Path, tmp_path: Path) -> None:
     assert [made.info.status for made in runs_in(tmp_path)] == ["FINISHED"]
 
 
+@pytest.mark.slow
 def test_the_default_store_is_mlflows_own(small_npz: Path, tmp_path: Path) -> None:
     env = {k: v for k, v in environment(tmp_path).items() if k != "MLFLOW_TRACKING_URI"}
     words = ["python", "-m", "pipeline.train", "--epochs", "1", "--dataset", str(small_npz)]
@@ -231,22 +256,23 @@ def test_the_default_store_is_mlflows_own(small_npz: Path, tmp_path: Path) -> No
     assert made.info.status == "FINISHED"
 
 
-def test_a_real_server(small_npz: Path, tmp_path: Path, server: Server) -> None:
-    done = run(
-        "env", f"MLFLOW_TRACKING_URI={server.uri}", "python", "-m", "pipeline.train", "--epochs", "2",
-        "--dataset", str(small_npz), folder=tmp_path,
-    )  # fmt: skip
+@pytest.mark.slow
+def test_a_real_server(small_npz: Path, tmp_path: Path, lasting_server: Server) -> None:
+    there = ("env", f"MLFLOW_TRACKING_URI={lasting_server.uri}", f"MLFLOW_EXPERIMENT_NAME={tmp_path.name}")
+    words = ("python", "-m", "pipeline.train", "--epochs", "2", "--dataset", str(small_npz))
+    done = run(*there, *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"to see it: open {server.uri}" in done.stdout
-    (made,) = mlflow.MlflowClient(server.uri).search_runs(["0"])
+    assert f"to see it: open {lasting_server.uri}" in done.stdout
+    client = mlflow.MlflowClient(lasting_server.uri)
+    (made,) = client.search_runs([own(client, tmp_path.name)])
     assert made.info.status == "FINISHED"
     assert set(QUALITY) < set(made.data.metrics)
-    assert len(mlflow.MlflowClient(server.uri).list_artifacts(made.info.run_id)) == 4
-    words = ("python", "-m", "pipeline.compare", "--out", str(tmp_path))
-    table = run("env", f"MLFLOW_TRACKING_URI={server.uri}", *words, folder=tmp_path)
+    assert len(client.list_artifacts(made.info.run_id)) == 4
+    table = run(*there, "python", "-m", "pipeline.compare", "--out", str(tmp_path), folder=tmp_path)
     assert table.stdout.startswith("There is one variation and no comparison."), table.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -271,6 +297,7 @@ def test_a_mistake_is_one_line_and_no_run_is_left_running(
         assert not (tmp_path / "store.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameter", "says"),
     [("optimzer=sgd", "did you mean 'optimizer'?"), ("optimizer=adam; touch x", "'adam; touch x' cannot be used")],
@@ -288,6 +315,8 @@ def test_a_mistake_under_mlflow_run_fails_the_run_with_the_reason(parameter: str
     assert not (ROOT / "x").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 @pytest.mark.parametrize("words", [("python", "-m", "pipeline.train"), ("mlflow", "run", ".", *LOCAL)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_run_as_killed(
@@ -305,7 +334,7 @@ def test_a_signal_ends_the_run_as_killed(
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        assert process.wait(60) != 0
+        assert process.wait(HANGS) != 0
         wait_for_status(tmp_path, "KILLED")
     finally:
         subprocess.run(["pkill", "-KILL", "-g", str(process.pid)])
@@ -321,24 +350,34 @@ def without_seconds(metrics: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.endswith("seconds")}
 
 
+_WITH_MANY_CHECKPOINTS = """
+import sys
+from pipeline import train, training
+training.CHECKPOINT_SECONDS = 0.2
+sys.exit(train.main())
+"""
+
+
+@pytest.mark.slow
 def test_a_single_run_goes_on_in_the_same_run_and_ends_as_if_never_interrupted(small_npz: Path, tmp_path: Path) -> None:
     """After SIGTERM, after a kill -9, and by the ID that it says; what was not begun or is finished cannot go on."""
     (tmp_path / "whole").mkdir()
-    flags = ("--optimizer", "adam", "--epochs", "1500", "--dataset", str(small_npz))
+    epochs = 300
+    flags: tuple[str, ...] = ("--optimizer", "adam", "--epochs", str(epochs), "--dataset", str(small_npz))
     whole = run("python", "-m", "pipeline.train", *flags, folder=tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
-    words: tuple[str, ...] = ("python", "-m", "pipeline.train", *flags)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        process = start(*words, folder=tmp_path)
+        process = start("python", "-c", _WITH_MANY_CHECKPOINTS, *flags, folder=tmp_path)
         checkpoint = tmp_path / "state" / "runs"
         seen = max((path.stat().st_mtime for path in checkpoint.glob("*/checkpoint.npz")), default=0.0)
         newer = partial(_newer_checkpoint, checkpoint, seen)
         wait_for(newer, process)
         process.send_signal(number)
-        assert process.wait(60) != 0
+        assert process.wait(HANGS) != 0
         (known,) = journals(tmp_path / "state")
         run_id = str(known.sent.run_id)
-        words = ("python", "-m", "pipeline.train", "--resume", run_id)
+        flags = ("--resume", run_id)
+        words = ("python", "-m", "pipeline.train", *flags)
         if number == signal.SIGTERM:
             assert f"to go on with it: {' '.join(words)}" in (tmp_path / "output").read_text()
     told = run("python", "-m", "pipeline.deliver", folder=tmp_path)
@@ -352,7 +391,7 @@ def test_a_single_run_goes_on_in_the_same_run_and_ends_as_if_never_interrupted(s
     assert without_seconds(made.data.metrics) == without_seconds(other.data.metrics)
     client = mlflow.MlflowClient(environment(tmp_path)["MLFLOW_TRACKING_URI"])
     for name in LOSSES:
-        assert [point.step for point in client.get_metric_history(made.info.run_id, name)] == list(range(1, 1501))
+        assert [point.step for point in client.get_metric_history(made.info.run_id, name)] == list(range(1, epochs + 1))
     again = run(*words, folder=tmp_path)
     assert again.returncode == 2
     assert "is not a run that can go on; none can" in again.stderr
@@ -364,11 +403,12 @@ def _newer_checkpoint(folder: Path, than: float) -> bool:
     return any(path.stat().st_mtime > than for path in folder.glob("*/checkpoint.npz"))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 @pytest.mark.parametrize("whole_group", [True, False], ids=["with its child", "alone"])
 def test_a_launcher_that_is_killed_while_its_child_begins_leaves_nothing_running(
     whole_group: bool, small_npz: Path, tmp_path: Path
 ) -> None:
-    store.require_reachable(environment(tmp_path)["MLFLOW_TRACKING_URI"])
     words = ("mlflow", "run", ".", "-P", "epochs=1000000", "-P", f"dataset={small_npz}", *LOCAL)
     process = start(*words, folder=tmp_path)
     wait_for(lambda: list((tmp_path / "state" / "runs").glob("*/header.json")), process)
@@ -378,7 +418,7 @@ def test_a_launcher_that_is_killed_while_its_child_begins_leaves_nothing_running
     else:
         process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=HANGS)
     assert not alive
     told = run("python", "-m", "pipeline.deliver", folder=tmp_path)
     assert told.returncode == 0, told.stderr
@@ -390,7 +430,7 @@ def test_a_launcher_that_is_killed_while_its_child_begins_leaves_nothing_running
 def wait_for_status(folder: Path, status: str) -> None:
     import time
 
-    end = time.monotonic() + 30
+    end = time.monotonic() + HANGS
     while runs_in(folder)[0].info.status != status:
         assert time.monotonic() < end, f"the run is {runs_in(folder)[0].info.status}"
         time.sleep(0.2)

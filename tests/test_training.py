@@ -148,6 +148,7 @@ def test_the_progress_bars_mean_by_hand() -> None:
     assert float(metric.result()) == pytest.approx((6 + 5) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_trains(optimizer: str, small: Images) -> None:
     if optimizer in training.unavailable_optimizers():

@@ -133,7 +133,8 @@ def browser(folder: Path) -> Iterator[Chrome]:
     """A fresh browser that keeps its files in that folder."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and driver):
-        pytest.fail("chromium and chromedriver are needed: apt-get install chromium chromium-driver")
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing("chromium and chromedriver are needed: apt-get install chromium chromium-driver")
     options = ChromeOptions()
     options.binary_location = chromium
     for flag in (*FLAGS, f"--user-data-dir={folder}"):
@@ -151,6 +152,18 @@ def page(tmp_path: Path) -> Iterator[Page]:
     wanted = os.environ.get("SCREENSHOTS")
     with browser(tmp_path / "browser") as opened:
         yield Page(opened, [tmp_path / "screenshots", *([Path(wanted)] if wanted else [])])
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [("", pytest.skip.Exception), ("1", pytest.fail.Exception)], ids=["by hand", "in CI"]
+)
+def test_without_a_browser_its_tests_are_skipped_but_not_in_ci(
+    ci: str, outcome: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(outcome, match="apt-get install chromium chromium-driver"), browser(tmp_path):
+        pass
 
 
 @pytest.fixture
@@ -182,6 +195,7 @@ def curves(runs: list[Run], uri: str) -> dict[str, np.ndarray]:
     return {name: np.array([point.value for point in points]) for name, points in found.items() if points}
 
 
+@pytest.mark.slow
 def test_a_finished_study_in_the_ui(page: Page, runs: list[Run], server: Server) -> None:
     nested = {f"{variation} seed {seed}" for variation in ("adam", "adadelta") for seed in (0, 1)}
     stored = curves(runs, server.uri)
