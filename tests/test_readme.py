@@ -56,6 +56,7 @@ def call(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT, text=True, timeout=300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "output"), CONSOLE, ids=[command for command, _ in CONSOLE])
 def test_a_command_prints_what_the_readme_says(command: str, output: str, folder: Path) -> None:
     printed = call(command, folder).stdout
