@@ -216,6 +216,7 @@ def with_images(folder: Path, npz: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_relative_paths_mean_the_folder_where_mlflow_run_is_typed(small_npz: Path, tmp_path: Path) -> None:
     folder = with_images(tmp_path / "mine", small_npz)
     base = "base: {optimizer: adam, epochs: 1, dataset: images.npz}"  # which the workers read

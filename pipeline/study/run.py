@@ -469,8 +469,6 @@ def _command(options: Options) -> str:
     """What the user typed, without what would not be wanted again."""
     given = {name: value for name, value in options.model_dump().items() if name in options.model_fields_set}
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "retrain"]
-    return " ".join(["python -m pipeline.study", *words])
-    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "fresh"]
     return " ".join([command("study"), *words])
 
 
