@@ -146,7 +146,7 @@ def published(**changes: Any) -> Study:
                     "about": ["optimizer"],
                     "metric": "last_val_loss",
                     "direction": "lower",
-                    "smallest": 0.001,
+                    "smallest_effect": 0.001,
                 },
                 {
                     "says": "L1 worsens it",
@@ -155,7 +155,7 @@ def published(**changes: Any) -> Study:
                     "about": ["l1"],
                     "metric": "last_val_loss",
                     "direction": "higher",
-                    "smallest": 0.001,
+                    "smallest_effect": 0.001,
                 },
             ],
             **changes,
@@ -271,7 +271,7 @@ def test_inconclusive_says_how_many_more_seeds(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("db")
 def test_chance_and_determinism(tmp_path: Path) -> None:
     aa = {("Original" + A_A, 3): 0.443, ("Original" + A_A, 4): 0.444, ("Original" + A_A, 5): 0.445}
-    study(published(a_a=True), {**VALUES, **aa, ("Original" + AGAIN, 0): 0.44})
+    study(published(aa_test=True), {**VALUES, **aa, ("Original" + AGAIN, 0): 0.44})
     conclusion = conclude(tmp_path, study="small")
     noise = next(each for each in conclusion.noise if each.metric == "last_val_loss")
     # Two groups of three with sd 0.001: t(4) = 2.776445, times 0.001 sqrt(2/3).
@@ -283,7 +283,7 @@ def test_chance_and_determinism(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("db")
 def test_a_repetition_with_other_numbers_is_found(tmp_path: Path) -> None:
-    study(published(a_a=True), {**VALUES, ("Original" + AGAIN, 0): 0.4400001})
+    study(published(aa_test=True), {**VALUES, ("Original" + AGAIN, 0): 0.4400001})
     (found,) = conclude(tmp_path, study="small").determinism
     assert found.same is False
     assert ("last_val_bce", 0.44, 0.4400001) in [(each.metric, each.first, each.again) for each in found.unequal]
@@ -295,7 +295,7 @@ def test_published_figures_like_with_like_and_as_stated(tmp_path: Path) -> None:
     figures_of = {"adam_optimizer": {"keras2_progressbar_loss": 0.2703}, "with L1": {"last_val_loss": 0.0916}}
     taken = {"keras2_progressbar_loss": "first_loss"}
     stated = {"with L1": {"l1": 1e-5}}
-    printed = {"source": "print", "figures": figures_of, "taken_for": taken, "stated": stated}
+    printed = {"source": "print", "values": figures_of, "commonly_read_as": taken, "paper_values": stated}
     study(published(published=printed), VALUES)
     for seed in range(3):  # of no study: as the text states it
         ours(RunConfig(optimizer="adam", epochs=2, l1=1e-5, seed=seed), 0.0905 + 0.0001 * seed)

@@ -349,9 +349,9 @@ def _choose_metrics(
 def _metrics_of(study: Study | None) -> tuple[list[str], list[str]]:
     """The metrics of a study's claims, and those of its published values."""
     claimed = [claim.metric for claim in study.claims] if study else []
-    values = study.published if study else None
-    printed = [name for row in values.figures.values() for name in row] if values else []
-    return claimed, [*printed, *(values.taken_for.values() if values else ())]
+    published = study.published if study else None
+    printed = [name for row in published.values.values() for name in row] if published else []
+    return claimed, [*printed, *(published.commonly_read_as.values() if published else ())]
 
 
 def _require_values(option: str, names: Sequence[str], there: Sequence[str]) -> None:
