@@ -1,7 +1,7 @@
 """Checks of a study's design, after Godbole et al., "Deep Learning Tuning Playbook" (2023).
 
 Each is a row of CHECKS, and a function that says whether anything in a `Design` could fail it, whether the runs tell,
-and what it found.
+and what it found; `report/sentences.py` has the words for it.
 """
 
 from __future__ import annotations
