@@ -23,8 +23,8 @@ SIGNS: dict[str, str] = {
 class Span(NamedTuple):
     """A piece of text with a mark.
 
-    Its kinds: `name` is a user's text, `warning` and `flag` stand beside what is before them, `interval` belongs to the
-    number before it, `detail` is shown only by the page, which has room for it, and `next` begins another entry.
+    Its kinds: `name` is a user's text, `warning` and `flag` stand beside what is before them, `interval` stands beneath
+    it in the page, `detail` is shown only by the page, which has room for it, and `next` begins another entry.
     """
 
     text: str

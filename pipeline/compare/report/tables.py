@@ -141,7 +141,7 @@ def _verdict_cell(variation: Variation, found: Sequence[Found], conclusion: Conc
         beside = _beside(pair, conclusion)
         cell += [Span("", "next")] if cell else []
         if len(found) > 1:
-            cell += [Span(verdict, "verdict"), Span(against, "", link), *beside]
+            cell += [Span(verdict, "verdict"), Span(against, "interval", link), *beside]
         else:
             cell += [Span(verdict, "verdict"), *beside, *([Span(against, "detail", link)] if verdict in SIGNS else [])]
     return tuple(cell)
