@@ -120,7 +120,7 @@ def results_table(conclusion: Conclusion) -> Table:
             mean, span = values.cell_text(cell, metric)
             is_best = cell is not None and cell.mean == best.get(metric.name) and variation in candidates
             fewer = f"n = {cell.n}" if cell and cell.n and cell.n != variation.finished else ""
-            spans = (Span(mean, "best" if is_best else ""), Span(span, "interval"), Span(fewer, "detail"))
+            spans = (Span(mean, "best" if is_best else ""), Span(span, "below"), Span(fewer, "detail"))
             row.append(tuple(each for each in spans if each.text))
         rows.append((*row, *(_name(values.scalar(variation.params.get(key))) for key in conclusion.differing)))
     columns = [Column("variation"), Column("runs", number=True), Column("verdict")]
@@ -141,7 +141,7 @@ def _verdict_cell(variation: Variation, found: Sequence[Found], conclusion: Conc
         beside = _beside(pair, conclusion)
         cell += [Span("", "next")] if cell else []
         if len(found) > 1:
-            cell += [Span(verdict, "verdict"), Span(against, "interval", link), *beside]
+            cell += [Span(verdict, "verdict"), Span(against, "below", link), *beside]
         else:
             cell += [Span(verdict, "verdict"), *beside, *([Span(against, "detail", link)] if verdict in SIGNS else [])]
     return tuple(cell)
@@ -190,7 +190,7 @@ def runs_table(conclusion: Conclusion) -> Table:
     """A row per run that was read."""
     rows = []
     for run in conclusion.runs:
-        status = (Span(run.status), *([Span(values.plain(run.reason), "interval")] if run.reason else []))
+        status = (Span(run.status), *([Span(values.plain(run.reason), "below")] if run.reason else []))
         seed, used = "none" if run.seed is None else str(run.seed), "yes" if run.used else "no"
         names = (_name(run.name), _name(run.variation or "none"))
         run_id = Span(run.run_id, "code", values.run_link(conclusion, run.run_id))
