@@ -346,7 +346,7 @@ def test_images_count() -> None:
 
 # Mistakes.
 
-PARAMETERS = "optimizer, epochs, l1, learning_rate, batch_size, encoding_dim, decoder_hidden, dataset"
+PARAMETERS = "optimizer, epochs, l1, learning_rate, batch_size, architecture, encoding_dim, decoder_hidden, dataset"
 KEYS = "name, description, base, grid, variations, baseline, seeds, a_a, claims, published"
 
 

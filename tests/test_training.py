@@ -155,7 +155,7 @@ def test_the_convolutional_model_is_the_same_bits_for_the_same_seed(small: Image
 
 def test_convolutions_of_a_seed_begin_with_the_same_weights() -> None:
     def kernels(**changes: int) -> dict[str, NDArray]:
-        made = made_of(model.build(RunConfig(architecture="conv", **changes), (28, 28, 1)))  # type: ignore[arg-type]
+        made = made_of(model.build(RunConfig(architecture="conv", **changes), (28, 28, 1)))
         return {layer.name: layer.get_weights()[0] for layer in made}
 
     plain, wide, other = kernels(), kernels(encoding_dim=64, decoder_hidden=20), kernels(seed=1)
