@@ -20,7 +20,11 @@ case "$*" in
     *version_info*) echo {version};;
     "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python;;
     *--editable*) ;;
-    *install*) echo "Collecting x"; echo "  Downloading x-1.0-py3-none-any.whl (620.1 MB)"; echo "Installing collected packages: x"; exit {code};;
+    *install*)
+        echo "Collecting x"
+        echo "  Downloading x-1.0-py3-none-any.whl (620.1 MB)"
+        echo "Installing collected packages: x"
+        exit {code};;
 esac
 """
 
