@@ -308,13 +308,13 @@ def optimizers(
                     "about": ["optimizer"],
                     "metric": "last_val_bce",
                     "direction": "lower",
-                    "smallest": 0.001,
+                    "smallest_effect": 0.001,
                 }
                 for a, b in claims
             ],
             "published": {
                 "source": "print",
-                "figures": {names[0]: {"last_val_bce": 0.1}, names[1]: {"last_val_bce": 0.3, "last_loss": 0.3}},
+                "values": {names[0]: {"last_val_bce": 0.1}, names[1]: {"last_val_bce": 0.3, "last_loss": 0.3}},
             },
         }
     )

@@ -213,7 +213,7 @@ class Analysis:
         found = []
         for claim, part, p in zip(claims, parts, adjusted, strict=True):
             difference = part["difference"]
-            verdict = evidence.judge(difference, claim.direction, claim.smallest, p)
+            verdict = evidence.judge(difference, claim.direction, claim.smallest_effect, p)
             open_ = verdict == evidence.Verdict.INCONCLUSIVE
             found.append(
                 Claim(
@@ -221,10 +221,10 @@ class Analysis:
                     says=claim.says,
                     about=claim.about,
                     direction=claim.direction,
-                    smallest=claim.smallest,
-                    effect=difference.mean / claim.smallest,
+                    smallest=claim.smallest_effect,
+                    effect=difference.mean / claim.smallest_effect,
                     verdict=verdict,
-                    more_seeds=evidence.seeds_needed(difference, claim.smallest, alpha) if open_ else None,
+                    more_seeds=evidence.seeds_needed(difference, claim.smallest_effect, alpha) if open_ else None,
                 )
             )
         return [each.model_copy(update={"at_better_rates": self._at_better_rates(each, found)}) for each in found]
@@ -406,7 +406,7 @@ class Analysis:
         for metric in grouped.compared:
             a, b = grouped.values(fresh, metric), grouped.values(study.baseline_name, metric)
             floor = evidence.noise_floor(a, b)
-            smallest = [claim.smallest for claim in study.claims if claim.metric == metric]
+            smallest = [claim.smallest_effect for claim in study.claims if claim.metric == metric]
             yield Noise(
                 metric=metric,
                 variation=fresh,

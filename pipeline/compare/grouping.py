@@ -337,15 +337,15 @@ def _choose_metrics(runs: pd.DataFrame, request: CompareRequest, kind: str, vari
     study = request.study
     claimed = [claim.metric for claim in study.claims] if study else []
     published = study.published if study else None
-    printed = [name for row in published.figures.values() for name in row] if published else []
-    read_as = list(published.taken_for.values()) if published else []
+    printed = [name for row in published.values.values() for name in row] if published else []
+    read_as = list(published.commonly_read_as.values()) if published else []
     if asked:
         kept = [name for name in asked if name in there]
     elif by_task:
         kept = [row.name for row in task.metrics if row.name in there and not row.per_epoch]
     else:
         kept = sorted(there)
-    order = list(rows)
+    order = sorted(rows, key=lambda name: rows[name].per_epoch)  # what a run ends with first
     names = sorted(
         {*kept, *first, *({*claimed, *printed, *read_as} & set(there))},
         key=lambda name: (not by_task and name != primary, order.index(name) if name in rows else len(rows), name),

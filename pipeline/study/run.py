@@ -164,7 +164,7 @@ def _declared(options: Options) -> Study:
     seeds = (
         tuple(plan.Study.model_validate({**study.model_dump(), "seeds": options.seeds}).seeds) if options.seeds else ()
     )
-    return study.narrowed(wanted, seeds).model_copy(update={"a_a": options.aa_test or study.a_a})
+    return study.narrowed(wanted, seeds).model_copy(update={"aa_test": options.aa_test or study.aa_test})
 
 
 def _planned(study: Study, variation: str, config: Any, hashes: Mapping[str, str], folder: Path) -> Planned:

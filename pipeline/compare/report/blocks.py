@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import pandas as pd
@@ -146,25 +146,20 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a section under a heading of its own; of this, `brief` is what the terminal shows without `--all`."""
+class Section:
+    """Blocks under a heading; `brief` is what the terminal shows of it without `--all`."""
 
     title: str
     blocks: Sequence[Block]
     brief: Sequence[Block] = ()
 
+    @property
+    def anchor(self) -> str:
+        """As GitHub makes it."""
+        return self.title.lower().replace(" ", "-")
 
-Block = Paragraph | Items | Table | Fold | Picture | Code | Part
 
-
-@dataclass(frozen=True)
-class Section:
-    """A section; of this, `brief` is what the terminal shows without `--all`."""
-
-    anchor: str
-    title: str
-    blocks: Sequence[Block]
-    brief: Sequence[Block] = field(default=())
+Block = Paragraph | Items | Table | Fold | Picture | Code | Section
 
 
 def paragraphs(sentences: Iterable[str]) -> list[Block]:
