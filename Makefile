@@ -16,7 +16,8 @@ help: ## list the targets
 # somebody else's. What pip says is shortened to the large downloads, so that a first `make` shows what it waits for.
 VERSION := import sys; print("%d.%d" % sys.version_info[:2])
 NAMES := grep -ohE '^[a-z0-9][a-z0-9._-]*' requirements.txt requirements-dev.txt | sort -u
-SHORTENED := awk '/(Downloading|Using cached) .* MB\)/ { print "  " $$0 } /^Installing/ { print "  unpacking them" } { fflush() }'
+SHORTENED := while read -r line; do case "$$line" in \
+	(Downloading*" MB)"|"Using cached"*" MB)") echo "  $$line";; (Installing*) echo "  unpacking them";; esac; done
 fail = { echo "error: $(1)" >&2; exit 1; }
 
 $(INSTALLED): requirements.txt requirements-dev.txt

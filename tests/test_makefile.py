@@ -20,7 +20,11 @@ case "$*" in
     *version_info*) echo {version};;
     "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python;;
     *--editable*) ;;
-    *install*) echo "Collecting x"; echo "  Downloading x-1.0-py3-none-any.whl (620.1 MB)"; exit {code};;
+    *install*)
+        echo "Collecting x"
+        echo "  Downloading x-1.0-py3-none-any.whl (620.1 MB)"
+        echo "Installing collected packages: x"
+        exit {code};;
 esac
 """
 
@@ -58,7 +62,8 @@ def test_an_environment_is_made_and_says_what_it_waits_for(project: Path) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
         "installing 3 packages into .venv; TensorFlow is the largest download (about 600 MB):\n"
-        "    Downloading x-1.0-py3-none-any.whl (620.1 MB)\n"
+        "  Downloading x-1.0-py3-none-any.whl (620.1 MB)\n"
+        "  unpacking them\n"
     )
     assert "-m venv .venv\n" in calls(project)
     assert (project / ".venv" / "installed").is_file()
