@@ -14,6 +14,8 @@ import re
 import struct
 import subprocess
 import sys
+import tracemalloc
+import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,12 +25,13 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow.entities import Metric, Param
 from PIL import Image, ImageFile
 
 from pipeline import plots
-from pipeline.compare import reading
+from pipeline.compare import digests, reading
 from pipeline.compare import run as compare
 from pipeline.compare.__main__ import main
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
@@ -39,6 +42,7 @@ from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.task import load
 from pipeline.tracking import search
+from pipeline.tracking.names import RECONSTRUCTIONS_FILE
 from pipeline.train.config import RunConfig
 from pipeline.train.task import Autoencoder
 from tests.conftest import ROOT, Server, run
@@ -142,7 +146,7 @@ def published(**changes: Any) -> Study:
                     "about": ["optimizer"],
                     "metric": "last_val_loss",
                     "direction": "lower",
-                    "smallest": 0.001,
+                    "smallest_effect": 0.001,
                 },
                 {
                     "says": "L1 worsens it",
@@ -151,7 +155,7 @@ def published(**changes: Any) -> Study:
                     "about": ["l1"],
                     "metric": "last_val_loss",
                     "direction": "higher",
-                    "smallest": 0.001,
+                    "smallest_effect": 0.001,
                 },
             ],
             **changes,
@@ -267,7 +271,7 @@ def test_inconclusive_says_how_many_more_seeds(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("db")
 def test_chance_and_determinism(tmp_path: Path) -> None:
     aa = {("Original" + A_A, 3): 0.443, ("Original" + A_A, 4): 0.444, ("Original" + A_A, 5): 0.445}
-    study(published(a_a=True), {**VALUES, **aa, ("Original" + AGAIN, 0): 0.44})
+    study(published(aa_test=True), {**VALUES, **aa, ("Original" + AGAIN, 0): 0.44})
     conclusion = conclude(tmp_path, study="small")
     noise = next(each for each in conclusion.noise if each.metric == "last_val_loss")
     # Two groups of three with sd 0.001: t(4) = 2.776445, times 0.001 sqrt(2/3).
@@ -279,7 +283,7 @@ def test_chance_and_determinism(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("db")
 def test_a_repetition_with_other_numbers_is_found(tmp_path: Path) -> None:
-    study(published(a_a=True), {**VALUES, ("Original" + AGAIN, 0): 0.4400001})
+    study(published(aa_test=True), {**VALUES, ("Original" + AGAIN, 0): 0.4400001})
     (found,) = conclude(tmp_path, study="small").determinism
     assert found.same is False
     assert ("last_val_bce", 0.44, 0.4400001) in [(each.metric, each.first, each.again) for each in found.unequal]
@@ -291,7 +295,7 @@ def test_published_figures_like_with_like_and_as_stated(tmp_path: Path) -> None:
     figures_of = {"adam_optimizer": {"keras2_progressbar_loss": 0.2703}, "with L1": {"last_val_loss": 0.0916}}
     taken = {"keras2_progressbar_loss": "first_loss"}
     stated = {"with L1": {"l1": 1e-5}}
-    printed = {"source": "print", "figures": figures_of, "taken_for": taken, "stated": stated}
+    printed = {"source": "print", "values": figures_of, "commonly_read_as": taken, "paper_values": stated}
     study(published(published=printed), VALUES)
     for seed in range(3):  # of no study: as the text states it
         ours(RunConfig(optimizer="adam", epochs=2, l1=1e-5, seed=seed), 0.0905 + 0.0001 * seed)
@@ -776,6 +780,40 @@ def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
     assert (tmp_path / "again" / "with_L1.png").exists()
 
 
+@pytest.mark.usefixtures("db")
+def test_metrics_of_earlier_versions_are_read_under_their_old_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new = {"first_displayed_loss": 0.7, "collapse": 0.01}, {"keras2_progressbar_loss": 0.7, "variance_ratio": 0.01}
+    config = published().configurations()["Original"]
+    tags = {"fingerprint": config.fingerprint, "data_hash": HASH}
+    before, now = ({**config.params, "seed": seed} for seed in range(2))
+    made = make(before, {"last_val_bce": 0.4, **old}, tags)
+    make(now, {"last_val_bce": 0.4, **new}, tags)
+    make({"x": 1}, {"collapse": 0.3}, experiment=mlflow.create_experiment("foreign"))
+    conclusion = conclude(tmp_path, metrics="collapse,keras2_progressbar_loss")
+    (only,) = conclusion.variations
+    cells = {cell.metric: (cell.n, cell.mean) for cell in only.cells}
+    assert cells == {"last_val_bce": (2, 0.4), "keras2_progressbar_loss": (2, 0.7), "variance_ratio": (2, 0.01)}
+    assert next((flag.flag, flag.metric, flag.seeds) for flag in only.flags) == ("collapsed", "variance_ratio", (0, 1))
+    # A run has the digest that it had before, and a conclusion of then is still what its runs say.
+    as_logged = pd.DataFrame(
+        [
+            {f"params.{k}": v for k, v in before.items()}
+            | {f"metrics.{k}": v for k, v in {"last_val_bce": 0.4, **old}.items()}
+        ]
+    )
+    assert {run.run_id: run.digest for run in conclusion.runs}[made] == digests.of_rows(as_logged)[0]
+    then = (tmp_path / "out" / "conclusion.json").read_text()
+    for was, name in zip(old, new, strict=True):
+        then = then.replace(name, was)
+    (tmp_path / "then.json").write_text(then)
+    assert main(["--verify", str(tmp_path / "then.json")]) == 0
+    assert "nothing differs" in capsys.readouterr().out
+    # In somebody else's run it is another metric.
+    assert [metric.name for metric in conclude(tmp_path, experiment="foreign").metrics] == ["collapse"]
+
+
 def oversized(width: int, height: int) -> bytes:
     """The first bytes of a PNG of that size."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -828,6 +866,95 @@ def test_a_picture_that_cannot_be_used_is_named_and_none_that_is_too_large_is_de
     assert said in (tmp_path / "out" / "report.md").read_text().replace("\\", "")
     assert said in html.unescape((tmp_path / "out" / "report.html").read_text())
     assert decoded == [] or "more than 25 million" not in why
+
+
+def log_arrays(run_id: str, folder: Path, content: bytes) -> None:
+    """As `RECONSTRUCTIONS_FILE`."""
+    folder.mkdir(exist_ok=True)
+    (folder / RECONSTRUCTIONS_FILE).write_bytes(content)
+    mlflow.MlflowClient().log_artifacts(run_id, str(folder))
+
+
+def npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def zipped(member: bytes, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """An archive of which both arrays are these bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name in ("originals", "reconstructed"):
+            archive.writestr(f"{name}.npy", member)
+    return buffer.getvalue()
+
+
+def header(shape: tuple[int, ...], version: tuple[int, int] = (1, 0), kind: str = "|u1") -> bytes:
+    """The first bytes of an array of that shape."""
+    text = repr({"descr": kind, "fortran_order": False, "shape": shape}).encode()
+    length = struct.pack("<H" if version == (1, 0) else "<I", len(text))
+    return b"\x93NUMPY" + bytes(version) + length + text
+
+
+@pytest.mark.usefixtures("db")
+def test_arrays_that_a_run_logged_come_before_its_pictures(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (12, 20, 28, 3), np.uint8)
+    run_id = make({}, {})
+    strip = plots.strip(*(np.zeros((10, 28, 28, 1), np.float32) for _ in range(2)))
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_image(strip, key="reconstructions", step=2, synchronous=True)
+    log_arrays(run_id, tmp_path / "arrays", npz(originals=x, reconstructed=np.asfortranarray((x / 255).astype("f4"))))
+    found = reading.digits(run_id)
+    assert found is not None
+    for images in found:
+        assert images.dtype == np.float32
+        np.testing.assert_allclose(images, x[:10] / 255, atol=1e-7)
+
+
+_FOUR = np.zeros((10, 4, 4, 1), np.float32)
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is not an NPZ file"),
+        (b"PK\x03\x04 and no more", "it is not an NPZ file"),
+        (npz(originals=_FOUR), "it is damaged ("),
+        (zipped(header((10, 4, 4, 1))), "it is damaged ("),
+        (zipped(b"no array"), "it is damaged ("),
+        (zipped(header((10**6, 10**6, 10**6, 1))), "it has 1,000,000 x 1,000,000 x 1,000,000 x 1 values, more than 25"),
+        (zipped(header((10, 4, 4, 1), (2, 0))), "it is not two arrays of images"),
+        (zipped(header((-1, 4, 4, 1))), "it is not two arrays of images"),
+        (zipped(header((160,))), "it is not two arrays of images"),
+        (zipped(header((10, 4, 4, 1), kind="|O")), "it is not two arrays of images"),
+        (zipped(header((10, 4, 4, 1)), zipfile.ZIP_LZMA), "it is not packed as NumPy does"),
+        (npz(originals=_FOUR, reconstructed=_FOUR.astype(object)), "it is not two arrays of images"),
+        (npz(originals=_FOUR, reconstructed=_FOUR[:9]), "its originals and its reconstructions are not of one size"),
+        (npz(originals=_FOUR, reconstructed=_FOUR - 1), "it has values outside [0, 1]"),
+        (npz(originals=_FOUR, reconstructed=_FOUR * math.nan), "it has values outside [0, 1]"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_named_and_take_no_memory(content: bytes, why: str, tmp_path: Path) -> None:
+    run_id = make({}, {})
+    log_arrays(run_id, tmp_path / "arrays", content)
+    tracemalloc.start()
+    with pytest.raises(reading.PictureError, match=re.escape(why)):
+        reading.digits(run_id)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("db")
+def test_large_arrays_are_not_even_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = make({}, {})
+    with (tmp_path / RECONSTRUCTIONS_FILE).open("wb") as file:
+        file.truncate(2**26)
+    mlflow.MlflowClient().log_artifact(run_id, str(tmp_path / RECONSTRUCTIONS_FILE))
+    monkeypatch.setattr(mlflow.MlflowClient, "download_artifacts", pytest.fail)
+    with pytest.raises(reading.PictureError, match="it has 64 MB, more than 50"):
+        reading.digits(run_id)
 
 
 @pytest.mark.usefixtures("db")
@@ -1035,4 +1162,7 @@ def test_verify_without_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixt
     for run_id in reading.runs("0", load())["run_id"]:
         mlflow.MlflowClient().delete_run(run_id)
     lines = compare.verify(known)
-    assert [line.split(":")[0] for line in lines][:1] == ["vanished"]
+    assert [line.split(" (")[0] for line in lines] == [
+        "vanished: all runs",
+        "baseline: it was all runs, it would now be None",
+    ]

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.compare import concluding, evidence
+from pipeline.compare import checks, concluding, evidence
 from pipeline.compare.conclusion import Conclusion, Finding, Unequal
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
+from pipeline.compare.report import sentences
 from pipeline.errors import UserError
 from pipeline.metrics import METRICS, guess
 from pipeline.study.plan import Study
@@ -284,6 +285,10 @@ def test_every_penalised_loss_has_its_reconstruction(edge: str, part: str) -> No
     assert not rows[f"{edge}{part}bce"].contains
 
 
+def test_every_check_has_its_words() -> None:
+    assert sentences._CHECKS.keys() == checks.CHECKS.keys()
+
+
 def optimizers(
     *rates: tuple[str, float, float], claims: Sequence[tuple[int, int]], elsewhere: Sequence[RunConfig] = ()
 ) -> Conclusion:
@@ -308,13 +313,13 @@ def optimizers(
                     "about": ["optimizer"],
                     "metric": "last_val_bce",
                     "direction": "lower",
-                    "smallest": 0.001,
+                    "smallest_effect": 0.001,
                 }
                 for a, b in claims
             ],
             "published": {
                 "source": "print",
-                "figures": {names[0]: {"last_val_bce": 0.1}, names[1]: {"last_val_bce": 0.3, "last_loss": 0.3}},
+                "values": {names[0]: {"last_val_bce": 0.1}, names[1]: {"last_val_bce": 0.3, "last_loss": 0.3}},
             },
         }
     )

@@ -57,6 +57,7 @@ def test_defaults_are_the_published_base_with_the_shallow_decoder() -> None:
         "l1": 0.0,
         "learning_rate": 0.001,
         "batch_size": 256,
+        "architecture": "dense",
         "encoding_dim": 32,
         "decoder_hidden": 0,
         "seed": 0,
@@ -92,6 +93,7 @@ def test_params_are_read_back_as_the_shell_quoted_them() -> None:
         (RunConfig(), "adadelta-50ep"),
         (RunConfig(optimizer="adam", l1=1e-5), "adam-50ep-l1=1e-05"),
         (RunConfig(optimizer="sgd", learning_rate=1, epochs=3, seed=2), "sgd-3ep-learning_rate=1.0-seed=2"),
+        (RunConfig(architecture="conv"), "adadelta-50ep-architecture=conv"),
         (RunConfig(decoder_hidden=784, dataset="/a/b/c.npz"), "adadelta-50ep-decoder_hidden=784-dataset=c.npz"),
     ],
 )
@@ -122,6 +124,7 @@ def test_a_name_says_what_is_not_the_default(config: RunConfig, name: str) -> No
         (["--learning_rate", "0"], ["learning_rate='0'", "greater than 0"]),
         (["--learning_rate", "inf"], ["learning_rate='inf'", "finite"]),
         (["--batch_size", "0"], ["batch_size='0'"]),
+        (["--architecture", "cnn"], ["architecture='cnn'", "'dense' or 'conv'"]),
         (["--seed", "-1"], ["seed='-1'", "greater than or equal to 0"]),
         (["--dataset", ""], ["dataset=''"]),
         (["--dataset", "a.npz#max=white"], ["dataset='a.npz#max=white'", "a number above 0, such as 16"]),

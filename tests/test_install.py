@@ -22,6 +22,8 @@ import pipeline
 from tests.conftest import ROOT, environment
 from tests.test_compare import make
 
+pytestmark = pytest.mark.slow
+
 
 def needed(requirements: list[str]) -> dict[str, metadata.Distribution]:
     """The installed distributions that such requirements need, and what those need, by name."""

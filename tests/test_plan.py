@@ -27,9 +27,12 @@ variations:
     changes: {epochs: 3}
 """
 CLAIM = (
-    "claims: [{says: x, variation: b, against: a, about: [epochs], metric: loss, direction: lower, smallest: 0.1}]\n"
+    "claims: [{says: x, variation: b, against: a, about: [epochs], metric: loss, direction: lower, "
+    "smallest_effect: 0.1}]\n"
 )
-PUBLISHED = "published: {source: x, figures: {a: {loss: 1}}, taken_for: {loss: bce}, stated: {b: {epochs: 4}}}\n"
+PUBLISHED = (
+    "published: {source: x, values: {a: {loss: 1}}, commonly_read_as: {loss: bce}, paper_values: {b: {epochs: 4}}}\n"
+)
 
 
 def parse(text: str) -> plan.Study:
@@ -76,14 +79,14 @@ def test_published_is_exactly_the_four_published_runs() -> None:
 def test_published_has_the_figures_under_the_metrics_that_they_are() -> None:
     published = plan.load("published").published
     assert published
-    assert published.figures["Original"] == {
+    assert published.values["Original"] == {
         "keras2_progressbar_loss": 0.7210,
         "first_val_loss": 0.7132,
         "last_loss": 0.4410,
         "last_val_loss": 0.4391,
     }
-    assert published.taken_for == {"keras2_progressbar_loss": "first_loss"}
-    stated = RunConfig.model_validate(published.stated["with_regularizationTerm"])
+    assert published.commonly_read_as == {"keras2_progressbar_loss": "first_loss"}
+    stated = RunConfig.model_validate(published.paper_values["with_regularizationTerm"])
     assert stated.l1 == plan.load("published").configurations()["with_regularizationTerm"].l1 / 10
 
 
@@ -270,14 +273,14 @@ def test_runs_are_seed_after_seed() -> None:
 
 def test_a_a_adds_fresh_seeds_of_the_baseline_and_its_first_run_once_more() -> None:
     text = with_seeds("[0, 3, 1]") + "baseline: b\n"
-    added = parse(text + "a_a: true\n").runs()[len(parse(text).runs()) :]
+    added = parse(text + "aa_test: true\n").runs()[len(parse(text).runs()) :]
     expected = [("b" + plan.A_A, 2), ("b" + plan.A_A, 4), ("b" + plan.A_A, 5), ("b" + plan.AGAIN, 0)]
     assert added == [(name, RunConfig(epochs=3, seed=seed)) for name, seed in expected]
 
 
 def test_an_empty_key_means_the_default() -> None:
     text = STUDY.replace("- name: a\n", "- name: a\n    changes:\n    grid:\n")
-    empty = "base:\ngrid:\nbaseline:\na_a:\nclaims:\npublished:\n"
+    empty = "base:\ngrid:\nbaseline:\naa_test:\nclaims:\npublished:\n"
     assert parse(text + empty) == parse(STUDY)
     assert parse(STUDY).baseline_name == "a"
 
@@ -291,12 +294,12 @@ def test_yaml_may_merge_and_repeat_by_reference() -> None:
 
 
 def test_narrowed_keeps_what_is_left_consistent() -> None:
-    study = parse(STUDY + "  - name: c\n    grid: {l1: [1, 2]}\n" + CLAIM + PUBLISHED + "a_a: true\n")
+    study = parse(STUDY + "  - name: c\n    grid: {l1: [1, 2]}\n" + CLAIM + PUBLISHED + "aa_test: true\n")
     part = study.narrowed(["c l1=2", "b"], seeds=[9])
     assert part.configurations() == {"b": RunConfig(epochs=3), "c l1=2": RunConfig(l1=2)}
     assert (part.seeds, part.baseline_name, part.claims) == ((9,), "b", ())
     assert part.published
-    assert (part.published.figures, list(part.published.stated)) == ({}, ["b"])
+    assert (part.published.values, list(part.published.paper_values)) == ({}, ["b"])
     assert plan.Study.model_validate(part.model_dump()) == part
     assert study.narrowed(["a", "b"]).claims == study.claims
     assert study.narrowed().runs() == study.runs()
@@ -334,7 +337,7 @@ def test_words_and_order_do_not_count(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [with_seeds("3"), with_changes("{epochs: 4}"), STUDY + "a_a: true", STUDY.replace("name: a", "name: c")]
+    "text", [with_seeds("3"), with_changes("{epochs: 4}"), STUDY + "aa_test: true", STUDY.replace("name: a", "name: c")]
 )
 def test_runs_count(text: str) -> None:
     assert digest(text) != digest(STUDY)
@@ -346,8 +349,8 @@ def test_images_count() -> None:
 
 # Mistakes.
 
-PARAMETERS = "optimizer, epochs, l1, learning_rate, batch_size, encoding_dim, decoder_hidden, dataset"
-KEYS = "name, description, base, grid, variations, baseline, seeds, a_a, claims, published"
+KEYS = "name, description, base, grid, variations, baseline, seeds, aa_test, claims, published"
+PARAMETERS = "optimizer, epochs, l1, learning_rate, batch_size, architecture, encoding_dim, decoder_hidden, dataset"
 
 
 @pytest.mark.parametrize(
@@ -409,7 +412,7 @@ KEYS = "name, description, base, grid, variations, baseline, seeds, a_a, claims,
             "line 5: variations: 'a l1=1e-5' and 'a l1=0.00001' are the same configuration; leave one of them",
         ),
         (STUDY.replace("name: b", "name: a"), "line 5: variations: two are called 'a'; give each a name of its own"),
-        (STUDY.replace("name: b", "name: a (A/A)"), "line 5: variations: 'a (A/A)' ends like a name of `a_a`"),
+        (STUDY.replace("name: b", "name: a (A/A)"), "line 5: variations: 'a (A/A)' ends like a name of `aa_test`"),
         (
             STUDY + f"grid: {{epochs: {list(range(1, 50))}, l1: {list(range(50))}}}",
             "line 5: variations: with the grids these are 4,900 variations; at most 1000",
@@ -441,15 +444,21 @@ KEYS = "name, description, base, grid, variations, baseline, seeds, a_a, claims,
         # published figures
         (
             STUDY + PUBLISHED.replace("{a:", "{'a, l1=0':"),
-            "line 8: published.figures['a, l1=0']: there is no such variation; allowed: 'a', 'b'",
+            "line 8: published.values['a, l1=0']: there is no such variation; allowed: 'a', 'b'",
         ),
-        (STUDY + PUBLISHED.replace("{loss: 1", "{los: 1"), "line 8: published.figures.a.los: allowed: loss, val_loss"),
-        (STUDY + PUBLISHED.replace("loss: 1", "loss: .nan"), "published.figures.a.loss = .nan: should be a finite"),
-        (STUDY + PUBLISHED.replace("bce", "bc"), "line 8: published.taken_for.loss = bc: allowed: loss, val_loss"),
-        (STUDY + PUBLISHED.replace("s: 4", "s: x"), "line 8: published.stated.b.epochs = x: should be a valid integer"),
+        (STUDY + PUBLISHED.replace("{loss: 1", "{los: 1"), "line 8: published.values.a.los: allowed: loss, val_loss"),
+        (STUDY + PUBLISHED.replace("loss: 1", "loss: .nan"), "published.values.a.loss = .nan: should be a finite"),
         (
-            STUDY + PUBLISHED.replace("stated", "staated"),
-            "published.staated: there is no such key, did you mean 'state",
+            STUDY + PUBLISHED.replace("bce", "bc"),
+            "line 8: published.commonly_read_as.loss = bc: allowed: loss, val_loss",
+        ),
+        (
+            STUDY + PUBLISHED.replace("s: 4", "s: x"),
+            "line 8: published.paper_values.b.epochs = x: should be a valid integer",
+        ),
+        (
+            STUDY + PUBLISHED.replace("paper_values", "paper_valuez"),
+            "published.paper_valuez: there is no such key, did you mean 'paper_values'",
         ),
         # YAML
         (STUDY + "name: t", "line 8: name stands there twice; leave one"),
@@ -573,6 +582,25 @@ def test_the_metrics_are_those_that_a_run_logs() -> None:
     assert {*QUALITY, "loss", "first_loss", "last_val_bce", "keras2_progressbar_loss", "epoch_seconds"} < set(names)
     assert {row.name for row in METRICS if row.higher_is_better} == {"psnr", "ssim", "variance_ratio"}
     assert len(set(names)) == len(names)
+
+
+def test_a_study_file_may_use_the_keys_of_an_earlier_version(capsys: pytest.CaptureFixture[str]) -> None:
+    text = STUDY + CLAIM + PUBLISHED + "aa_test: true\n"
+    now = parse(text)
+    assert capsys.readouterr().err == ""
+    former = {
+        "aa_test": "a_a",
+        "smallest_effect": "smallest",
+        "values": "figures",
+        "commonly_read_as": "taken_for",
+        "paper_values": "stated",
+    }
+    for name, before in former.items():
+        text = re.sub(rf"\b{name}:", f"{before}:", text)
+    assert parse(text) == now
+    said = capsys.readouterr().err.splitlines()
+    assert sorted(said) == sorted(f"s.yaml: {before} is now called {name}" for name, before in former.items())
+    assert "line 8: claims[0].smallest_effect = 0: should be greater" in mistake(text.replace("0.1", "0"))
 
 
 def test_a_study_file_may_use_a_metrics_name_of_an_earlier_version() -> None:

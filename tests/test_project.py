@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import shlex
 import sqlite3
 import subprocess
-import textwrap
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote
 
-import jsonschema  # type: ignore[import-untyped]
 import mlflow
 import pytest
 import yaml
 from mlflow.utils.environment import _PythonEnv
 
+import pipeline
+from docs.generate import documents
 from pipeline import cli, deliver, store
 from pipeline.compare import __main__ as compare
 from pipeline.compare import report
-from pipeline.compare.report import markdown, tables
 from pipeline.compare.run import read_conclusion
 from pipeline.study import __main__ as study
-from pipeline.study import plan
 from pipeline.train import __main__ as train
 from tests.conftest import ROOT
 
@@ -42,15 +39,6 @@ def test_conda_yaml_is_what_conda_and_mlflow_take() -> None:
     assert read.dependencies == ["-r requirements.txt"]
 
 
-def test_the_tables_of_the_readme_are_those_of_the_results() -> None:
-    readme = (ROOT / "README.md").read_text()
-    places = re.findall(r"<!-- (\S+): claims -->\n\n((?:\|.*\n)+)", readme)
-    assert [place for place, _ in places] == ["results/conclusion.json", "results/controlled/conclusion.json"]
-    for place, table in places:
-        conclusion = read_conclusion(str(ROOT / place))
-        assert table == markdown.table(tables.claims_table(conclusion)), place
-
-
 @pytest.mark.parametrize("folder", ["results", "results/controlled"])
 def test_the_reports_are_what_their_conclusions_say(folder: str) -> None:
     conclusion = read_conclusion(str(ROOT / folder / "conclusion.json"))
@@ -61,12 +49,6 @@ def test_the_reports_are_what_their_conclusions_say(folder: str) -> None:
     assert {unquote(name) for name in linked} == pictures != set()
 
 
-def test_every_file_that_the_readme_links_to_is_there() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
-    assert len(links) >= 4
-    assert [link for link in links if not (ROOT / link).is_file()] == []
-
-
 def test_the_lock_is_exact() -> None:
     for name in ("requirements.txt", "requirements-dev.txt", "benchmarks/requirements.txt"):
         lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.lstrip().startswith("#")]
@@ -74,34 +56,45 @@ def test_the_lock_is_exact() -> None:
         assert [line for line in lines if not re.match(r"[\w.-]+(\[\w+\])?==\S+", line)] == []
 
 
-def test_every_make_target_of_the_readme_exists() -> None:
+def test_every_make_target_of_the_documents_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    text = "".join(path.read_text() for path in documents())
+    named = set(re.findall(r"(?:^ {4}|^\$ |`)make ([a-z]+)", text, re.MULTILINE))
     assert {"run", "test", "ui", "bench", "store", "study", "results"} <= named <= targets
     assert subprocess.run(["make", "-n", *targets], cwd=ROOT, capture_output=True).returncode == 0
 
 
 def commands(text: str) -> list[list[str]]:
-    """Each `mlflow run` and `python -m pipeline.*` in a text, as words, up to a comment or the end of its quotation."""
+    """Each call of an entry point in a text, as words, up to a comment or the end of its quotation."""
+    text = re.sub(r"variations (train|study|compare|deliver|store)\b", r"python -m pipeline.\1", text)
     found = re.findall(r"(?:mlflow run|python -m pipeline\.)[^`\n]*", text)
     return [words for words in (shlex.split(line, comments=True) for line in found) if len(words) > 2]
 
 
-def test_every_command_of_the_readme_and_of_the_makefile_has_parameters_that_there_are() -> None:
+def test_every_command_of_the_documents_and_of_the_makefile_has_parameters_that_there_are() -> None:
     entries = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
     modules = {"train": train, "study": study, "compare": compare, "deliver": deliver}
     checked = 0
-    for name in ("README.md", "Makefile"):
-        for first, _, target, *words in commands((ROOT / name).read_text()):
+    for path in (*documents(), ROOT / "Makefile"):
+        for first, _, target, *words in commands(path.read_text()):
+            if "--optimzer" in words:  # the mistake that the README shows
+                continue
             if first == "python" and target.removeprefix("pipeline.") in modules:
                 cli.parse_arguments(modules[target.removeprefix("pipeline.")].Options, words, target, "")
                 checked += 1
             elif first == "mlflow":
                 entry = words[words.index("-e") + 1] if "-e" in words else "main"
                 given = {word.split("=")[0] for flag, word in itertools.pairwise(words) if flag == "-P"}
-                assert given - {"optimzer"} <= set(entries[entry]["parameters"]), words  # the mistake that it shows
+                assert given <= set(entries[entry]["parameters"]), words
                 checked += 1
     assert checked > 25
+
+
+def test_the_version_stands_once_and_is_named_where_it_is_cited() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == pipeline.__version__
+    newest, *_ = re.findall(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest == pipeline.__version__
 
 
 def test_only_make_results_writes_over_the_committed_reports() -> None:
@@ -110,17 +103,6 @@ def test_only_make_results_writes_over_the_committed_reports() -> None:
     recipes = re.findall(r"^([a-z]+):.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     written = {name: found for name, recipe in recipes if (found := re.findall(r"out=(\S+)", recipe))}
     assert written == {"results": ["results", "results/controlled"]}
-
-
-def test_the_study_of_the_readme_loads_and_fits_the_schema() -> None:
-    (text,) = re.findall(r"^ {4}name: wider\n(?: {4}.*\n)+", (ROOT / "README.md").read_text(), re.MULTILINE)
-    declared = textwrap.dedent(text)
-    assert list(plan.parse(declared, "README.md").configurations()) == [
-        "narrow",
-        "wide encoding_dim=64",
-        "wide encoding_dim=128",
-    ]
-    jsonschema.validate(yaml.safe_load(declared), json.loads(plan.SCHEMA.read_text()))
 
 
 @pytest.mark.usefixtures("store")

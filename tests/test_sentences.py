@@ -561,7 +561,7 @@ def test_what_is_beside_a_verdict() -> None:
     )
     assert others == sentences.other_notes(penalised)
     assert others == [
-        "Left out, because only one side has them: seeds: 3.",
+        "Left out, because only one side has them (seeds: 3).",
         "Runs that did not finish and could have changed this: \u201cwith_regularizationTerm\u201d, "
         "seed 3: diverged (DivergenceError: loss is nan in epoch 7).",
     ]
@@ -836,7 +836,7 @@ def test_what_the_numbers_are() -> None:
         same,
     ]
     once = variation("a", 1, 1, 1).model_copy(update={"cells": (cell(LOSS, 0.1, NAN, 1),)})
-    assert sentences.table_notes(sample(variations=(once,))) == ["One seed each: no interval can be given.", same]
+    assert sentences.table_notes(sample(variations=(once,))) == ["One seed each: no interval.", same]
     assert sentences.table_notes(empty()) == []
 
 
@@ -1006,4 +1006,4 @@ def test_the_best_of_equals_is_none() -> None:
     assert values.best_of(sample(variations=alike), METRICS[0]) is None
     best = values.best_of(sample(), METRICS[0])
     assert best is not None
-    assert best.name == "100_epochs"
+    assert best[0].name == "100_epochs"

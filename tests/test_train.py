@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -215,6 +216,7 @@ def with_images(folder: Path, npz: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_relative_paths_mean_the_folder_where_mlflow_run_is_typed(small_npz: Path, tmp_path: Path) -> None:
     folder = with_images(tmp_path / "mine", small_npz)
     base = "base: {optimizer: adam, epochs: 1, dataset: images.npz}"  # which the workers read
@@ -450,6 +452,13 @@ def test_a_model_that_memory_does_not_hold_is_refused_with_its_size(
     huge = RunConfig(encoding_dim=65536, decoder_hidden=65536)
     with pytest.raises(UserError, match=r"4,397,859,600 parameters; to train it takes 70\.5 GB of memory, 0\.0 GB are"):
         train.require_memory(huge, small)
+
+
+def test_images_too_small_for_the_architecture_are_refused_before_a_run_is_made(small: Images) -> None:
+    tiny = dataclasses.replace(small, train=small.train[:, :3], test=small.test[:, :3])
+    with pytest.raises(UserError, match="architecture='conv' halves the images twice, and these are 3 x 28"):
+        train.require_memory(RunConfig(architecture="conv"), tiny)
+    train.require_memory(RunConfig(), tiny)
 
 
 def test_pictured_epochs() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import random
+from pathlib import Path
+from typing import Literal, get_args
 
 import keras
 import numpy as np
@@ -13,6 +17,7 @@ from pipeline.errors import DivergenceError, UserError
 from pipeline.train import model, training
 from pipeline.train.config import OPTIMIZERS, RunConfig
 from pipeline.train.dataset import Images
+from pipeline.train.size import size
 
 ADAM = RunConfig(optimizer="adam", epochs=2, batch_size=128)  # 600 images: four full batches and one of 88
 
@@ -104,10 +109,65 @@ def test_variations_of_a_seed_begin_with_the_same_weights() -> None:
     assert (first_weights(plain, "encoder")[0] != first_weights(RunConfig(seed=6), "encoder")[0]).any()
 
 
-@pytest.mark.parametrize("l1", [0.0, 1e-3])
-def test_an_epoch_against_a_stock_keras_loop(l1: float, small: Images) -> None:
+SHAPES = [(28, 28, 1), (32, 32, 3), (5, 7, 1), (4, 4, 3), (29, 30, 1)]
+
+
+def made_of(autoencoder: keras.Model) -> list[keras.Layer]:
+    """Every layer that has weights."""
+    logits = autoencoder.get_layer("decoder").get_layer("logits")
+    return [layer for layer in (*autoencoder.get_layer("encoder").layers, *logits.layers) if layer.weights]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("hidden", [0, 20])
+@pytest.mark.parametrize("architecture", model.ARCHITECTURES)
+def test_every_size_of_images_comes_back_and_the_model_has_the_size_that_is_said(
+    architecture: Literal["dense", "conv"], hidden: int, shape: tuple[int, int, int]
+) -> None:
+    config = RunConfig(architecture=architecture, encoding_dim=6, decoder_hidden=hidden)
+    autoencoder = model.build(config, shape)
+    assert autoencoder.output_shape == (None, *shape)
+    assert autoencoder.get_layer("encoder").output_shape == (None, 6)
+    parameters, outputs = size(config, shape)
+    assert parameters == autoencoder.count_params()
+    assert outputs == sum(math.prod(layer.output.shape[1:]) for layer in made_of(autoencoder))
+
+
+def test_every_architecture_is_a_value_of_the_parameter() -> None:
+    assert tuple(model.ARCHITECTURES) == get_args(RunConfig.model_fields["architecture"].annotation)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (28, 3, 1)])
+def test_images_that_cannot_be_halved_twice_are_refused(shape: tuple[int, int, int]) -> None:
+    config = RunConfig(architecture="conv")
+    says = rf"halves the images twice, and these are {shape[0]} x {shape[1]}; .* at least 4 x 4 pixels: take .*=dense"
+    for make in (model.build, size):
+        with pytest.raises(UserError, match=says) as error:
+            make(config, shape)
+        assert "\n" not in str(error.value)
+
+
+def test_the_convolutional_model_is_the_same_bits_for_the_same_seed(small: Images) -> None:
+    config = RunConfig(architecture="conv", optimizer="adam", epochs=1, batch_size=128)
+    trained = training.train(config, small)
+    assert weights(training.train(config, small)) == weights(trained)
+
+
+def test_convolutions_of_a_seed_begin_with_the_same_weights() -> None:
+    def kernels(**changes: int) -> dict[str, NDArray]:
+        made = made_of(model.build(RunConfig(architecture="conv", **changes), (28, 28, 1)))
+        return {layer.name: layer.get_weights()[0] for layer in made}
+
+    plain, wide, other = kernels(), kernels(encoding_dim=64, decoder_hidden=20), kernels(seed=1)
+    for role in ("half", "quarter", "to_half", "to_whole"):
+        np.testing.assert_array_equal(plain[role], wide[role])
+        assert (plain[role] != other[role]).any()
+
+
+@pytest.mark.parametrize(("architecture", "l1"), [("dense", 0.0), ("dense", 1e-3), ("conv", 1e-3)])
+def test_an_epoch_against_a_stock_keras_loop(architecture: Literal["dense", "conv"], l1: float, small: Images) -> None:
     """The same first weights and the same order, through `train_on_batch` of a plain compiled model."""
-    config = RunConfig(optimizer="adam", epochs=1, batch_size=128, l1=l1, seed=9)
+    config = RunConfig(optimizer="adam", epochs=1, batch_size=128, l1=l1, seed=9, architecture=architecture)
     stock = model.build(config, (28, 28, 1))
     if l1 and keras.__version__ < "3.15":
         pytest.skip("this Keras forgets the mean over the batch in its activity regularizer")
@@ -164,6 +224,64 @@ def test_every_optimizer_trains(optimizer: str, small: Images) -> None:
 def test_the_smallest_and_the_largest_batch(batch_size: int, small: Images) -> None:
     history = training.train(RunConfig(optimizer="sgd", epochs=1, batch_size=batch_size), small).history
     assert 0 < history["loss"].iloc[0] < 0.75
+
+
+def noisy(config: RunConfig, image_shape: tuple[int, int, int]) -> keras.Model:
+    """An autoencoder with layers that behave otherwise while they train: BatchNorm behind the code, then Dropout."""
+    images = keras.Input(image_shape)
+    codes = model.build(config, image_shape).get_layer("encoder")(images)
+    normalised = keras.layers.BatchNormalization(momentum=0.75)(codes)
+    encoder = keras.Model(images, normalised, name="encoder")
+    layers = [keras.layers.Dropout(0.5), keras.layers.Dense(784), keras.layers.Reshape(image_shape)]
+    logits = keras.Sequential([keras.Input((config.encoding_dim,)), *layers], name="logits")
+    decoder = keras.Sequential([logits, keras.layers.Activation("sigmoid")], name="decoder")
+    return keras.Model(images, decoder(encoder(images)))
+
+
+def state(trained: training.Trained) -> dict[str, bytes]:
+    """Weights, moving averages and states of random numbers, by their names."""
+    return {f"{n} {v.path}": v.value.numpy().tobytes() for n, v in enumerate(trained.model.variables)}
+
+
+def test_layers_are_told_whether_they_train(small: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = RunConfig(optimizer="sgd", epochs=1, batch_size=600, encoding_dim=8)  # one step
+    codes = model.build(config, small.shape).get_layer("encoder").predict_on_batch(small.train)
+    monkeypatch.setattr(training, "build", noisy)
+    trained = training.train(config, small)
+    _, _, moving_mean, moving_variance = trained.model.get_layer("encoder").layers[-1].get_weights()
+    np.testing.assert_allclose(moving_mean, 0.25 * codes.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(moving_variance, 0.75 + 0.25 * codes.var(axis=0), rtol=1e-4)
+    # In validation nothing is dropped, and the moving averages are what normalises.
+    expected = bce(small.test, trained.model.predict_on_batch(small.test).astype(float)).mean()
+    assert trained.history.loc[1, "val_bce"] == pytest.approx(expected, rel=1e-5)
+    monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, inputs, training=False: inputs)
+    assert training.train(config, small).history.loc[1, "bce"] != trained.history.loc[1, "bce"]
+
+
+def test_layers_that_draw_random_numbers_and_keep_averages_go_on_where_they_were(
+    small: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "build", noisy)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    config = RunConfig(optimizer="adam", epochs=3, batch_size=100, encoding_dim=8)
+    whole = training.train(config, small)
+    assert any("seed_generator_state" in name for name in state(whole))
+    checkpoint = training.Checkpoint(tmp_path / "checkpoint.npz")
+
+    def stop(trained: training.Trained) -> None:
+        if len(trained.epochs) == 2:
+            assert trained.history["bce"].equals(whole.history["bce"][:2])
+            raise KeyboardInterrupt
+
+    random.seed(0)  # from which Keras takes the seeds that nobody gives it
+    before = random.getstate()
+    with pytest.raises(KeyboardInterrupt):
+        training.train(config, small, stop, checkpoint)
+    assert random.getstate() == before
+    seen: list[int] = []
+    resumed = training.train(config, small, lambda trained: seen.append(len(trained.epochs)), checkpoint)
+    assert seen == [1, 2, 3]
+    assert list(state(resumed).values()) == list(state(whole).values())
 
 
 def test_divergence_stops_the_run_and_says_when(small: Images) -> None:

@@ -1,4 +1,4 @@
-"""A finished study in the real MLflow UI, seen by a headless Chromium: the clicks that the README names."""
+"""A finished study in the real MLflow UI, seen by a headless Chromium: the clicks that docs/mlflow-ui.md names."""
 
 from __future__ import annotations
 

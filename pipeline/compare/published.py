@@ -36,12 +36,12 @@ class _Comparison:
             decimals=self.plan.decimals,
             figures=tuple(
                 self._value(name, metric, value, by_variation[name])
-                for name, row in self.plan.figures.items()
+                for name, row in self.plan.values.items()
                 for metric, value in row.items()
             ),
             stated=tuple(
                 self._stated(name, parameter, value)
-                for name, row in self.plan.stated.items()
+                for name, row in self.plan.paper_values.items()
                 for parameter, value in row.items()
             ),
             differences=tuple(self._differences()),
@@ -50,7 +50,7 @@ class _Comparison:
     def _differences(self) -> Iterable[PublishedDifference]:
         for claim in self.study.claims:
             sides = (claim.variation, claim.against)
-            first, second = (self.plan.figures.get(name, {}).get(claim.metric) for name in sides)
+            first, second = (self.plan.values.get(name, {}).get(claim.metric) for name in sides)
             if first is not None and second is not None:
                 a, b = (self.analysis.grouped.values(name, claim.metric) for name in sides)
                 yield PublishedDifference(
@@ -68,7 +68,7 @@ class _Comparison:
             low, high, reproduced = evidence.reproduction(value, self.plan.decimals, values)
             return {"n": len(values), "mean": float(values.mean()), "low": low, "high": high, "reproduced": reproduced}
 
-        taken_for = self.plan.taken_for.get(metric)
+        taken_for = self.plan.commonly_read_as.get(metric)
         taken = reproduction(taken_for) if taken_for is not None else {}
         return Figure(
             variation=name,
@@ -87,11 +87,12 @@ class _Comparison:
         ran = plain(rows[f"params.{parameter}"].iloc[0]) if len(rows) else None
         stated = wanted.params[parameter]
         like_it = self._like(without_repetition(wanted.params, task))
-        alternative, values = None, tuple[Figure, ...]()
+        alternative: str | None = None
+        values: tuple[Figure, ...] = ()
         if ran != stated and len(like_it):
             tag = next((tag for tag in distinct(like_it, f"tags.{VARIATION}") if tag), None)
             alternative = str(tag or wanted.name)
-            printed = self.plan.figures.get(name, {})
+            printed = self.plan.values.get(name, {})
             values = tuple(self._value(alternative, metric, each, like_it) for metric, each in printed.items())
         return Stated(
             variation=name,

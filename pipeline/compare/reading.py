@@ -14,6 +14,7 @@ import os
 import re
 import struct
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from urllib.parse import urlsplit
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities import LifecycleStage, Run
+from mlflow.entities import FileInfo, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
@@ -47,6 +48,7 @@ from pipeline.tracking.names import (
     PICTURE,
     PLAN,
     PLAN_FILE,
+    RECONSTRUCTIONS_FILE,
     REUSED_FROM,
     SEED,
     STUDY,
@@ -58,6 +60,7 @@ ENTRY_POINT = "mlflow.project.entryPoint"
 _TRAIN_NOTHING = ("study", "compare")  # of the entry points: a study's children are runs of their own
 _DIGITS = 10  # on such a picture
 _ENLARGED = 4  # and pixels per pixel
+_OF_PICTURES = [np.dtype(kind) for kind in (np.uint8, np.float16, np.float32, np.float64)]
 _MOST_PIXELS, _MOST_BYTES = 25_000_000, 50 * 2**20  # of such a picture: images of 279 x 279 pixels, and room to spare
 
 _TAGS = (
@@ -293,7 +296,7 @@ Pictures = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def digits(run_id: str) -> Pictures | None:
-    """The first test images and what the run made of them, from the last picture that it logged.
+    """The first test images and what the run made of them at last.
 
     Returns:
         Originals and reconstructions, each [images, height, width, channels] in [0, 1]; None where there is no picture
@@ -302,23 +305,66 @@ def digits(run_id: str) -> Pictures | None:
     Raises:
         PictureError: it is too large, or no such picture.
     """
-    try:
-        files = mlflow.MlflowClient().list_artifacts(run_id, "images")
-    except (MlflowException, OSError):
-        return None
-    steps = {}
-    for file in files:
+    arrays = next((file for file in _files(run_id) if file.path == RECONSTRUCTIONS_FILE), None)
+    if arrays is not None:
+        content = _small_artifact(run_id, arrays)
+        return None if content is None else _two_arrays(content)
+    steps = {}  # of runs of earlier versions: the pictures that they logged
+    for file in _files(run_id, "images"):
         found = re.search(rf"/{PICTURE}\W*step\W(\d+)\W.*(?<!compressed)\.png$", file.path)
         if found:
             steps[int(found[1])] = file
-    if not steps:
-        return None
-    last = steps[max(steps)]
-    size = last.file_size or 0  # some artifact stores do not say it
+    content = _small_artifact(run_id, steps[max(steps)]) if steps else None
+    return None if content is None else _two_rows(content)
+
+
+def _files(run_id: str, folder: str | None = None) -> list[FileInfo]:
+    try:
+        return list(mlflow.MlflowClient().list_artifacts(run_id, folder))
+    except (MlflowException, OSError):
+        return []
+
+
+def _small_artifact(run_id: str, file: FileInfo) -> bytes | None:
+    size = file.file_size or 0  # some artifact stores do not say it
     if size > _MOST_BYTES:
         raise PictureError(f"it has {size / 2**20:,.0f} MB, more than {_MOST_BYTES / 2**20:.0f}")
-    content = _artifact(run_id, last.path)
-    return None if content is None else _two_rows(content)
+    return _artifact(run_id, file.path)
+
+
+def _two_arrays(npz: bytes) -> Pictures:
+    """The first images of either array; their headers say what they unpack to, before anything is."""
+    if not zipfile.is_zipfile(io.BytesIO(npz)):
+        raise PictureError("it is not an NPZ file")
+    try:
+        with zipfile.ZipFile(io.BytesIO(npz)) as archive:
+            x, y = (_images(archive, archive.getinfo(f"{name}.npy")) for name in ("originals", "reconstructed"))
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, RuntimeError, zlib.error) as error:
+        raise PictureError(f"it is damaged ({first_line(error)})") from None
+    if x.shape != y.shape:
+        raise PictureError("its originals and its reconstructions are not of one size")
+    return x, y
+
+
+def _images(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.float32]:
+    """Of what `numpy.savez` can write, images only: another way to pack or describe an array can ask for any memory."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise PictureError("it is not packed as NumPy does")
+    with archive.open(member) as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise PictureError("it is not two arrays of images")
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+        if len(shape) != 4 or min(shape) < 1 or shape[-1] not in (1, 3) or dtype not in _OF_PICTURES:
+            raise PictureError("it is not two arrays of images")
+        if math.prod(shape) > _MOST_PIXELS:
+            size = " x ".join(f"{length:,}" for length in shape)
+            raise PictureError(f"it has {size} values, more than {_MOST_PIXELS // 10**6} million")
+        values = np.frombuffer(file.read(math.prod(shape) * dtype.itemsize), dtype)
+    images = values.reshape(shape, order="F" if by_columns else "C")[:_DIGITS]
+    images = images.astype(np.float32) / np.float32(255 if dtype == np.uint8 else 1)
+    if not ((images >= 0) & (images <= 1)).all():
+        raise PictureError("it has values outside [0, 1]")
+    return images
 
 
 def _two_rows(png: bytes) -> Pictures:

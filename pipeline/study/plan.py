@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -62,6 +63,17 @@ _WORDS = {
     "too_short": "should have at least one item",
     "string_type": "should be a text; put it in quotes",
 }
+
+
+# Keys by their former names.
+_NOW = {
+    "a_a": "aa_test",
+    "smallest": "smallest_effect",
+    "figures": "values",
+    "taken_for": "commonly_read_as",
+    "stated": "paper_values",
+}
+_FORMERLY = {now: former for former, now in _NOW.items()}
 
 
 class _MisplacedError(ValueError):
@@ -160,11 +172,15 @@ class _Declared(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_where_empty(cls, values: Any) -> Any:
-        """A key that is left empty, which is null in YAML, means the default."""
+    def _default_where_empty(cls, values: Any, info: ValidationInfo) -> Any:
+        """A key that is left empty, which is null in YAML, means the default; one may have its former name."""
         if not isinstance(values, dict):
             return values
-        return {key: value for key, value in values.items() if value is not None or key not in cls.model_fields}
+        former = {key: _NOW[key] for key in values if key in _NOW and _NOW[key] in cls.model_fields}
+        if info.context:
+            info.context["former"].update(former)
+        known = {former.get(key, key): value for key, value in values.items()}
+        return {key: value for key, value in known.items() if value is not None or key not in cls.model_fields}
 
 
 class Variation(_Declared):
@@ -188,23 +204,23 @@ class Claim(_Declared):
     direction: Literal["lower", "higher", "equal"] = Field(
         description="what the metric of `variation` is, compared with that of `against`"
     )
-    smallest: float = Field(
-        gt=0, allow_inf_nan=False, description="the smallest difference that matters, in the metric's unit"
+    smallest_effect: float = Field(
+        gt=0, allow_inf_nan=False, description="the smallest effect of interest, in the metric's unit"
     )
 
 
 class Published(_Declared):
-    """Figures that somebody else has published, to be set beside ours."""
+    """Values that somebody else has published, to be set beside ours."""
 
     source: _Text = Field(description="where they stand")
     decimals: int = Field(4, ge=0, le=15, description="with how many decimals they are printed")
-    figures: dict[str, dict[_Metric, FiniteFloat]] = Field(
+    values: dict[str, dict[_Metric, FiniteFloat]] = Field(
         description="by variation, then by the metric that they really are"
     )
-    taken_for: dict[_Metric, _Metric] = Field(
-        {}, description="a metric that the publication prints, and the one that its reader takes it for"
+    commonly_read_as: dict[_Metric, _Metric] = Field(
+        {}, description="a metric that the publication prints, and the one that its readers take it for"
     )
-    stated: dict[str, _Changes] = Field(
+    paper_values: dict[str, _Changes] = Field(
         {}, description="by variation, parameters as the publication's text states them, where its code does otherwise"
     )
 
@@ -225,7 +241,7 @@ class Study(_Declared):
     seeds: tuple[Annotated[int, Field(ge=0, lt=_SEEDS_END)], ...] = Field(
         description="a list of seeds, or how many: 3 is [0, 1, 2]", min_length=1
     )
-    a_a: bool = Field(
+    aa_test: bool = Field(
         False,
         description="also run the baseline against itself: with as many fresh seeds, and once more with the first seed",
     )
@@ -256,7 +272,7 @@ class Study(_Declared):
             _require_variation(claim.against, names, "claims", i, "against")
             if claim.variation == claim.against:
                 raise _MisplacedError("a variation cannot be compared with itself", "claims", i, "against")
-        for part in ("figures", "stated") if self.published else ():
+        for part in ("values", "paper_values") if self.published else ():
             for name in getattr(self.published, part):
                 _require_variation(name, names, "published", part, name)
         return self
@@ -291,7 +307,7 @@ class Study(_Declared):
             if name in configs:
                 raise _MisplacedError(f"two are called {name!r}; give each a name of its own", "variations")
             if name.endswith((A_A, AGAIN)):
-                raise _MisplacedError(f"{name!r} ends like a name of `a_a`; give it another", "variations")
+                raise _MisplacedError(f"{name!r} ends like a name of `aa_test`; give it another", "variations")
             if config in names:
                 raise _MisplacedError(
                     f"{names[config]!r} and {name!r} are the same configuration; leave one of them", "variations"
@@ -318,7 +334,7 @@ class Study(_Declared):
         published = self.published and self.published.model_copy(
             update={
                 part: {k: v for k, v in getattr(self.published, part).items() if k in kept}
-                for part in ("figures", "stated")
+                for part in ("values", "paper_values")
             }
         )
         return self.model_copy(
@@ -335,11 +351,11 @@ class Study(_Declared):
     def runs(self) -> list[tuple[str, Any]]:
         """Every run of the study: the variation's name and the configuration with its seed, seed after seed.
 
-        With `a_a`, the baseline's name with `A_A` stands for its fresh seeds, with `AGAIN` for the repeated one.
+        With `aa_test`, the baseline's name with `A_A` stands for its fresh seeds, with `AGAIN` for the repeated one.
         """
         configs = self.configurations()
         runs = [(name, self._repeated(config, seed)) for seed in self.seeds for name, config in configs.items()]
-        if self.a_a:
+        if self.aa_test:
             name, config = self.baseline_name, configs[self.baseline_name]
             fresh = [seed for seed in range(2 * len(self.seeds)) if seed not in self.seeds][: len(self.seeds)]
             runs += [(name + A_A, self._repeated(config, seed)) for seed in fresh]
@@ -445,8 +461,9 @@ def parse(text: str, source: str) -> Study:
         raise UserError(
             f"{source}: a study is a mapping with the keys {', '.join(Study.model_fields)}; this is {found}"
         )
+    former: dict[str, str] = {}
     try:
-        return Study.model_validate(content, context={"task": task.load()})
+        study = Study.model_validate(content, context={"task": task.load(), "former": former})
     except ValidationError as error:
         problems = error.errors(include_input=False)
         # A list that lost its only item to a problem is reported as too short, too.
@@ -454,6 +471,9 @@ def parse(text: str, source: str) -> Study:
         apart = [problem for problem in problems if not problem["loc"] or problem["loc"] not in within]
         lines = [_line(problem, root, text) for problem in apart]
         raise UserError(f"{source}, {several(lines)}") from None
+    for name, now in former.items():
+        print(f"{source}: {name} is now called {now}", file=sys.stderr)
+    return study
 
 
 class _Constructor(SafeConstructor):
@@ -525,7 +545,7 @@ def _words(problem: Any) -> str:
 
 
 def _path(keys: Iterable[str | int]) -> str:
-    """`variations[1].changes.l1`, and `figures['a name']` where a key is not a plain word."""
+    """`variations[1].changes.l1`, and `values['a name']` where a key is not a plain word."""
     parts = (f".{key}" if re.fullmatch(r"\w+", str(key)) and isinstance(key, str) else f"[{key!r}]" for key in keys)
     return "".join(parts).removeprefix(".")
 
@@ -540,7 +560,8 @@ def _given(node: Node, text: str) -> str:
 
 def _child(node: Node, part: str | int) -> Node | None:
     if isinstance(node, MappingNode):
-        return next((value for key, value in node.value if key.value == part), None)
+        names = (part, _FORMERLY.get(str(part)))
+        return next((value for key, value in node.value if key.value in names), None)
     if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part]
     return None

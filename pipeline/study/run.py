@@ -164,7 +164,7 @@ def _declared(options: Options) -> Study:
     seeds = (
         tuple(plan.Study.model_validate({**study.model_dump(), "seeds": options.seeds}).seeds) if options.seeds else ()
     )
-    return study.narrowed(wanted, seeds).model_copy(update={"a_a": options.aa_test or study.a_a})
+    return study.narrowed(wanted, seeds).model_copy(update={"aa_test": options.aa_test or study.aa_test})
 
 
 def _planned(study: Study, variation: str, config: Any, hashes: Mapping[str, str], folder: Path) -> Planned:
@@ -469,8 +469,6 @@ def _command(options: Options) -> str:
     """What the user typed, without what would not be wanted again."""
     given = {name: value for name, value in options.model_dump().items() if name in options.model_fields_set}
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "retrain"]
-    return " ".join(["python -m pipeline.study", *words])
-    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if name != "fresh"]
     return " ".join([command("study"), *words])
 
 

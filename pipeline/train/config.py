@@ -10,7 +10,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
@@ -120,6 +120,10 @@ class RunConfig(BaseModel):
         WithJsonSchema(_LEARNING_RATE_SCHEMA),
     ] = Field(DEFAULT, validate_default=True, description="a number, or `default` for the optimizer's own")
     batch_size: int = Field(256, ge=1, description="images per training step")
+    architecture: Literal["dense", "conv"] = Field(
+        "dense",
+        description="`dense`, or `conv`: two convolutions with stride 2 before the code and their transposes behind",
+    )
     encoding_dim: int = Field(32, ge=1, le=65536, description="width of the encoder's output")
     decoder_hidden: int = Field(
         0,

@@ -29,6 +29,7 @@ from pipeline.tracking.runs import TrackedRun
 from pipeline.train import dataset
 from pipeline.train.config import RunConfig, pictured
 from pipeline.train.dataset import Images
+from pipeline.train.size import size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,7 +53,7 @@ def resume(run_id: str) -> str:
     """
     folder = tracking.unfinished_run(run_id)
     with journal.locked(folder):
-        params, data_hash = tracking.said_of(tracking.open_journal(folder, "", {}))
+        params, data_hash = tracking.recorded_of(tracking.open_journal(folder, "", {}))
         config = RunConfig.model_validate({name: params[name] for name in RunConfig.model_fields if name in params})
         found = load(config.dataset).sha256
         if data_hash not in (None, found):
@@ -226,13 +227,12 @@ def require_memory(config: RunConfig, images: Images, at_once: int = 1) -> None:
     images, when their reconstructions are measured.
 
     Raises:
-        UserError: it would not.
+        UserError: it would not, or the images are too small for this architecture.
     """
     pixels = math.prod(images.shape)
-    widths = [config.encoding_dim, *([config.decoder_hidden] if config.decoder_hidden else []), pixels]
-    parameters = sum((inputs + 1) * units for inputs, units in zip([pixels, *widths], widths, strict=False))
+    parameters, outputs = size(config, images.shape)
     batch = max(config.batch_size, len(images.test))
-    needed = 4 * (4 * parameters + images.train.size + images.test.size + batch * sum(widths)) * at_once
+    needed = 4 * (4 * parameters + images.train.size + images.test.size + batch * outputs) * at_once
     free = dataset.free_memory()
     if needed > free:
         several = f" {at_once} at once" * (at_once > 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Any, cast
 from pipeline.metrics import METRICS, TRAINING_SECONDS
 from pipeline.task import Program
 from pipeline.train.config import RunConfig
+from pipeline.train.size import FILTERS, KERNEL
 
 
 class Autoencoder:
@@ -44,11 +46,15 @@ class Autoencoder:
         return config.epochs
 
     def cost(self, config: RunConfig) -> float:
-        """In multiplications."""
-        return config.epochs * max(config.decoder_hidden, config.encoding_dim)
+        """In multiplications for each pixel."""
+        wide = max(config.decoder_hidden, config.encoding_dim)
+        # One convolution works on a sixteenth of the pixels, and so does its transpose.
+        return config.epochs * (wide + (config.architecture == "conv") * KERNEL**2 * math.prod(FILTERS) / 8)
 
     def sizes(self, config: RunConfig) -> dict[str, Any]:
-        return {name: getattr(config, name) for name in ("batch_size", "encoding_dim", "decoder_hidden")}
+        return {
+            name: getattr(config, name) for name in ("batch_size", "architecture", "encoding_dim", "decoder_hidden")
+        }
 
     def seconds(self, config: RunConfig, params: Mapping[str, str], metrics: Mapping[str, float]) -> float:
         return metrics.get(TRAINING_SECONDS, float("nan")) / RunConfig.from_params(params).epochs * config.epochs

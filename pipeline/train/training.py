@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import platform
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -90,7 +91,8 @@ def train(
     Raises:
         DivergenceError: the loss became NaN or infinite.
     """
-    model = build(config, images.shape)
+    with _default_seed(config.seed):
+        model = build(config, images.shape)
     trainer = _EpochTrainer(model, images, config.l1)
     optimizer = _optimizer(config)
     trainer.compile(optimizer=optimizer, jit_compile=True)
@@ -177,6 +179,17 @@ def hardware() -> str:
     return platform.processor() or platform.machine()
 
 
+@contextlib.contextmanager
+def _default_seed(seed: int) -> Iterator[None]:
+    """Have Keras draw the seeds of layers that are given none, such as a Dropout, from this one."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
 class ProgressBarMean(keras.metrics.Metric):
     """The loss of an epoch as Keras 2's progress bar displayed it: the mean, over the batches, of the running mean.
 
@@ -209,7 +222,7 @@ class _EpochTrainer(keras.Model):
         self._encoder = autoencoder.get_layer("encoder")
         self._decoder = autoencoder.get_layer("decoder")
         # The loss is computed from the logits: the logarithm of a saturated sigmoid would be cut off.
-        self._logits = keras.Model(self._decoder.input, self._decoder.get_layer("reconstruction").input)
+        self._logits = self._decoder.get_layer("logits")
         self._l1 = l1
         self._train_images = tf.constant(images.train)  # [images, height, width, channels]
         self._test_images = tf.constant(images.test)
@@ -234,23 +247,24 @@ class _EpochTrainer(keras.Model):
 
     def _train_on(self, indices: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            loss, bce = self._loss_and_bce(tf.gather(self._train_images, indices))
+            loss, bce = self._loss_and_bce(tf.gather(self._train_images, indices), training=True)
         weights = self.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         self._displayed_loss.update_state(loss, tf.size(indices))
         self._record(loss, bce, tf.size(indices))
 
     def _test_on(self, indices: tf.Tensor) -> None:
-        self._record(*self._loss_and_bce(tf.gather(self._test_images, indices)), tf.size(indices))
+        loss, bce = self._loss_and_bce(tf.gather(self._test_images, indices), training=False)
+        self._record(loss, bce, tf.size(indices))
 
-    def _loss_and_bce(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _loss_and_bce(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """What is minimised, and its reconstruction part alone: binary cross-entropy, mean over pixels and images.
 
         The penalty is Keras's activity regularizer, L1 over the units and mean over the batch. It is written
         out because Keras 3 before 3.15 forgot the mean, which made the strength depend on the batch size.
         """
-        codes = self._encoder(images)  # [batch, encoding_dim]
-        pixels, logits = _flat(images), _flat(self._logits(codes))  # [batch, pixels]
+        codes = self._encoder(images, training=training)  # [batch, encoding_dim]
+        pixels, logits = _flat(images), _flat(self._logits(codes, training=training))  # [batch, pixels]
         bce = tf.reduce_mean(keras.losses.binary_crossentropy(pixels, logits, from_logits=True))
         penalty = self._l1 * tf.reduce_mean(tf.reduce_sum(tf.abs(codes), axis=-1))
         return bce + penalty, bce

@@ -4,20 +4,12 @@
 a table or a line that is added in `sections` is in all three.
 """
 
-from pipeline.compare.report.html import to_html
-from pipeline.compare.report.markdown import note, to_markdown
-from pipeline.compare.report.sections import CURVES, DIGITS, FOREST
-from pipeline.compare.report.tables import conclusion_csv, differences
-from pipeline.compare.report.terminal import to_terminal
-
-__all__ = [
-    "CURVES",
-    "DIGITS",
-    "FOREST",
-    "conclusion_csv",
-    "differences",
-    "note",
-    "to_html",
-    "to_markdown",
-    "to_terminal",
-]
+from pipeline.compare.report.html import to_html as to_html
+from pipeline.compare.report.markdown import note as note
+from pipeline.compare.report.markdown import to_markdown as to_markdown
+from pipeline.compare.report.sections import CURVES as CURVES
+from pipeline.compare.report.sections import DIGITS as DIGITS
+from pipeline.compare.report.sections import FOREST as FOREST
+from pipeline.compare.report.tables import conclusion_csv as conclusion_csv
+from pipeline.compare.report.tables import differences as differences
+from pipeline.compare.report.terminal import to_terminal as to_terminal

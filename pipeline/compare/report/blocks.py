@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import pandas as pd
@@ -23,12 +23,12 @@ SIGNS: dict[str, str] = {
 class Span(NamedTuple):
     """A piece of text with a mark.
 
-    Its kinds: `name` is a user's text, `warning` and `flag` stand beside what is before them, `interval` belongs to the
-    number before it, `detail` is shown only by the page, which has room for it, and `next` begins another entry.
+    Its kinds: `name` is a user's text, `warning` and `flag` stand beside what is before them, `below` stands beneath
+    it in the page, `detail` is shown only by the page, which has room for it, and `next` begins another entry.
     """
 
     text: str
-    kind: Literal["", "name", "verdict", "role", "warning", "flag", "best", "interval", "detail", "code", "next"] = ""
+    kind: Literal["", "name", "verdict", "role", "warning", "flag", "best", "below", "detail", "code", "next"] = ""
     link: str = ""  # an address, or `#` and an anchor of the page
 
 
@@ -146,25 +146,20 @@ class Code:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of a section under a heading of its own; of this, `brief` is what the terminal shows without `--all`."""
+class Section:
+    """Blocks under a heading; `brief` is what the terminal shows of it without `--all`."""
 
     title: str
     blocks: Sequence[Block]
     brief: Sequence[Block] = ()
 
+    @property
+    def anchor(self) -> str:
+        """As GitHub makes it."""
+        return self.title.lower().replace(" ", "-")
 
-Block = Paragraph | Items | Table | Fold | Picture | Code | Part
 
-
-@dataclass(frozen=True)
-class Section:
-    """A section; of this, `brief` is what the terminal shows without `--all`."""
-
-    anchor: str
-    title: str
-    blocks: Sequence[Block]
-    brief: Sequence[Block] = field(default=())
+Block = Paragraph | Items | Table | Fold | Picture | Code | Section
 
 
 def paragraphs(sentences: Iterable[str]) -> list[Block]:

@@ -14,8 +14,6 @@ from pipeline.compare.conclusion import Conclusion
 from pipeline.compare.report.blocks import SIGNS, Picture, shown, text_of
 from pipeline.compare.report.sections import report
 
-_TEMPLATE = "report.html.jinja"
-
 
 def to_html(conclusion: Conclusion, pictures: Mapping[str, bytes]) -> str:
     """The report as one file.
@@ -42,7 +40,7 @@ def to_html(conclusion: Conclusion, pictures: Mapping[str, bytes]) -> str:
     }
     contents = report(conclusion, list(files))
     sections = [section for section in contents.sections if section.blocks]
-    return environment.get_template(_TEMPLATE).render(report=contents, sections=sections, signs=SIGNS)
+    return environment.get_template("report.html.jinja").render(report=contents, sections=sections, signs=SIGNS)
 
 
 def whole(text: str) -> str:

@@ -8,21 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from pipeline.compare.conclusion import Conclusion
-from pipeline.compare.report.blocks import (
-    Block,
-    Code,
-    Fold,
-    Item,
-    Items,
-    Line,
-    Paragraph,
-    Part,
-    Picture,
-    Span,
-    Table,
-    shown,
-    text_of,
-)
+from pipeline.compare.report import blocks
+from pipeline.compare.report.blocks import shown, text_of
 from pipeline.compare.report.sections import Report, report
 from pipeline.compare.report.tables import claims_table
 
@@ -38,12 +25,12 @@ def to_markdown(conclusion: Conclusion, pictures: Collection[str] = ()) -> str:
     files = {picture.removesuffix(".png"): picture for picture in pictures}
     contents = report(conclusion, list(files))
     sections = [section for section in contents.sections if section.blocks]
-    links = " · ".join(f"[{each.title}](#{each.title.lower().replace(' ', '-')})" for each in sections)
+    links = " · ".join(f"[{each.title}](#{each.anchor})" for each in sections)
     first, rest = _answer(contents)
-    blocks = [f"# {escaped(contents.title)}", *first, *rest, links]
+    texts = [f"# {escaped(contents.title)}", *first, *rest, links]
     for section in sections:
-        blocks += [f"## {section.title}", *_blocks(section.blocks, files)]
-    return _joined(blocks) + "\n"
+        texts += [f"## {section.title}", *_rendered(section.blocks, files)]
+    return _joined(texts) + "\n"
 
 
 def note(conclusion: Conclusion) -> str:
@@ -63,62 +50,60 @@ def note(conclusion: Conclusion) -> str:
 
 def _answer(contents: Report) -> tuple[list[str], list[str]]:
     """The description and the answer; what else to know first."""
-    description = [_paragraph(contents.description)] if contents.description else []
-    return [*description, f"**{escaped(contents.headline)}**"], [
-        escaped(" ".join(contents.rest))
-    ] if contents.rest else []
+    first = [_started(escaped(contents.description))] if contents.description else []
+    rest = [escaped(" ".join(contents.rest))] if contents.rest else []
+    return [*first, f"**{escaped(contents.headline)}**"], rest
 
 
-def _joined(blocks: Sequence[str]) -> str:
-    return "\n\n".join(block.rstrip() for block in blocks)
+def _joined(texts: Sequence[str]) -> str:
+    return "\n\n".join(text.rstrip() for text in texts)
 
 
-def _blocks(blocks: Sequence[Block], files: Mapping[str, str]) -> Iterator[str]:
-    for block in shown(blocks, "markdown"):
-        if isinstance(block, Paragraph):
+def _rendered(content: Sequence[blocks.Block], files: Mapping[str, str]) -> Iterator[str]:
+    for block in shown(content, "markdown"):
+        if isinstance(block, blocks.Paragraph):
             yield _started(_line(block.line))
-        elif isinstance(block, Items):
+        elif isinstance(block, blocks.Items):
             yield "\n".join(line for item in block.items for line in _item(item))
-        elif isinstance(block, Table):
+        elif isinstance(block, blocks.Table):
             yield table(block, block.most)
             if (more := len(block.rows) - block.most) > 0:
                 yield f"And {more:,} more rows, in conclusion.csv and conclusion.json."
-        elif isinstance(block, Code):
+        elif isinstance(block, blocks.Code):
             fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", block.text)), default=0))
             yield f"{fence}sh\n{block.text}\n{fence}"
-        elif isinstance(block, Picture):
+        elif isinstance(block, blocks.Picture):
             alternative = re.sub(r"([\[\]])", r"\\\1", escaped(block.alternative).replace("\\]", "]"))
-            yield f"![{alternative}]({quote(files[block.stem])})<br>\n{_paragraph(block.caption)}"
-        elif isinstance(block, Fold):
+            yield f"![{alternative}]({quote(files[block.stem])})<br>\n{_started(escaped(block.caption))}"
+        elif isinstance(block, blocks.Fold):
             yield f"<details><summary>{escaped(block.title)}</summary>"
-            yield from _blocks(block.blocks, files)
+            yield from _rendered(block.blocks, files)
             yield "</details>"
-        elif isinstance(block, Part):
+        elif isinstance(block, blocks.Section):
             yield f"### {block.title}"
-            yield from _blocks(block.blocks, files)
+            yield from _rendered(block.blocks, files)
 
 
-def _item(item: Item) -> Iterator[str]:
+def _item(item: blocks.Item) -> Iterator[str]:
     label = [f"**{escaped(item.label.text)}**:"] if item.label else []
     title = [escaped(item.title.text)] if item.title else []
-    text = escaped(item.text) if label or title else _paragraph(item.text)
-    yield f"- {' '.join([*label, *title, text])}"
+    yield f"- {_started(' '.join([*label, *title, escaped(item.text)]))}"
     for each in item.notes:
-        yield f"  - {_paragraph(each)}"
+        yield f"  - {_started(escaped(each))}"
 
 
-def _line(line: Line) -> str:
+def _line(line: blocks.Line) -> str:
     """A line with its links and its best values; of links only those that lead somewhere in Markdown."""
     return text_of(tuple(span._replace(text=_marked(span, first=number == 0)) for number, span in enumerate(line)))
 
 
-def _marked(span: Span, first: bool) -> str:
+def _marked(span: blocks.Span, first: bool) -> str:
     text = escaped(span.text) if first else _inline(span.text)
     text = f"**{text}**" if span.kind == "best" else text
     return f"[{text}]({span.link})" if span.link == "#evidence" or span.link.startswith("http") else text
 
 
-def table(rows: Table, most: int | None = None) -> str:
+def table(rows: blocks.Table, most: int | None = None) -> str:
     """The first rows as a GitHub table; nothing in a cell can end the cell or the row."""
     lines = [
         [escaped(column.heading) for column in rows.columns],
@@ -126,10 +111,6 @@ def table(rows: Table, most: int | None = None) -> str:
         *([_line(cell) for cell in row] for row in rows.rows[:most]),
     ]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def _paragraph(text: str) -> str:
-    return _started(escaped(text))
 
 
 def _started(text: str) -> str:

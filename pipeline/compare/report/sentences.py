@@ -33,7 +33,6 @@ from pipeline.compare.report.values import (
     MOST_LISTED,
     MOST_ROWS,
     best_of,
-    cell_of,
     cell_text,
     certainty,
     difference_text,
@@ -41,6 +40,7 @@ from pipeline.compare.report.values import (
     first,
     label_of,
     listed,
+    main_metrics,
     metric_of,
     name,
     number,
@@ -51,14 +51,12 @@ from pipeline.compare.report.values import (
     seeds_compared,
     seeds_text,
     signed,
-    times,
     with_unit,
     without_repeats,
 )
 
 THREATS, COMPLETENESS = "Threats to validity", "Completeness"  # headings
 _NOT_TUNED = "learning rate not tuned"
-_NOTHING_YET = "No run has finished yet: there is nothing to conclude."
 _COLLAPSED = "collapsed"
 # By flag: its name, and what is wrong with a variation that has it.
 _FLAGS = {
@@ -83,15 +81,11 @@ def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
         found.append(f"confounded by {listed(plain(other.name) for other in pair.confounded_by)}")
     asked = label_of(metric_of(conclusion, pair.asked))
     why = {"penalty differs": f"{asked} not comparable", "absent": f"{asked} missing"}
+    why["wall time"] = "wall time is not evidence"
     found += [why[pair.why]] if pair.why in why else []
-    found += ["wall time is not evidence"] if pair.why == "wall time" else []
-    if any(caveat.kind == "untuned learning rate" for caveat in pair.caveats) or _at_better_rates(pair):
-        found.append(_NOT_TUNED)
+    untuned = any(caveat.kind == "untuned learning rate" for caveat in pair.caveats)
+    found += [_NOT_TUNED] if untuned or (isinstance(pair, Claim) and pair.at_better_rates) else []
     return [*found, *([f"runs not finished: {len(pair.unfinished)}"] if pair.unfinished else [])]
-
-
-def _at_better_rates(pair: Pair) -> tuple[int, ...]:
-    return pair.at_better_rates if isinstance(pair, Claim) else ()
 
 
 def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
@@ -101,9 +95,11 @@ def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
         return _not_judged(claim, metric)
     smallest = with_unit(scalar(claim.smallest), metric)
     within = f"the whole interval lies within \N{PLUS-MINUS SIGN}{smallest}"
-    size = f"{times(claim.effect)} times the smallest effect of interest ({smallest})"
+    effect = abs(claim.effect)
+    size = f"{effect:{',.0f' if effect >= 10 else '.2g'}} times the smallest effect of interest ({smallest})"
     way = "lower" if claim.difference.mean < 0 else "higher"
     equal = claim.direction == "equal"
+    more = f"about {claim.more_seeds:,}" if claim.more_seeds else "more than 1,000, or the spread gives no estimate"
     reason = {
         Verdict.SUPPORTED: f"{within}, the smallest effect of interest: equivalent, as claimed"
         if equal
@@ -111,13 +107,9 @@ def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
         Verdict.CONTRADICTED: f"{'not equivalent' if equal else 'the opposite of the claim'}: {way} by {size}",
         Verdict.NEGLIGIBLE: f"{within}: any difference is below the smallest effect of interest",
         Verdict.INCONCLUSIVE: "inconclusive: the interval contains both a difference that matters and none. "
-        f"Further seeds for each side to settle it: {_estimated(claim.more_seeds)}",
+        f"Further seeds for each side to settle it: {more}",
     }[claim.verdict]
     return f"In {label_of(metric)}, {_minus(claim, metric)} ({certainty(claim)}). {_capital(reason)}."
-
-
-def _estimated(seeds: int | None) -> str:
-    return "more than 1,000, or the spread gives no estimate" if seeds is None else f"about {seeds:,}"
 
 
 def pair_sentence(pair: Pair, conclusion: Conclusion) -> str:
@@ -172,7 +164,7 @@ def _caveat(caveat: Caveat) -> str:
         return f"{name(caveat.variation or 'each side')} {what}{f' ({seeds})' if seeds else ''}."
     if caveat.kind == "unpaired":
         return "Unpaired: the two sides have too few seeds in common for a paired test."
-    return f"Left out, because only one side has them: {seeds}." if caveat.kind == "seeds dropped" and seeds else ""
+    return f"Left out, because only one side has them ({seeds})." if caveat.kind == "seeds dropped" and seeds else ""
 
 
 def _minus(pair: Pair | PublishedDifference, metric: Metric) -> str:
@@ -191,7 +183,7 @@ def _fate(run: PlannedRun) -> str:
 def summary(conclusion: Conclusion) -> list[str]:
     """The answer: a sentence about the claims, or about the differences, then what else to know first."""
     if not any(variation.finished for variation in conclusion.variations):
-        return [_NOTHING_YET]
+        return ["No run has finished yet: there is nothing to conclude."]
     found = [_about_claims(conclusion.claims) if conclusion.claims else _about_pairs(conclusion)]
     found += [sentence for sentence in (_best(conclusion), _lost(conclusion)) if sentence]
     flags = ((variation, listed(map(flag_name, variation.flags))) for variation in without_repeats(conclusion))
@@ -229,12 +221,11 @@ def _about_pairs(conclusion: Conclusion) -> str:
 def _best(conclusion: Conclusion) -> str:
     metric = metric_of(conclusion, conclusion.metric)
     best = None if metric.wall_time else best_of(conclusion, metric)
-    cell = cell_of(best, metric.name) if best else None
-    if best is None or cell is None:
+    if best is None:
         return ""
-    value = with_unit(" ".join(cell_text(cell, metric)).strip(), metric)
+    value = with_unit(" ".join(cell_text(best[1], metric)).strip(), metric)
     word = "Highest" if metric.higher_is_better else "Lowest"
-    return f"{word} {label_of(metric)}: {name(best.name)}, {value} (n = {cell.n})."
+    return f"{word} {label_of(metric)}: {name(best[0].name)}, {value} (n = {best[1].n})."
 
 
 def _lost(conclusion: Conclusion) -> str:
@@ -317,7 +308,7 @@ def remains(pair: Pair, conclusion: Conclusion) -> list[str]:
     """What remains of a claim about two optimizers at better learning rates, a sentence for each claim that says so."""
     params = {variation.name: variation.params for variation in conclusion.variations}
     found = []
-    for other in (conclusion.claims[place] for place in _at_better_rates(pair)):
+    for other in (conclusion.claims[place] for place in (pair.at_better_rates if isinstance(pair, Claim) else ())):
         here = {params[side]["optimizer"]: params[side]["learning_rate"] for side in (pair.variation, pair.against)}
         there = {params[side]["optimizer"]: params[side]["learning_rate"] for side in (other.variation, other.against)}
         rates = listed(
@@ -325,13 +316,10 @@ def remains(pair: Pair, conclusion: Conclusion) -> list[str]:
             for optimizer, rate in there.items()
             if rate != here[optimizer]
         )
-        turned = params[pair.variation]["optimizer"] != params[other.variation]["optimizer"]
-        share = (
-            (-1 if turned else 1) * other.difference.mean / pair.difference.mean if pair.difference.mean else math.nan
-        )
-        beside = ""
-        if other.metric == pair.metric and math.isfinite(share):
-            beside = f", {100 * share:.2g} % of the difference here" if share > 0 else ", in the opposite direction"
+        sign = 1 if params[pair.variation]["optimizer"] == params[other.variation]["optimizer"] else -1
+        share = sign * other.difference.mean / pair.difference.mean if pair.difference.mean else math.nan
+        beside = f", {100 * share:.2g} % of the difference here" if share > 0 else ", in the opposite direction"
+        beside = beside if other.metric == pair.metric and math.isfinite(share) else ""
         metric = metric_of(conclusion, other.metric)
         seen = f"{_minus(other, metric)} in {label_of(metric)}{beside}"
         says = name(other.says.rstrip("."), 200)
@@ -572,15 +560,6 @@ def chance_sentence(each: PublishedDifference, conclusion: Conclusion, decimals:
     return f"{sentence} Chance alone moves the difference of two single runs by up to {chance}, {way} than that."
 
 
-def chances(conclusion: Conclusion) -> list[str]:
-    """What chance does to each published difference, where that is no threat."""
-    published = conclusion.published
-    told = {threat.why for threat in threats(conclusion)}
-    differences = published.differences if published else ()
-    every = (chance_sentence(each, conclusion, published.decimals if published else 0) for each in differences)
-    return [sentence for sentence in every if sentence not in told]
-
-
 def stated_sentence(stated: Stated, published: Published) -> str:
     """A parameter as the text of a publication states it, and as its code ran."""
     what, paper, code = plain(stated.parameter), scalar(stated.stated), scalar(stated.ran)
@@ -606,28 +585,19 @@ def _factor(ran: object, stated: object) -> str:
 
 def table_notes(conclusion: Conclusion) -> list[str]:
     """What the numbers of the results table are, and what is the same in all of its rows."""
-    shown = [metric for metric in conclusion.metrics if metric.main]
-    return [*about_means(conclusion), *wall_times(shown), *constants(conclusion)]
-
-
-def about_means(conclusion: Conclusion) -> list[str]:
-    """Over how much they are, and what stands in brackets."""
     seeds = max((cell.n for variation in conclusion.variations for cell in variation.cells), default=0)
-    if seeds > 1:
-        return ["Means over the seeds [95 % confidence interval of the mean]."]
-    return ["One seed each: no interval can be given."] if seeds else []
+    means = (
+        "Means over the seeds [95 % confidence interval of the mean]." if seeds > 1 else "One seed each: no interval."
+    )
+    same = listed((f"{plain(key)} {scalar(value)}" for key, value in conclusion.constant.items()), 30)
+    constant = [f"The same in every variation: {same}."] if same else []
+    return [*([means] if seeds else []), *wall_times(main_metrics(conclusion)), *constant]
 
 
 def wall_times(metrics: Iterable[Metric]) -> list[str]:
     """That those of the metrics that are wall times are no finding."""
     times = listed(label_of(metric) for metric in metrics if metric.wall_time)
     return [f"Wall time ({times}) depends on the machine's load and is not evidence."] if times else []
-
-
-def constants(conclusion: Conclusion) -> list[str]:
-    """The parameters in which no two variations differ."""
-    same = listed((f"{plain(key)} {scalar(value)}" for key, value in conclusion.constant.items()), 30)
-    return [f"The same in every variation: {same}."] if same else []
 
 
 def pictures_sentences(conclusion: Conclusion) -> list[str]:

@@ -6,56 +6,30 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pandas as pd
 
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
+from pipeline.compare.report import values
 from pipeline.compare.report.blocks import SIGNS, Column, Line, Span, Table, text_of
 from pipeline.compare.report.sentences import flag_name, misread_sentence, reproduced_text, verdict_sentence, warnings
-from pipeline.compare.report.values import (
-    LONGEST_NAME,
-    best_of,
-    cell_of,
-    cell_text,
-    certainty,
-    difference_interval,
-    difference_text,
-    label_of,
-    main_metrics,
-    metric_of,
-    name,
-    ours_text,
-    p_value,
-    plain,
-    run_link,
-    runs_text,
-    scalar,
-    signed,
-    with_unit,
-    without_repeats,
-)
 
 MOST_RUNS = 500  # of the page's list of runs
 
 
-class Found(NamedTuple):
-    """What was found for a variation: a claim's verdict, or else a difference from the baseline."""
-
-    pair: Pair
-    verdict: str
-    claim: int | None  # its number, counted from 0
+# What was found for a variation, a claim's verdict or a difference from the baseline, and the claim's number from 0.
+Found = tuple[Pair, str, int | None]
 
 
 def found_for(conclusion: Conclusion) -> dict[str, list[Found]]:
     """By variation: the verdicts on its claims, else what was found against the baseline in the main metric."""
     found: dict[str, list[Found]] = {}
     for number, claim in enumerate(conclusion.claims):
-        found.setdefault(claim.variation, []).append(Found(claim, str(claim.verdict), number))
+        found.setdefault(claim.variation, []).append((claim, str(claim.verdict), number))
     claimed = set(found)
     for pair in conclusion.pairs:
         if pair.asked == conclusion.metric and pair.variation not in claimed:
-            found.setdefault(pair.variation, []).append(Found(pair, pair.finding, None))
+            found.setdefault(pair.variation, []).append((pair, pair.finding, None))
     return found
 
 
@@ -66,10 +40,10 @@ def differences(conclusion: Conclusion) -> pd.DataFrame:
     shown += [pair for pair in conclusion.pairs if pair.asked == conclusion.metric and pair.variation not in claimed]
     rows = []
     for pair in shown:
-        metric = metric_of(conclusion, pair.metric or pair.asked)
-        low, high = difference_interval(pair.difference, metric)
+        metric = values.metric_of(conclusion, pair.metric or pair.asked)
+        low, high = values.difference_interval(pair.difference, metric)
         smallest, verdict = (pair.smallest, str(pair.verdict)) if isinstance(pair, Claim) else (math.nan, pair.finding)
-        seen = difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
+        seen = values.difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
         note = "\n".join([seen, *warnings(pair, conclusion)[:2]])
         sides = (pair.variation, pair.against, metric.label, metric.unit)
         rows.append((*sides, pair.difference.mean, low, high, smallest, verdict, note))
@@ -81,22 +55,26 @@ def _text(text: str) -> Line:
     return (Span(text),)
 
 
-def _name(text: object, most: int = LONGEST_NAME) -> Line:
-    return (Span(plain(text, most), "name"),)
+def _name(text: object, most: int = values.LONGEST_NAME) -> Line:
+    return (Span(values.plain(text, most), "name"),)
 
 
 def _verdict(verdict: str, pair: Pair, conclusion: Conclusion) -> Line:
-    return (Span(verdict, "verdict"), *(Span(warning, "warning") for warning in warnings(pair, conclusion)))
+    return (Span(verdict, "verdict"), *_beside(pair, conclusion))
+
+
+def _beside(pair: Pair, conclusion: Conclusion) -> Line:
+    return tuple(Span(warning, "warning") for warning in warnings(pair, conclusion))
 
 
 def claims_table(conclusion: Conclusion) -> Table:
     """A row per claim: verdict with what is beside it, the claim, the difference and the test."""
     rows = []
     for number, claim in enumerate(conclusion.claims, 1):
-        metric = metric_of(conclusion, claim.metric)
+        metric = values.metric_of(conclusion, claim.metric)
         judged = claim.metric is not None and not math.isnan(claim.difference.mean)
-        seen = f"{label_of(metric)}: {difference_text(claim.difference, metric)}"
-        seen, test = (seen, certainty(claim)) if judged else (verdict_sentence(claim, conclusion), "")
+        seen = f"{values.label_of(metric)}: {values.difference_text(claim.difference, metric)}"
+        seen, test = (seen, values.certainty(claim)) if judged else (verdict_sentence(claim, conclusion), "")
         evidence = Span("evidence", "detail", f"#evidence-{number}")
         row = (_verdict(str(claim.verdict), claim, conclusion), _name(claim.says, 200), _text(seen))
         rows.append((*row, (Span(test), evidence)))
@@ -106,18 +84,18 @@ def claims_table(conclusion: Conclusion) -> Table:
 
 def overview_table(conclusion: Conclusion) -> Table:
     """Of a conclusion without claims, for the terminal: a row per variation with its difference from the baseline."""
-    metric, found = metric_of(conclusion, conclusion.metric), found_for(conclusion)
+    metric, found = values.metric_of(conclusion, conclusion.metric), found_for(conclusion)
     rows = []
     for variation in conclusion.variations:
-        mean = " ".join(cell_text(cell_of(variation, metric.name), metric)).strip()
-        seen = f"{label_of(metric)}: {with_unit(mean, metric)}, " if mean != "-" else ""
-        row: list[Line] = [_name(variation.name), _text(f"{seen}runs finished: {runs_text(variation)}")]
+        mean = " ".join(values.cell_text(values.cell_of(variation, metric.name), metric)).strip()
+        seen = f"{values.label_of(metric)}: {values.with_unit(mean, metric)}, " if mean != "-" else ""
+        row: list[Line] = [_name(variation.name), _text(f"{seen}runs finished: {values.runs_text(variation)}")]
         label: Line = (Span(variation.role, "verdict"),)
         for pair, verdict, _ in found.get(variation.name, []):
             label = _verdict(verdict, pair, conclusion)
-            difference = difference_text(pair.difference, metric_of(conclusion, pair.metric))
-            row.append(_text(f"minus {name(pair.against)}: {difference}"))
-        rows.append((label, *row, ()) if len(row) == 2 else (label, *row))
+            difference = values.difference_text(pair.difference, values.metric_of(conclusion, pair.metric))
+            row.append(_text(f"minus {values.name(pair.against)}: {difference}"))
+        rows.append((label, *row, ())[:4])
     columns = [Column(heading) for heading in ("finding", "variation", "result", "difference")]
     return Table("Variations", columns, rows, cards=True)
 
@@ -127,28 +105,28 @@ def results_table(conclusion: Conclusion) -> Table:
 
     The flags are left out where there are none.
     """
-    metrics, found = main_metrics(conclusion), found_for(conclusion)
-    winners = {metric.name: best_of(conclusion, metric) for metric in metrics if metric.judged and not metric.wall_time}
-    best = {metric: cell.mean for metric, winner in winners.items() if winner and (cell := cell_of(winner, metric))}
-    candidates = without_repeats(conclusion)
+    metrics, found = values.main_metrics(conclusion), found_for(conclusion)
+    compared = [metric for metric in metrics if metric.judged and not metric.wall_time]
+    best = {m.name: winner[1].mean for m in compared if (winner := values.best_of(conclusion, m))}
+    candidates = values.without_repeats(conclusion)
     flagged = any(variation.flags for variation in conclusion.variations)
     rows = []
     for variation in conclusion.variations:
-        row = [_name(variation.name, 100), _text(runs_text(variation))]
+        row = [_name(variation.name, 100), _text(values.runs_text(variation))]
         row.append(_verdict_cell(variation, found.get(variation.name, []), conclusion))
         row += [tuple(Span(flag_name(flag), "flag") for flag in variation.flags)] if flagged else []
         for metric in metrics:
-            cell = cell_of(variation, metric.name)
-            mean, span = cell_text(cell, metric)
+            cell = values.cell_of(variation, metric.name)
+            mean, span = values.cell_text(cell, metric)
             is_best = cell is not None and cell.mean == best.get(metric.name) and variation in candidates
             fewer = f"n = {cell.n}" if cell and cell.n and cell.n != variation.finished else ""
-            spans = (Span(mean, "best" if is_best else ""), Span(span, "interval"), Span(fewer, "detail"))
+            spans = (Span(mean, "best" if is_best else ""), Span(span, "below"), Span(fewer, "detail"))
             row.append(tuple(each for each in spans if each.text))
-        rows.append((*row, *(_name(scalar(variation.params.get(key))) for key in conclusion.differing)))
+        rows.append((*row, *(_name(values.scalar(variation.params.get(key))) for key in conclusion.differing)))
     columns = [Column("variation"), Column("runs", number=True), Column("verdict")]
     columns += [Column("flags")] if flagged else []
-    columns += [Column(plain(metric.label), plain(metric.unit), number=True) for metric in metrics]
-    columns += [Column(plain(parameter)) for parameter in conclusion.differing]
+    columns += [Column(values.plain(metric.label), values.plain(metric.unit), number=True) for metric in metrics]
+    columns += [Column(values.plain(parameter)) for parameter in conclusion.differing]
     return Table("Results by variation", columns, rows)
 
 
@@ -158,13 +136,14 @@ def _verdict_cell(variation: Variation, found: Sequence[Found], conclusion: Conc
         return (Span(variation.role, "role"),) if variation.role != "variation" else ()
     cell: list[Span] = []
     for pair, verdict, claim in found:
-        against = f"against {plain(pair.against, LONGEST_NAME)}"
+        against = f"against {values.plain(pair.against, values.LONGEST_NAME)}"
         link = f"#evidence-{claim + 1}" if claim is not None else ""
-        verdict_span, *beside = _verdict(verdict, pair, conclusion)
+        beside = _beside(pair, conclusion)
+        cell += [Span("", "next")] if cell else []
         if len(found) > 1:
-            cell += [*([Span("", "next")] if cell else []), verdict_span, Span(against, "", link), *beside]
+            cell += [Span(verdict, "verdict"), Span(against, "below", link), *beside]
         else:
-            cell += [verdict_span, *beside, *([Span(against, "detail", link)] if verdict in SIGNS else [])]
+            cell += [Span(verdict, "verdict"), *beside, *([Span(against, "detail", link)] if verdict in SIGNS else [])]
     return tuple(cell)
 
 
@@ -178,15 +157,15 @@ def pairs_table(conclusion: Conclusion, main: bool | None = None) -> Table:
     for pair in conclusion.pairs:
         if main is not None and main != (pair.asked == conclusion.metric):
             continue
-        metric = metric_of(conclusion, pair.metric or pair.asked)
+        metric = values.metric_of(conclusion, pair.metric or pair.asked)
         size = 100 * pair.relative
-        relative = f"{signed(size, 1 if abs(size) >= 1 else 2)} %" if math.isfinite(size) else "-"
+        relative = f"{values.signed(size, 1 if abs(size) >= 1 else 2)} %" if math.isfinite(size) else "-"
         instead = pair.metric not in (None, pair.asked)
-        asked = f", for {label_of(metric_of(conclusion, pair.asked))}" if instead else ""
-        difference = difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
-        row = list(map(_text, (label_of(metric) + asked, difference, plain(metric.unit), relative)))
-        finding = (Span(pair.finding), *_verdict("", pair, conclusion)[1:])
-        rows.append((_name(pair.variation), *row, _text(p_value(pair.p_holm)), finding))
+        asked = f", for {values.label_of(values.metric_of(conclusion, pair.asked))}" if instead else ""
+        difference = values.difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
+        row = list(map(_text, (values.label_of(metric) + asked, difference, values.plain(metric.unit), relative)))
+        finding = (Span(pair.finding), *_beside(pair, conclusion))
+        rows.append((_name(pair.variation), *row, _text(values.p_value(pair.p_holm)), finding))
     columns = [Column("variation"), Column("metric"), Column("difference", "95 % interval")]
     columns += [Column("unit"), Column("relative"), Column("p", "Holm-corrected"), Column("finding")]
     label = f"Differences from the baseline in {'other metrics' if main is False else 'the main metric'}"
@@ -198,9 +177,9 @@ def published_table(conclusion: Conclusion) -> Table:
     published = conclusion.published
     rows = []
     for figure in published.figures if published else ():
-        metric = metric_of(conclusion, figure.metric)
-        row = [label_of(metric), f"{figure.published:.{published.decimals if published else 4}f}"]
-        row += [ours_text(figure.mean, figure.low, figure.high, metric), reproduced_text(figure.reproduced)]
+        metric = values.metric_of(conclusion, figure.metric)
+        row = [values.label_of(metric), f"{figure.published:.{published.decimals if published else 4}f}"]
+        row += [values.ours_text(figure.mean, figure.low, figure.high, metric), reproduced_text(figure.reproduced)]
         rows.append((_name(figure.variation), *map(_text, [*row, misread_sentence(figure, conclusion)])))
     columns = [Column("variation"), Column("metric"), Column("published"), Column("ours", "95 % prediction interval")]
     table = Table("Published values beside ours", [*columns, Column("reproduced?"), Column("as commonly read")], rows)
@@ -211,10 +190,10 @@ def runs_table(conclusion: Conclusion) -> Table:
     """A row per run that was read."""
     rows = []
     for run in conclusion.runs:
-        status = (Span(run.status), *([Span(plain(run.reason), "interval")] if run.reason else []))
+        status = (Span(run.status), *([Span(values.plain(run.reason), "below")] if run.reason else []))
         seed, used = "none" if run.seed is None else str(run.seed), "yes" if run.used else "no"
         names = (_name(run.name), _name(run.variation or "none"))
-        run_id = Span(run.run_id, "code", run_link(conclusion, run.run_id))
+        run_id = Span(run.run_id, "code", values.run_link(conclusion, run.run_id))
         rows.append(((run_id,), *names, _text(seed), status, _text(used)))
     columns = [Column(heading) for heading in ("run", "name", "variation", "seed", "status", "used")]
     return Table("Runs", columns, rows, anchor="run", most=MOST_RUNS)
@@ -238,7 +217,7 @@ def conclusion_csv(conclusion: Conclusion) -> str:
         row += [text_of(_verdict_cell(variation, found.get(variation.name, []), conclusion))]
         row += [", ".join(map(flag_name, variation.flags))]
         for metric in conclusion.metrics:
-            cell = cell_of(variation, metric.name)
+            cell = values.cell_of(variation, metric.name)
             row += [getattr(cell, statistic, None) for statistic in ("mean", *statistics)]
         rows.append(row)
     return to_csv(pd.DataFrame(rows, columns=columns, dtype=object))

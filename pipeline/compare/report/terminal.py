@@ -16,21 +16,8 @@ from rich.text import Text
 
 from pipeline.compare.conclusion import Conclusion
 from pipeline.compare.evidence import Verdict
-from pipeline.compare.report.blocks import (
-    SIGNS,
-    Block,
-    Code,
-    Fold,
-    Item,
-    Items,
-    Paragraph,
-    Part,
-    Picture,
-    Section,
-    Table,
-    shown,
-    text_of,
-)
+from pipeline.compare.report import blocks
+from pipeline.compare.report.blocks import SIGNS, shown, text_of
 from pipeline.compare.report.sections import report
 from pipeline.compare.report.values import first
 
@@ -69,41 +56,36 @@ class Printer:
     def __init__(self, console: Console, everything: bool) -> None:
         self.console, self.everything = console, everything
 
-    def section(self, section: Section | Part) -> None:
-        """A section or a part of one, if it has anything for a terminal; cards are headings of their own."""
-        parts = [block for block in section.blocks if isinstance(block, Part)]
+    def section(self, section: blocks.Section) -> None:
+        """A section, if it has anything for a terminal, then its parts; cards are headings of their own."""
         chosen = section.blocks if self.everything and section.blocks else section.brief
-        blocks = [b for b in shown(chosen, "terminal") if not isinstance(b, Part | Picture)]
-        if blocks and not (isinstance(blocks[0], Table) and blocks[0].cards):
-            self.heading(section.title)
-        for block in blocks:
+        content = [b for b in shown(chosen, "terminal") if not isinstance(b, blocks.Section | blocks.Picture)]
+        if content and not (isinstance(content[0], blocks.Table) and content[0].cards):
+            self.say("")
+            self.say(section.title, style="bold", styled=len(section.title))
+        for block in content:
             self.block(block)
-        for part in parts:
-            self.section(part)
+        for part in section.blocks:
+            if isinstance(part, blocks.Section):
+                self.section(part)
 
-    def heading(self, title: str) -> None:
-        self.say("")
-        self.say(title, style="bold", styled=len(title))
-
-    def block(self, block: Block) -> None:
-        if isinstance(block, Paragraph):
+    def block(self, block: blocks.Block) -> None:
+        if isinstance(block, blocks.Paragraph):
             self.say(text_of(block.line), "  ")
-        elif isinstance(block, Code):
+        elif isinstance(block, blocks.Code):
             self.say(block.text, "  ")
-        elif isinstance(block, Items):
-            items = first(
-                [_text_of(item) for item in block.items], _MOST_LINES_OF_ALL if self.everything else _MOST_LINES
-            )
-            for text in items:
+        elif isinstance(block, blocks.Items):
+            most = _MOST_LINES_OF_ALL if self.everything else _MOST_LINES
+            for text in first(list(map(_text_of, block.items)), most):
                 self.say(text, "  ")
-        elif isinstance(block, Table):
+        elif isinstance(block, blocks.Table):
             (self.cards if block.cards else self.table)(block)
-        elif isinstance(block, Fold):
+        elif isinstance(block, blocks.Fold):
             self.say(f"{block.title}:", "  ")
             for inner in shown(block.blocks, "terminal"):
                 self.block(inner)
 
-    def cards(self, table: Table) -> None:
+    def cards(self, table: blocks.Table) -> None:
         """Of each row the verdict and the title, then its other cells and what stands beside the verdict."""
         most = table.most if self.everything else _MOST_CARDS
         for (verdict, *beside), title, *cells in table.rows[:most]:
@@ -117,19 +99,22 @@ class Printer:
             self.say("")
             self.say(f"And {len(table.rows) - most:,} more, in report.html.")
 
-    def table(self, table: Table) -> None:
+    def table(self, table: blocks.Table) -> None:
         """A table; where the terminal is too narrow, in parts that each begin with the names of the rows."""
-        place = 1
+        place, unlimited = 1, self.console.options.update(max_width=10**6)
+
+        def fits(end: int) -> bool:
+            grid = self._grid(table.part(place, end))
+            return Measurement.get(self.console, unlimited, grid).minimum <= self.console.width
+
         while place < len(table.columns):
-            end = len(table.columns)
-            while end > place + 1 and self._width(self._grid(table.part(place, end))) > self.console.width:
-                end -= 1
+            end = next(filter(fits, range(len(table.columns), place, -1)), place + 1)
             self.console.print(self._grid(table.part(place, end)))
             place = end
         if len(table.rows) > table.most:
             self.say(f"And {len(table.rows) - table.most:,} more rows, in conclusion.csv and conclusion.json.")
 
-    def _grid(self, table: Table) -> Grid:
+    def _grid(self, table: blocks.Table) -> Grid:
         """Names break where they must, and so does what is long; a number with its interval does not."""
         grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
         rows = [list(map(text_of, row)) for row in table.rows[: table.most]]
@@ -137,18 +122,16 @@ class Printer:
             cells = [row[place] for row in rows]
             unit = [f"({column.unit})"] if column.unit else []
             widest = max(map(cell_len, [*column.name.split(), *unit, *cells]))
-            whole = widest <= _WRAPPED or any("[" in cell for cell in cells)
-            fits = place > 0 and whole and widest <= self.console.width - _NARROWEST_NAME
-            least = widest if fits else min(widest, max(_NARROWEST_NAME - 2, self.console.width // 3 * (place == 0)))
+            room = self.console.width // 3 if place == 0 else self.console.width - _NARROWEST_NAME
+            whole = place == 0 or widest <= _WRAPPED or any("[" in cell for cell in cells)
+            fits = whole and widest <= room
+            least = widest if fits else min(widest, _NARROWEST_NAME - 2)
             heading = Text("\n".join([*wrap(column.name, widest), *unit]))
             side: Literal["right", "left"] = "right" if column.number else "left"
             grid.add_column(heading, justify=side, overflow="fold", no_wrap=fits, min_width=least)
         for row in rows:
             grid.add_row(*map(Text, row))
         return grid
-
-    def _width(self, grid: Grid) -> int:
-        return Measurement.get(self.console, self.console.options.update(max_width=10**6), grid).minimum
 
     def say(self, text: str, indent: str = "", style: str = "", styled: int = 0) -> None:
         """Print a text, its first characters in a style; what follows its first line is indented."""
@@ -159,7 +142,7 @@ class Printer:
             self.console.print(words, soft_wrap=True)
 
 
-def _text_of(item: Item) -> str:
+def _text_of(item: blocks.Item) -> str:
     label = f"{item.label.text}: " if item.label else ""
     return " ".join([f"{label}{item.title.text if item.title else ''}".strip(), item.text, *item.notes]).strip()
 

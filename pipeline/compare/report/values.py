@@ -36,12 +36,6 @@ def signed(value: float, digits: int = 4) -> str:
     return text if math.isnan(value) or float(text) == 0 else ("+" if value > 0 else _MINUS) + text
 
 
-def times(effect: float) -> str:
-    """How many times an effect is another one, regardless of its sign."""
-    size = abs(effect)
-    return f"{size:,.0f}" if size >= 10 else f"{size:.2g}"
-
-
 def interval(low: float, high: float, write: Callable[[float], str]) -> str:
     """`[low, high]`; empty where there is none."""
     return "" if math.isnan(low) or math.isnan(high) else f"[{write(low)}, {write(high)}]"
@@ -194,13 +188,13 @@ def without_repeats(conclusion: Conclusion) -> list[Variation]:
     return [variation for variation in conclusion.variations if variation.role in ("baseline", "variation")]
 
 
-def best_of(conclusion: Conclusion, metric: Metric) -> Variation | None:
+def best_of(conclusion: Conclusion, metric: Metric) -> tuple[Variation, Cell] | None:
     """The variation with the best mean; None where no two different means can be compared."""
-    cells = [(cell_of(variation, metric.name), variation) for variation in without_repeats(conclusion)]
-    means = [(cell.mean, variation) for cell, variation in cells if cell and math.isfinite(cell.mean)]
-    if len({mean for mean, _ in means}) < 2:
+    cells = [(variation, cell_of(variation, metric.name)) for variation in without_repeats(conclusion)]
+    known = [(variation, cell) for variation, cell in cells if cell and math.isfinite(cell.mean)]
+    if len({cell.mean for _, cell in known}) < 2:
         return None
-    return (max if metric.higher_is_better else min)(means, key=lambda each: each[0])[1]
+    return (max if metric.higher_is_better else min)(known, key=lambda each: each[1].mean)
 
 
 def main_metrics(conclusion: Conclusion) -> list[Metric]:
