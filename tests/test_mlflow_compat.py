@@ -32,18 +32,10 @@ from tests.conftest import ROOT, Server
 UNPUBLISHED = {"environment_variables", "protos", "server", "store", "tracking", "utils"}  # modules of MLflow
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database: to make one takes seconds."""
-    path = tmp_path_factory.mktemp("made") / "store.db"
-    mlflow_compat.make_database(path)
-    return path
-
-
 @pytest.fixture
-def local(store: str, made: Path, tmp_path: Path) -> mlflow.MlflowClient:
+def local(store: str, empty_store: Path, tmp_path: Path) -> mlflow.MlflowClient:
     """Of a SQLite store of the test's own, which is the current one."""
-    shutil.copy(made, tmp_path / "store.db")
+    shutil.copy(empty_store, tmp_path / "store.db")
     return mlflow.MlflowClient(store)
 
 
@@ -147,7 +139,7 @@ def test_a_server_error_is_told_from_a_server_that_is_away(status: int, server_e
     assert error.value.get_http_status_code() == 500  # or the published way serves by now
 
 
-def test_the_schema_of_a_database_is_compared_to_mlflows_own(made: Path, tmp_path: Path) -> None:
+def test_the_schema_of_a_database_is_compared_to_mlflows_own(empty_store: Path, tmp_path: Path) -> None:
     path = tmp_path / "store.db"
 
     def found(*statements: str) -> mlflow_compat.Schema:
@@ -162,7 +154,7 @@ def test_the_schema_of_a_database_is_compared_to_mlflows_own(made: Path, tmp_pat
 
     empty = found()
     assert (empty.revision, empty.complete, empty.is_older) == (None, False, True)
-    shutil.copy(made, path)
+    shutil.copy(empty_store, path)
     assert found() == mlflow_compat.Schema(empty.needed, empty.needed, True)
     assert re.fullmatch("[0-9a-f]{12}", empty.needed)
     first = found("UPDATE alembic_version SET version_num = '451aebb31d03'")  # of MLflow 1.0
@@ -191,9 +183,9 @@ def test_mlflow_is_quiet_about_database_errors(
     assert capfd.readouterr() == ("", "")
 
 
-def test_mlflow_waits_20_seconds_for_a_locked_database_whatever_it_is_told(made: Path) -> None:
+def test_mlflow_waits_20_seconds_for_a_locked_database_whatever_it_is_told(empty_store: Path) -> None:
     """Where it waits as long as it is told, `store.patiently` can go."""
-    client = mlflow.MlflowClient(f"sqlite:///{made}?timeout=120")
+    client = mlflow.MlflowClient(f"sqlite:///{empty_store}?timeout=120")
     with client._tracking_client.store.ManagedSessionMaker() as session:
         assert session.execute(text("PRAGMA busy_timeout")).scalar() == 20_000
 

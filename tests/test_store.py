@@ -416,7 +416,7 @@ def test_artifacts_that_a_server_refuses_are_no_outage(
     over_proxy: Proxy, small: Images, lasting_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They do not keep back the other runs, and are not waited for, as an outage would be."""
-    monkeypatch.setattr(store, "_PATIENCE_SECONDS", math.inf)
+    monkeypatch.setattr(delivery, "_PATIENCE_SECONDS", math.inf)
     says = r"artifacts of .* cannot be written to the store http.*: too many 500 error responses"
     with pytest.raises(UserError, match=says), tracking.track(CONFIG, small) as run:  # noqa: PT012
         artifacts = mlflow.get_run(str(run.id)).info.artifact_uri.split(":/")[1]
@@ -579,7 +579,7 @@ def test_a_store_that_another_keeps_locked_for_ten_seconds(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(store, "_BEGIN_SECONDS", 0.5)
+    monkeypatch.setattr(delivery, "_BEGIN_SECONDS", 0.5)
     with closing(sqlite3.connect(tmp_path / "store.db", check_same_thread=False, isolation_level=None)) as other:
 
         def lock() -> threading.Timer:
