@@ -46,7 +46,8 @@ check: $(INSTALLED) ## format, lint, types, all tests, and how much of pipeline/
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) --cov
+	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+		$(PYTEST) --cov
 
 store: $(INSTALLED) ## the tracking store, made before several runs start at once
 	$(BIN)/python -m pipeline.store

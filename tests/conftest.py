@@ -29,7 +29,7 @@ from pipeline.train import dataset
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-HANGS = 300  # seconds after which something is taken for hanging: far more than it needs on a busy machine
+HANGS = 600  # seconds after which something is taken for hanging: far more than it needs on a busy machine
 CHOICES_OF_A_LAUNCHER = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 
 
