@@ -29,7 +29,7 @@ from pipeline.train import dataset
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-HANGS = 120  # seconds after which something is taken for hanging: far more than it needs on a busy machine
+HANGS = 300  # seconds after which something is taken for hanging: far more than it needs on a busy machine
 CHOICES_OF_A_LAUNCHER = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 
 
@@ -287,7 +287,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {**mine, "PATH": path, **places}
 
 
-def run(*words: str, folder: Path, cwd: Path = ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run(*words: str, folder: Path, cwd: Path = ROOT, timeout: float = HANGS) -> subprocess.CompletedProcess[str]:
     """A command as a user types it in the project's folder, with a store in `folder`."""
     env = environment(folder)
     return subprocess.run(words, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True)

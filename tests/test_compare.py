@@ -31,7 +31,7 @@ from mlflow.entities import Metric, Param
 from PIL import Image, ImageFile
 
 from pipeline import plots
-from pipeline.compare import evidence, reading
+from pipeline.compare import digests, reading
 from pipeline.compare import run as compare
 from pipeline.compare.__main__ import main
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
@@ -803,7 +803,7 @@ def test_metrics_of_earlier_versions_are_read_under_their_old_names(
             | {f"metrics.{k}": v for k, v in {"last_val_bce": 0.4, **old}.items()}
         ]
     )
-    assert {run.run_id: run.digest for run in conclusion.runs}[made] == evidence.digest(as_logged)
+    assert {run.run_id: run.digest for run in conclusion.runs}[made] == digests.of_rows(as_logged)[0]
     then = (tmp_path / "out" / "conclusion.json").read_text()
     for was, name in zip(old, new, strict=True):
         then = then.replace(name, was)
@@ -1162,4 +1162,7 @@ def test_verify_without_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixt
     for run_id in reading.runs("0", load())["run_id"]:
         mlflow.MlflowClient().delete_run(run_id)
     lines = compare.verify(known)
-    assert [line.split(":")[0] for line in lines][:1] == ["vanished"]
+    assert [line.split(" (")[0] for line in lines] == [
+        "vanished: all runs",
+        "baseline: it was all runs, it would now be None",
+    ]

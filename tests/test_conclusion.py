@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.compare import concluding, evidence
+from pipeline.compare import checks, concluding, evidence
 from pipeline.compare.conclusion import Conclusion, Finding, Unequal
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
+from pipeline.compare.report import sentences
 from pipeline.errors import UserError
 from pipeline.metrics import METRICS, guess
 from pipeline.study.plan import Study
@@ -282,6 +283,10 @@ def test_every_penalised_loss_has_its_reconstruction(edge: str, part: str) -> No
     assert rows[f"{edge}{part}loss"].contains == ("l1",)
     assert rows[f"{edge}{part}loss"].without == f"{edge}{part}bce"
     assert not rows[f"{edge}{part}bce"].contains
+
+
+def test_every_check_has_its_words() -> None:
+    assert sentences._CHECKS.keys() == checks.CHECKS.keys()
 
 
 def optimizers(

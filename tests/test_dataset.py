@@ -511,7 +511,7 @@ HOLED[1, 2, 3] = np.nan
         (csv("label,pixel0\n1,black\n"), "pixels are integers"),
         (csv("1,2,3,4\n1,2,3,4,5\n"), "is not a readable CSV file: Error tokenizing data"),
         (csv(""), "is not a readable CSV file: No columns"),
-        (csv("\xe9\xe8".encode("latin-1").decode("latin-1")), r"pixels are integers|shape \(0"),
+        (csv("\xe9\xe8".encode("latin-1").decode("latin-1")), "pixels are integers"),
     ],
 )
 def test_what_holds_no_images_is_refused_in_one_line(make: Callable[[Path], str], says: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.compare import evidence
+from pipeline.compare import digests, evidence
 from pipeline.compare.evidence import Difference, Verdict
 
 Array = NDArray[Any]
@@ -614,28 +614,33 @@ def test_chance_stays_below_the_noise_floor(rng: np.random.Generator) -> None:
 
 def test_digests_of_rows() -> None:
     runs = frame(epochs=[50, 100, 50], loss=[0.1, math.nan, 0.1])
-    first, second, third = evidence.digests(runs)
+    first, second, third = digests.of_rows(runs)
     assert first == third != second
-    assert [evidence.digest(runs[1:2]), evidence.digest(runs[:1])] == [second, first]
-    assert evidence.digests(runs[:0]) == []
+    assert [*digests.of_rows(runs[1:2]), *digests.of_rows(runs[:1])] == [second, first]
+    assert digests.of_rows(runs[:0]) == []
+
+
+def digest(runs: pd.DataFrame) -> list[str]:
+    """Of all rows, in whatever order."""
+    return sorted(digests.of_rows(runs))
 
 
 def test_digest() -> None:
     runs = frame(optimizer=["adam", "sgd"], epochs=[50, 100], loss=[0.1 + 0.2, math.nan], log=[True, None])
-    same = evidence.digest(runs)
-    assert len(same) == 16
-    assert evidence.digest(runs[::-1][["log", "loss", "epochs", "optimizer"]]) == same
-    assert evidence.digest(pd.DataFrame(json.loads(json.dumps(runs.to_dict("records"))))) == same
-    assert evidence.digest(runs.astype({"epochs": float}).assign(absent=None)) == same
-    assert evidence.digest(runs.replace(0.1 + 0.2, 0.3)) != same  # the last bit
-    assert evidence.digest(runs.astype({"epochs": str})) != same
-    assert evidence.digest(pd.concat([runs, runs[:1]])) != same
-    assert evidence.digest(runs.rename(columns={"loss": "bce"})) != same
-    assert evidence.digest(frame(x=[2**60])) != evidence.digest(frame(x=[2**60 + 1]))
-    assert evidence.digest(frame(x=[1])) != evidence.digest(frame(x=[True]))
+    same = digest(runs)
+    assert [len(each) for each in same] == [16, 16]
+    assert digest(runs[::-1][["log", "loss", "epochs", "optimizer"]]) == same
+    assert digest(pd.DataFrame(json.loads(json.dumps(runs.to_dict("records"))))) == same
+    assert digest(runs.astype({"epochs": float}).assign(absent=None)) == same
+    assert digest(runs.replace(0.1 + 0.2, 0.3)) != same  # the last bit
+    assert digest(runs.astype({"epochs": str})) != same
+    assert digest(pd.concat([runs, runs[:1]])) != same
+    assert digest(runs.rename(columns={"loss": "bce"})) != same
+    assert digest(frame(x=[2**60])) != digest(frame(x=[2**60 + 1]))
+    assert digest(frame(x=[1])) != digest(frame(x=[True]))
 
 
 def test_digest_survives_json_for_any_float(rng: np.random.Generator) -> None:
     numbers = [*rng.lognormal(0, 100, 200), 1e-310, -0.0, math.inf, 1e22]
     runs = frame(name=[f'<"|\n é {i}' for i in range(len(numbers))], x=numbers)
-    assert evidence.digest(pd.DataFrame(json.loads(json.dumps(runs.to_dict("list"))))) == evidence.digest(runs)
+    assert digest(pd.DataFrame(json.loads(json.dumps(runs.to_dict("list"))))) == digest(runs)

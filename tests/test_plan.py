@@ -349,8 +349,8 @@ def test_images_count() -> None:
 
 # Mistakes.
 
-PARAMETERS = "optimizer, epochs, l1, learning_rate, batch_size, encoding_dim, decoder_hidden, dataset"
 KEYS = "name, description, base, grid, variations, baseline, seeds, aa_test, claims, published"
+PARAMETERS = "optimizer, epochs, l1, learning_rate, batch_size, architecture, encoding_dim, decoder_hidden, dataset"
 
 
 @pytest.mark.parametrize(

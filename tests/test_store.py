@@ -96,9 +96,9 @@ def say(run: tracking.TrackedRun, images: Images, model: Path, epochs: int = CON
     run.log_epoch(epochs, {"mse": 0.25}, key="results")
     file = run._artifact("loss_curve.png")
     file.write_bytes(b"a picture")
-    run._say("artifacts", "figures", paths=["loss_curve.png"])
+    run._record("artifacts", "figures", paths=["loss_curve.png"])
     shutil.copytree(model, run.journal.folder / MODEL)
-    run._say("model", MODEL)
+    run._record("model", MODEL)
 
 
 def said(images: Images, model: Path, folder: Path) -> Journal:

@@ -561,8 +561,9 @@ def kept(small: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, li
     ],
 )
 def test_what_is_no_checkpoint_means_training_from_the_beginning(
-    damage: Any, kept: tuple[Path, list[Any]], small: Any, tmp_path: Path
+    damage: Any, kept: tuple[Path, list[Any]], small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", float("inf"))
     path, weights = kept
     checkpoint = training.Checkpoint(Path(shutil.copy(path, tmp_path)))
     damage(checkpoint.path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.compare import evidence
+from pipeline.compare import digests, evidence
 from pipeline.compare.conclusion import (
     Caveat,
     Cell,
@@ -26,14 +25,7 @@ from pipeline.compare.conclusion import (
     PlannedRun,
     Unequal,
 )
-from pipeline.compare.grouping import (
-    SEEDS,
-    GroupedRuns,
-    column_of,
-    distinct,
-    plain,
-    without_repetition,
-)
+from pipeline.compare.grouping import SEEDS, GroupedRuns, column_of, distinct, plain, without_repetition
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, REUSED_FROM
 
 OPTIMIZER, RATES = "optimizer", ("learning_rate", "lr", "learning_rate_init")
@@ -70,14 +62,14 @@ class Analysis:
     def cells(self) -> dict[str, tuple[Cell, ...]]:
         """By variation, one for each metric."""
         ids = self._run_ids()
-        digests: dict[tuple[str, ...], str] = {}
+        known: dict[tuple[str, ...], str] = {}
         cells: dict[str, list[Cell]] = {name: [] for name in self.grouped.configs}
         for row in self.described.itertuples(index=False):
             run_ids = ids[row.variation, row.metric]
-            if run_ids not in digests:
-                digests[run_ids] = _short_hash("\n".join(f"{run_id} {self.digests[run_id]}" for run_id in run_ids))
+            if run_ids not in known:
+                known[run_ids] = digests.of_text("\n".join(f"{run_id} {self.digests[run_id]}" for run_id in run_ids))
             fields = row._asdict() | {"metric": row.metric.removeprefix("metrics."), "run_ids": run_ids}
-            fields |= {"worst_seed": plain(row.worst_seed), "digest": digests[run_ids]}
+            fields |= {"worst_seed": plain(row.worst_seed), "digest": known[run_ids]}
             cells[fields.pop("variation")].append(Cell(**fields))
         nothing = [_empty_cell(metric) for metric in self.grouped.metrics]
         return {name: tuple(each or nothing) for name, each in cells.items()}
@@ -112,7 +104,7 @@ class Analysis:
         own = content[ours].dropna(axis=1, how="all").rename(columns=oldest)
         parts = ((runs["run_id"][ours], own), (runs["run_id"][~ours], content[~ours]))
         return {
-            run_id: digest for ids, part in parts for run_id, digest in zip(ids, evidence.digests(part), strict=True)
+            run_id: digest for ids, part in parts for run_id, digest in zip(ids, digests.of_rows(part), strict=True)
         }
 
     @cached_property
@@ -470,8 +462,4 @@ def as_data(difference: evidence.Difference) -> Difference:
 
 def _empty_cell(metric: str) -> Cell:
     nothing = dict.fromkeys(("mean", "sd", "low", "high", "median", "worst"), math.nan)
-    return Cell(metric=metric, n=0, worst_seed=None, run_ids=(), digest=_short_hash(""), **nothing)
-
-
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Cell(metric=metric, n=0, worst_seed=None, run_ids=(), digest=digests.of_text(""), **nothing)

@@ -1,7 +1,7 @@
 """Checks of a study's design, after Godbole et al., "Deep Learning Tuning Playbook" (2023).
 
 Each is a row of CHECKS, and a function that says whether anything in a `Design` could fail it, whether the runs tell,
-and what it found.
+and what it found; `report/sentences.py` has the words for it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def edge_of_grid(design: Design) -> Outcome:
 
 def untuned_learning_rate(design: Design) -> Outcome:
     """Optimizers are compared of which one ran with a single learning rate."""
-    analysis, findings = design.analysis, list[Finding]()
+    findings: list[Finding] = []
+    analysis = design.analysis
     optimizers = analysis.grouped.sets(f"params.{OPTIMIZER}")
     different = unread = 0
     for pair in design.pairs:

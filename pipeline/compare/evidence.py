@@ -7,9 +7,6 @@ seed is not known (NaN) is a repetition of its own that no pair can use.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import numbers
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
@@ -642,43 +639,3 @@ def reproduction(published: float, decimals: int, values: pd.Series) -> tuple[fl
     half = float(_quantile(n - 1) * ours.std(ddof=1) * np.sqrt(1 + 1 / n) + 0.5 * 10.0**-decimals)
     low, high = float(ours.mean()) - half, float(ours.mean()) + half
     return low, high, None if np.isnan(published) else bool(low <= published <= high)
-
-
-# --- To be checked later ------------------------------------------------------------------------------------------
-
-
-def digest(frame: pd.DataFrame) -> str:
-    """16 hexadecimal digits (of SHA-256) that are the same for the same rows, in whatever order of rows and columns.
-
-    Numbers count to their last bit, and 1 is 1.0, so that a frame that went through JSON has the same digest. The
-    index does not count, nor does a cell without a value (None, NaN): a query leaves out a column that no run has.
-    """
-    return hashlib.sha256("\n".join(sorted(_lines(frame))).encode()).hexdigest()[:16]
-
-
-def digests(frame: pd.DataFrame) -> list[str]:
-    """The `digest` of each row of a frame by itself."""
-    return [hashlib.sha256(line.encode()).hexdigest()[:16] for line in _lines(frame)]
-
-
-def _lines(frame: pd.DataFrame) -> list[str]:
-    """One text per row, in their order."""
-    return [
-        json.dumps({str(name): _canonical(value) for name, value in row.items() if not _is_null(value)}, sort_keys=True)
-        for row in frame.to_dict("records")
-    ]
-
-
-def _is_null(value: Any) -> bool:
-    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
-
-
-def _canonical(value: Any) -> list[str]:
-    """Type and text; a number's text is Python's shortest one that reads back as the same float."""
-    if isinstance(value, bool | np.bool_):
-        return ["bool", str(bool(value))]
-    if isinstance(value, numbers.Integral) and abs(int(value)) > 2**53:
-        return ["number", str(int(value))]  # a float cannot hold all of these
-    if isinstance(value, numbers.Real):
-        return ["number", repr(float(value))]
-    return ["text", str(value)]

@@ -193,15 +193,14 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     _leave_out_links(runs)
     runs["used"] = runs["variation"].notna() & (runs["status"] == "FINISHED")
     _say_why(runs)
-    choice = _choose_metrics(runs, request, kind, len(configs), task)
+    names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task)
     baseline, chosen = None, False
     if configs:
-        badness = _badness(runs, choice.primary, task)
+        badness = _badness(runs, primary, task)
         baseline, chosen = _baseline(request, configs, badness)
         if kind != "study":
             rank = {name: badness.get(name, math.nan) for name in configs}
             configs = {name: configs[name] for name in sorted(configs, key=lambda n: (math.isnan(rank[n]), rank[n]))}
-    primary, names, compared = choice.primary, choice.names, choice.compared
     return GroupedRuns(request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned)
 
 
@@ -307,25 +306,16 @@ def _say_why(runs: pd.DataFrame) -> None:
 # --- Which metrics? -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Choice:
+def _choose_metrics(
+    runs: pd.DataFrame, request: CompareRequest, kind: str, variations: int, task: Task
+) -> tuple[list[str], str | None, list[str]]:
     """All metrics of the conclusion, the primary one, and those in which the variations are compared."""
-
-    names: list[str]
-    primary: str | None
-    compared: list[str]
-
-
-def _choose_metrics(runs: pd.DataFrame, request: CompareRequest, kind: str, variations: int, task: Task) -> _Choice:
     used = runs[runs["used"]]
     there = [c.removeprefix("metrics.") for c in used if c.startswith("metrics.") and used[c].notna().any()]
     metric, *asked = (_asked(name, there) for name in (request.metric, *request.metrics))
-    for option, name in (("metric", metric), *(("metrics", name) for name in asked)):
-        if name and name not in there and len(used):
-            hint = did_you_mean(name, there)
-            raise UserError(
-                f"{option}={quoted(name)} has no value in any finished run{hint}; there are {_listed(there)}"
-            )
+    if len(used):
+        _require_values("metric", [metric] if metric else [], there)
+        _require_values("metrics", asked, there)
     by_task = kind != "groups"
     rows = {row.name: row for row in task.metrics}
     preferred = [metric, *(row.name for row in task.metrics if row.primary)]
@@ -334,11 +324,7 @@ def _choose_metrics(runs: pd.DataFrame, request: CompareRequest, kind: str, vari
     preferred += sorted(there, key=lambda name: (metrics.guess(name).is_wall_time, name))
     primary = next((name for name in preferred if name and name in there), None)
     first = [primary] if primary else []
-    study = request.study
-    claimed = [claim.metric for claim in study.claims] if study else []
-    published = study.published if study else None
-    printed = [name for row in published.values.values() for name in row] if published else []
-    read_as = list(published.commonly_read_as.values()) if published else []
+    claimed, published = _metrics_of(request.study)
     if asked:
         kept = [name for name in asked if name in there]
     elif by_task:
@@ -347,7 +333,7 @@ def _choose_metrics(runs: pd.DataFrame, request: CompareRequest, kind: str, vari
         kept = sorted(there)
     order = sorted(rows, key=lambda name: rows[name].per_epoch)  # what a run ends with first
     names = sorted(
-        {*kept, *first, *({*claimed, *printed, *read_as} & set(there))},
+        {*kept, *first, *({*claimed, *published} & set(there))},
         key=lambda name: (not by_task and name != primary, order.index(name) if name in rows else len(rows), name),
     )
     if asked:
@@ -357,7 +343,24 @@ def _choose_metrics(runs: pd.DataFrame, request: CompareRequest, kind: str, vari
     else:
         compared = first
     compared = [*compared, *(name for name in claimed if name in there)]
-    return _Choice(names, primary, [n for n in dict.fromkeys(compared) if not metrics.guess(n).is_wall_time])
+    return names, primary, [n for n in dict.fromkeys(compared) if not metrics.guess(n).is_wall_time]
+
+
+def _metrics_of(study: Study | None) -> tuple[list[str], list[str]]:
+    """The metrics of a study's claims, and those of its published values."""
+    claimed = [claim.metric for claim in study.claims] if study else []
+    published = study.published if study else None
+    printed = [name for row in published.values.values() for name in row] if published else []
+    return claimed, [*printed, *(published.commonly_read_as.values() if published else ())]
+
+
+def _require_values(option: str, names: Sequence[str], there: Sequence[str]) -> None:
+    for name in names:
+        if name not in there:
+            hint = did_you_mean(name, there)
+            raise UserError(
+                f"{option}={quoted(name)} has no value in any finished run{hint}; there are {_listed(there)}"
+            )
 
 
 def _asked(name: str, there: Sequence[str]) -> str:

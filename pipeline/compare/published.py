@@ -87,7 +87,8 @@ class _Comparison:
         ran = plain(rows[f"params.{parameter}"].iloc[0]) if len(rows) else None
         stated = wanted.params[parameter]
         like_it = self._like(without_repetition(wanted.params, task))
-        alternative, values = None, tuple[Figure, ...]()
+        alternative: str | None = None
+        values: tuple[Figure, ...] = ()
         if ran != stated and len(like_it):
             tag = next((tag for tag in distinct(like_it, f"tags.{VARIATION}") if tag), None)
             alternative = str(tag or wanted.name)

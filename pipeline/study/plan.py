@@ -12,7 +12,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,13 +30,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import SafeConstructor
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import Node
 
 from pipeline import cli, metrics, task
-from pipeline.errors import UserError, first_line
+from pipeline.errors import UserError
+from pipeline.study import document
 from pipeline.task import Task
 from pipeline.terminal import printable
 from pipeline.texts import did_you_mean, listed, quoted, several
@@ -48,11 +46,10 @@ A_A, AGAIN = " (A/A)", " (again)"  # behind the baseline's name: its runs with f
 
 _MOST_VARIATIONS, _MOST_SEEDS = 1000, 10_000  # a grid grows fast; more are a mistake
 _SEEDS_END = 2**32  # as `RunConfig.seed`
-_SHOWN, _SHOWN_SOURCE = 60, 100  # characters of what was given, and of the file's path, in an error
-_MOST_BYTES, _MOST_NODES = 500_000, 100_000  # of a study file: far more than a study needs, read in seconds
+_SHOWN_SOURCE = 100  # characters of the file's path in an error
+_MOST_BYTES = 500_000  # of a study file: far more than a study needs
 
 _DEFINITION = "$definition"  # in place of `$ref`: pydantic looks those up itself
-_TEXTS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")  # a key's tags: `name`, and `<<`
 
 # Pydantic's words for its own types, in those of a YAML file.
 _WORDS = {
@@ -455,7 +452,7 @@ def parse(text: str, source: str) -> Study:
         UserError: as `load`.
     """
     source = source if len(source) <= _SHOWN_SOURCE else f"...{source[3 - _SHOWN_SOURCE :]}"
-    root, content = _read(text, source)
+    root, content = document.read(text, source)
     if root is None or not isinstance(content, dict):
         found = "empty" if root is None else f"a {type(content).__name__}"
         raise UserError(
@@ -476,65 +473,18 @@ def parse(text: str, source: str) -> Study:
     return study
 
 
-class _Constructor(SafeConstructor):
-    """Keeps how a number is written."""
-
-
-class _Written(float):
-    """A number that is shown as it stands in the file: a grid names its variations after it."""
-
-    def __new__(cls, value: float, text: str) -> _Written:
-        number = super().__new__(cls, value)
-        number.text = text
-        return number
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-def _written(constructor: SafeConstructor, node: ScalarNode) -> float:
-    return _Written(constructor.construct_yaml_float(node), node.value)
-
-
-_Constructor.add_constructor("tag:yaml.org,2002:float", _written)
-
-
-def _read(text: str, source: str) -> tuple[Node | None, Any]:
-    """A YAML text as nodes, which know their lines, and as what they mean."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Constructor = _Constructor
-    try:
-        root = yaml.compose(text)
-        if root is None:
-            return None, None
-        _require_plain_keys(root)
-        if _written_out(root, {}) > _MOST_NODES:
-            raise MarkedYAMLError(problem=f"with the aliases written out it has more than {_MOST_NODES:,} values")
-        return root, yaml.constructor.construct_document(root)
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{source}{where}: {getattr(error, 'problem', None) or first_line(error)}") from None
-    except RecursionError:
-        raise UserError(f"{source}: it is nested too deeply") from None
-    except (ValueError, LookupError, AttributeError, TypeError) as error:  # of a value such as 2026-02-30
-        raise UserError(f"{source}: a value cannot be read: {first_line(error)}; put it in quotes") from None
-
-
 def _line(problem: Any, root: Node, text: str) -> str:
     of_a_key = problem["loc"][-1:] == ("[key]",)
     keys = problem["loc"][: -1 if of_a_key else None] + getattr(problem.get("ctx", {}).get("error"), "keys", ())
     node = root
     for key in keys:
-        node = _child(node, key) or node
+        node = document.child(node, key, _FORMERLY.get(str(key))) or node
     what = _words(problem)
     if problem["type"] == "extra_forbidden":
         known = list(_model_at(keys[:-1]).model_fields)
         what = f"there is no such key{did_you_mean(str(keys[-1]), known)}; allowed: {', '.join(known)}"
-    given = "" if of_a_key or problem["type"] == "missing" else _given(node, text)
-    return f"line {node.start_mark.line + 1}: {_path(keys)}{given}: {what}"
+    given = "" if of_a_key or problem["type"] == "missing" else document.given(node, text)
+    return f"line {node.start_mark.line + 1}: {document.path_of(keys)}{given}: {what}"
 
 
 def _words(problem: Any) -> str:
@@ -544,76 +494,9 @@ def _words(problem: Any) -> str:
     return _WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
 
 
-def _path(keys: Iterable[str | int]) -> str:
-    """`variations[1].changes.l1`, and `values['a name']` where a key is not a plain word."""
-    parts = (f".{key}" if re.fullmatch(r"\w+", str(key)) and isinstance(key, str) else f"[{key!r}]" for key in keys)
-    return "".join(parts).removeprefix(".")
-
-
-def _given(node: Node, text: str) -> str:
-    """What stands there, as it was written; nothing for what is too long to be said."""
-    if isinstance(node, MappingNode) or (isinstance(node, SequenceNode) and not node.flow_style):
-        return ""
-    written = " ".join(text[node.start_mark.index : node.end_mark.index].split()) or "nothing"
-    return f" = {written if len(written) <= _SHOWN else written[: _SHOWN - 3] + '...'}"
-
-
-def _child(node: Node, part: str | int) -> Node | None:
-    if isinstance(node, MappingNode):
-        names = (part, _FORMERLY.get(str(part)))
-        return next((value for key, value in node.value if key.value in names), None)
-    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part]
-    return None
-
-
 def _model_at(keys: Sequence[str | int]) -> type[BaseModel]:
     parts: dict[str, type[BaseModel]] = {"variations": Variation, "claims": Claim, "published": Published}
     return parts.get(str(keys[0]), Study) if keys else Study
-
-
-def _require_plain_keys(root: Node) -> None:
-    """Every key is a text and stands there once: YAML takes the last of two equal keys in silence."""
-    left: list[tuple[Node, tuple[str | int, ...]]] = [(root, ())]
-    known = set()
-    while left:
-        node, path = left.pop()
-        if id(node) in known:  # an alias
-            continue
-        known.add(id(node))
-        if isinstance(node, SequenceNode):
-            left += [(child, (*path, i)) for i, child in enumerate(node.value)]
-        elif isinstance(node, MappingNode):
-            keys: set[str] = set()
-            for key, value in node.value:
-                what = f"the key {key.value}" if isinstance(key, ScalarNode) and key.value else "a key"
-                if key.tag not in _TEXTS:
-                    where = f"{_path(path)}: " if path else ""
-                    raise MarkedYAMLError(
-                        problem=f"{where}{what} is not a text; put it in quotes", problem_mark=key.start_mark
-                    )
-                if key.value in keys:
-                    raise MarkedYAMLError(
-                        problem=f"{_path((*path, key.value))} stands there twice; leave one",
-                        problem_mark=key.start_mark,
-                    )
-                keys.add(key.value)
-                left.append((value, (*path, key.value)))
-
-
-def _written_out(node: Node, known: dict[int, int]) -> int:
-    """How many nodes it is with every alias written out: a few lines of them can be more than a memory holds.
-
-    Args:
-        known: the sizes of those that were counted, by `id`; 0 while one is being counted.
-    """
-    if id(node) not in known:
-        known[id(node)] = 0
-        parts = itertools.chain(*node.value) if isinstance(node, MappingNode) else node.value
-        known[id(node)] = 1 + sum(_written_out(part, known) for part in parts if isinstance(part, Node))
-    elif not known[id(node)]:
-        raise MarkedYAMLError(problem="an alias stands within what it stands for", problem_mark=node.start_mark)
-    return known[id(node)]
 
 
 def json_schema() -> str:

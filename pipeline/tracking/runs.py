@@ -117,7 +117,7 @@ class TrackedRun(Generic[C]):
         self.name = name or journal.header.name
         self.finished = journal.status == FINISHED
         self._id: str | None = None
-        self._said = {line.get("key") for line, _ in journal.read()}
+        self._recorded = {line.get("key") for line, _ in journal.read()}
 
     @property
     def id(self) -> str | None:
@@ -136,18 +136,18 @@ class TrackedRun(Generic[C]):
     def has_kept(self, keys: Iterable[tuple[str, str]]) -> bool:
         """Whether all of these operations, by what and their keys, are kept, durably."""
         self.journal.sync()
-        return all(self._has_said(operation, key) for operation, key in keys)
+        return all(self._is_recorded(operation, key) for operation, key in keys)
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float], key: str = "epoch") -> None:
         """Log metrics of epoch `epoch` (from 1) at that step. What has another `key` is another set of metrics."""
         at = now()
         points = [(name, float(value), at, epoch) for name, value in metrics.items()]
-        self._say("metrics", f"{key} {epoch}", points=points)
+        self._record("metrics", f"{key} {epoch}", points=points)
 
     def log_image(self, name: str, epoch: int, image: NDArray[np.uint8]) -> None:
         """Log `image` [height, width, channels] so that the UI can scrub through the epochs."""
         key = f"{name} {epoch}"
-        if not self._has_said("artifacts", key):
+        if not self._is_recorded("artifacts", key):
             # As `mlflow.MlflowClient.log_image` names and makes them, but by what they are: sent twice, stored once.
             picture, header = convert_to_pil_image(image), self.journal.header
             itself = uuid.uuid5(uuid.NAMESPACE_OID, header.key + key)
@@ -156,28 +156,28 @@ class TrackedRun(Generic[C]):
             with writing(self.journal.folder):
                 picture.save(self._artifact(paths[0]))
                 compress_image_size(picture).save(self._artifact(paths[1]))
-            self._say_files(key, paths)
-        self._say("tags", "images", tags={MLFLOW_LOGGED_IMAGES: "True"})
+            self._record_files(key, paths)
+        self._record("tags", "images", tags={MLFLOW_LOGGED_IMAGES: "True"})
 
     def log_figures(self, figures: Mapping[str, Figure]) -> None:
         """Log figures by their file names."""
-        if self._has_said("artifacts", "figures"):
+        if self._is_recorded("artifacts", "figures"):
             return  # they may be on their way at this moment
         with writing(self.journal.folder):
             for name, figure in figures.items():
                 figure.savefig(self._artifact(name), dpi=150)
-        self._say_files("figures", list(figures))
+        self._record_files("figures", list(figures))
 
     def log_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Log arrays as a file, for `numpy.load`."""
-        if not self._has_said("artifacts", name):
+        if not self._is_recorded("artifacts", name):
             with writing(self.journal.folder):
                 np.savez_compressed(self._artifact(name), **arrays)  # type: ignore[arg-type] # one is NumPy's own flag
-            self._say_files(name, [name])
+            self._record_files(name, [name])
 
     def log_model(self, model: keras.Model, example: NDArray[np.float32]) -> None:
         """Log a Keras model as `runs:/<id>/model`, with a signature that `example`, some images, gives."""
-        if self._has_said("model", MODEL):
+        if self._is_recorded("model", MODEL):
             return
         import mlflow.tensorflow
 
@@ -192,26 +192,26 @@ class TrackedRun(Generic[C]):
                 model, str(folder), signature=signature, input_example=example, pip_requirements=requirements
             )
             sync_files(folder, [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()])
-        self._say("model", MODEL)
+        self._record("model", MODEL)
 
     def log_config(self, data: Data) -> None:
         """Log what goes into the run: params, configuration, data set, provenance, and who makes it."""
-        if self._has_said("tags", OWNER):
+        if self._is_recorded("tags", OWNER):
             self.journal.append("go_on", tags=signs_of_life())
-        self._say("tags", OWNER, tags=signs_of_life())
+        self._record("tags", OWNER, tags=signs_of_life())
         provenance = {
             FINGERPRINT: self.config.fingerprints[0],
             DATA_HASH: data.sha256,
             LOCK_HASH: _lock_hash(),
             GIT_DIRTY: _git_dirty(),
         }
-        if not self._has_said("artifacts", "config"):
+        if not self._is_recorded("artifacts", "config"):
             with writing(self.journal.folder):
                 self._artifact(CONFIG_FILE).write_text(json.dumps(self.config.params, indent=2))
-        self._say("params", "config", params=self.config.logged)
-        self._say("tags", "config", tags=provenance)
-        self._say("dataset", "config", context="training", **_as_mlflow_dataset(data).to_dict())
-        self._say_files("config", [CONFIG_FILE])
+        self._record("params", "config", params=self.config.logged)
+        self._record("tags", "config", tags=provenance)
+        self._record("dataset", "config", context="training", **_as_mlflow_dataset(data).to_dict())
+        self._record_files("config", [CONFIG_FILE])
 
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
@@ -228,18 +228,18 @@ class TrackedRun(Generic[C]):
         """Say that it ended by `error`: KILLED where somebody wanted it so, else FAILED."""
         record_end(self.journal, *ending(error))
 
-    def _has_said(self, operation: str, key: str) -> bool:
-        return f"{operation} {key}" in self._said
+    def _is_recorded(self, operation: str, key: str) -> bool:
+        return f"{operation} {key}" in self._recorded
 
-    def _say(self, operation: str, key: str, **content: Any) -> None:
-        if not self._has_said(operation, key):
+    def _record(self, operation: str, key: str, **content: Any) -> None:
+        if not self._is_recorded(operation, key):
             self.journal.append(operation, key=f"{operation} {key}", **content)
-            self._said.add(f"{operation} {key}")
+            self._recorded.add(f"{operation} {key}")
 
-    def _say_files(self, key: str, paths: list[str]) -> None:
+    def _record_files(self, key: str, paths: list[str]) -> None:
         with writing(self.journal.folder):
             sync_files(self.journal.folder / ARTIFACTS, paths)
-        self._say("artifacts", key, paths=paths)
+        self._record("artifacts", key, paths=paths)
 
     def _artifact(self, path: str) -> Path:
         file = self.journal.folder / ARTIFACTS / path
@@ -312,7 +312,7 @@ def unfinished_run(run: str) -> Path:
     raise UserError(f"resume={run!r} is not a run that can go on; {known_ones}")
 
 
-def said_of(journal: Journal) -> tuple[dict[str, Any], str | None]:
+def recorded_of(journal: Journal) -> tuple[dict[str, Any], str | None]:
     """The params that a journal has of its run, and the hash of the data."""
     params: dict[str, Any] = {}
     data_hash = None

@@ -312,6 +312,9 @@ def _require_sqlite(uri: str, path: Path, must_exist: bool, otherwise: str) -> N
         with path.open("rb"):
             pass  # for a file that cannot be read, a clearer error than SQLite's
         _require_schema(uri, f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", must_exist, otherwise)
+        if not must_exist:
+            with tracking_store(uri):
+                client_of(uri)  # seconds, the first time: not to be taken for a store that is slow to answer
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         reason = first_line(error.orig if isinstance(error, DBAPIError) and error.orig else error)
         raise UserError(f"the tracking store {uri} cannot be opened ({reason}); {otherwise} to another") from None

@@ -53,7 +53,7 @@ def resume(run_id: str) -> str:
     """
     folder = tracking.unfinished_run(run_id)
     with journal.locked(folder):
-        params, data_hash = tracking.said_of(tracking.open_journal(folder, "", {}))
+        params, data_hash = tracking.recorded_of(tracking.open_journal(folder, "", {}))
         config = RunConfig.model_validate({name: params[name] for name in RunConfig.model_fields if name in params})
         found = load(config.dataset).sha256
         if data_hash not in (None, found):

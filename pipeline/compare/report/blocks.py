@@ -23,12 +23,12 @@ SIGNS: dict[str, str] = {
 class Span(NamedTuple):
     """A piece of text with a mark.
 
-    Its kinds: `name` is a user's text, `warning` and `flag` stand beside what is before them, `interval` belongs to the
-    number before it, `detail` is shown only by the page, which has room for it, and `next` begins another entry.
+    Its kinds: `name` is a user's text, `warning` and `flag` stand beside what is before them, `below` stands beneath
+    it in the page, `detail` is shown only by the page, which has room for it, and `next` begins another entry.
     """
 
     text: str
-    kind: Literal["", "name", "verdict", "role", "warning", "flag", "best", "interval", "detail", "code", "next"] = ""
+    kind: Literal["", "name", "verdict", "role", "warning", "flag", "best", "below", "detail", "code", "next"] = ""
     link: str = ""  # an address, or `#` and an anchor of the page
 
 

@@ -50,10 +50,9 @@ def note(conclusion: Conclusion) -> str:
 
 def _answer(contents: Report) -> tuple[list[str], list[str]]:
     """The description and the answer; what else to know first."""
-    description = [_started(escaped(contents.description))] if contents.description else []
-    return [*description, f"**{escaped(contents.headline)}**"], [
-        escaped(" ".join(contents.rest))
-    ] if contents.rest else []
+    first = [_started(escaped(contents.description))] if contents.description else []
+    rest = [escaped(" ".join(contents.rest))] if contents.rest else []
+    return [*first, f"**{escaped(contents.headline)}**"], rest
 
 
 def _joined(texts: Sequence[str]) -> str:

@@ -115,7 +115,7 @@ def _evidence(conclusion: Conclusion, risks: Sequence[sentences.Threat]) -> Sect
     shown = [run.run_id for run in conclusion.runs[: tables.MOST_RUNS]]
     rows = {run_id: f"#run-{place}" for place, run_id in enumerate(shown, 1)}
     items = []
-    for number, claim in enumerate(conclusion.claims[: values.MOST_ROWS]):
+    for number, claim in enumerate(conclusion.claims):
         own = [(place, risk) for place, risk in enumerate(risks, 1) if number in risk.claims]
         links = tuple(Span(risk.what, link=f"#threat-{place}") for place, risk in own)
         details = [*([("Threats", links)] if links else []), *_runs_of(claim, conclusion, rows)]

@@ -60,7 +60,11 @@ def _name(text: object, most: int = values.LONGEST_NAME) -> Line:
 
 
 def _verdict(verdict: str, pair: Pair, conclusion: Conclusion) -> Line:
-    return (Span(verdict, "verdict"), *(Span(warning, "warning") for warning in warnings(pair, conclusion)))
+    return (Span(verdict, "verdict"), *_beside(pair, conclusion))
+
+
+def _beside(pair: Pair, conclusion: Conclusion) -> Line:
+    return tuple(Span(warning, "warning") for warning in warnings(pair, conclusion))
 
 
 def claims_table(conclusion: Conclusion) -> Table:
@@ -116,7 +120,7 @@ def results_table(conclusion: Conclusion) -> Table:
             mean, span = values.cell_text(cell, metric)
             is_best = cell is not None and cell.mean == best.get(metric.name) and variation in candidates
             fewer = f"n = {cell.n}" if cell and cell.n and cell.n != variation.finished else ""
-            spans = (Span(mean, "best" if is_best else ""), Span(span, "interval"), Span(fewer, "detail"))
+            spans = (Span(mean, "best" if is_best else ""), Span(span, "below"), Span(fewer, "detail"))
             row.append(tuple(each for each in spans if each.text))
         rows.append((*row, *(_name(values.scalar(variation.params.get(key))) for key in conclusion.differing)))
     columns = [Column("variation"), Column("runs", number=True), Column("verdict")]
@@ -134,11 +138,12 @@ def _verdict_cell(variation: Variation, found: Sequence[Found], conclusion: Conc
     for pair, verdict, claim in found:
         against = f"against {values.plain(pair.against, values.LONGEST_NAME)}"
         link = f"#evidence-{claim + 1}" if claim is not None else ""
-        verdict_span, *beside = _verdict(verdict, pair, conclusion)
+        beside = _beside(pair, conclusion)
+        cell += [Span("", "next")] if cell else []
         if len(found) > 1:
-            cell += [*([Span("", "next")] if cell else []), verdict_span, Span(against, "", link), *beside]
+            cell += [Span(verdict, "verdict"), Span(against, "below", link), *beside]
         else:
-            cell += [verdict_span, *beside, *([Span(against, "detail", link)] if verdict in SIGNS else [])]
+            cell += [Span(verdict, "verdict"), *beside, *([Span(against, "detail", link)] if verdict in SIGNS else [])]
     return tuple(cell)
 
 
@@ -159,7 +164,7 @@ def pairs_table(conclusion: Conclusion, main: bool | None = None) -> Table:
         asked = f", for {values.label_of(values.metric_of(conclusion, pair.asked))}" if instead else ""
         difference = values.difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
         row = list(map(_text, (values.label_of(metric) + asked, difference, values.plain(metric.unit), relative)))
-        finding = (Span(pair.finding), *_verdict("", pair, conclusion)[1:])
+        finding = (Span(pair.finding), *_beside(pair, conclusion))
         rows.append((_name(pair.variation), *row, _text(values.p_value(pair.p_holm)), finding))
     columns = [Column("variation"), Column("metric"), Column("difference", "95 % interval")]
     columns += [Column("unit"), Column("relative"), Column("p", "Holm-corrected"), Column("finding")]
@@ -185,7 +190,7 @@ def runs_table(conclusion: Conclusion) -> Table:
     """A row per run that was read."""
     rows = []
     for run in conclusion.runs:
-        status = (Span(run.status), *([Span(values.plain(run.reason), "interval")] if run.reason else []))
+        status = (Span(run.status), *([Span(values.plain(run.reason), "below")] if run.reason else []))
         seed, used = "none" if run.seed is None else str(run.seed), "yes" if run.used else "no"
         names = (_name(run.name), _name(run.variation or "none"))
         run_id = Span(run.run_id, "code", values.run_link(conclusion, run.run_id))

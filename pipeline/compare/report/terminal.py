@@ -75,10 +75,8 @@ class Printer:
         elif isinstance(block, blocks.Code):
             self.say(block.text, "  ")
         elif isinstance(block, blocks.Items):
-            items = first(
-                [_text_of(item) for item in block.items], _MOST_LINES_OF_ALL if self.everything else _MOST_LINES
-            )
-            for text in items:
+            most = _MOST_LINES_OF_ALL if self.everything else _MOST_LINES
+            for text in first(list(map(_text_of, block.items)), most):
                 self.say(text, "  ")
         elif isinstance(block, blocks.Table):
             (self.cards if block.cards else self.table)(block)
