@@ -23,8 +23,11 @@ class Flag:
     """What a report says of a run whose value is below or above what it should be."""
 
     name: str
+    noun: str  # `no collapse ... in what was read`
+    says: str  # of a variation, behind its name
     below: float = -math.inf
     above: float = math.inf
+    is_threat: bool = False  # to the validity of a comparison: not only a remark
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ FIRST, LAST = "first_", "last_"
 DISPLAYED_LOSS = "displayed_loss"  # of one epoch; the first epoch's is logged as KERAS2_LOSS
 KERAS2_LOSS = "keras2_progressbar_loss"
 EPOCH_SECONDS, TRAINING_SECONDS = "epoch_seconds", "training_seconds"
-_TERMS = ("l1",)  # what `loss`, which is minimised, contains beside the reconstruction's error, `bce`
+# What `loss`, which is minimised, contains beside the reconstruction's error, `bce`: the parameter of each term.
+_TERMS = {"l1": "the L1 penalty"}
 
 
 def _loss(name: str, shown: Sequence[str], compared: Sequence[str], primary: str = "", **more: Any) -> Iterator[Metric]:
@@ -87,8 +91,8 @@ def _loss(name: str, shown: Sequence[str], compared: Sequence[str], primary: str
 
 
 _LOSSES = (
-    *_loss("loss", (FIRST, LAST), (), contains=_TERMS, without="bce"),
-    *_loss("val_loss", (FIRST, LAST), (LAST,), contains=_TERMS, without="val_bce"),
+    *_loss("loss", (FIRST, LAST), (), contains=tuple(_TERMS), without="bce"),
+    *_loss("val_loss", (FIRST, LAST), (LAST,), contains=tuple(_TERMS), without="val_bce"),
     *_loss("bce", (), ()),
     *_loss("val_bce", (LAST,), (LAST,), LAST, convergence=True),
 )
@@ -108,7 +112,7 @@ METRICS = (
         _NATS,
         possible=_POSITIVE,
         shown=False,
-        contains=_TERMS,
+        contains=tuple(_TERMS),
         formerly=FIRST + DISPLAYED_LOSS,
     ),
     _quality("mse", "MSE"),
@@ -123,17 +127,25 @@ METRICS = (
         better="higher",
         possible=_POSITIVE,
         compared=False,
-        flag=Flag("collapsed", below=0.05),
+        flag=Flag(
+            "collapsed", "collapse", "collapsed to nearly the same picture for every input", below=0.05, is_threat=True
+        ),
         formerly="collapse",
     ),
     _quality(
-        "dead_units", "dead units", decimals=1, possible=_POSITIVE, compared=False, flag=Flag("dead units", above=0)
+        "dead_units",
+        "dead units",
+        decimals=1,
+        possible=_POSITIVE,
+        compared=False,
+        flag=Flag("dead units", "dead units", "has dead units, which are never active", above=0),
     ),
     Metric(TRAINING_SECONDS, "training", _SECONDS, 1, possible=_POSITIVE),
     Metric(EPOCH_SECONDS, "epoch", _SECONDS, 3, possible=_POSITIVE, shown=False, per_epoch=True),
 )
 LOSSES = tuple(row.name for row in _LOSSES if row.per_epoch)
 QUALITY = tuple(row.name for row in METRICS if row.is_quality)
+FLAGS = tuple(row.flag for row in METRICS if row.flag)
 PRIMARY = next(row.name for row in METRICS if row.primary)
 _NOW = {row.formerly: row.name for row in METRICS if row.formerly}
 
@@ -141,6 +153,11 @@ _NOW = {row.formerly: row.name for row in METRICS if row.formerly}
 def current(name: str) -> str:
     """A metric's name, for one of an earlier version; any other is itself."""
     return _NOW.get(name, name)
+
+
+def contained(name: str) -> str:
+    """What a metric contains that is no part of what it is compared for: `the L1 penalty`."""
+    return " and ".join(_TERMS[term] for row in METRICS if row.name == current(name) for term in row.contains)
 
 
 # --- Other people's metrics ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
 import shlex
@@ -18,7 +19,7 @@ from mlflow.utils.environment import _PythonEnv
 
 import pipeline
 from docs.generate import documents
-from pipeline import cli, deliver, store
+from pipeline import cli, deliver, store, task
 from pipeline.compare import __main__ as compare
 from pipeline.compare import report
 from pipeline.compare.run import read_conclusion
@@ -118,3 +119,35 @@ def test_the_store_is_made_before_anything_is_run_and_stays_as_it_is(
         half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
     assert store.main([]) == 2
     assert re.search(r"^error: .* was only half made, .*: delete \S+ and start again, or ", capsys.readouterr().err)
+
+
+# Words of the autoencoder that any task may have.
+_ANYBODYS = {"optimizer", "epochs", "learning_rate", "batch_size", "seed", "dataset", "loss", "val_loss"}
+
+
+def words_of_the_autoencoder(room: Path) -> dict[str, set[str]]:
+    """By module, the parameters, metrics and flags of the autoencoder that its code names, and imports of its modules.
+
+    Comments and docstrings, which give examples, are left out.
+    """
+    own = task.load()
+    flags = [row.flag for row in own.metrics if row.flag]
+    words = {*own.parameters, *(name for row in own.metrics for name in (row.name, row.formerly) if name)} - _ANYBODYS
+    words |= {"nats", "784", *(word for flag in flags for word in (flag.name, flag.noun))}
+    either = "|".join(re.escape(word.replace("_", " ")) for word in words)
+    pattern = re.compile(rf"(?<![a-z0-9])(?:{either}|pipeline(?:\.| import )train)(?![a-z0-9])")
+    found = {}
+    for module in sorted(room.rglob("*.py")):
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+        found[module.name] = set(pattern.findall(ast.unparse(tree).lower().replace("_", " ")))
+    return {name: named for name, named in found.items() if named}
+
+
+@pytest.mark.parametrize("room", ["study", "tracking", "compare"])
+def test_the_autoencoder_is_known_to_its_own_room_alone(room: str) -> None:
+    assert words_of_the_autoencoder(ROOT / "pipeline" / room) == {}
+    named = words_of_the_autoencoder(ROOT / "pipeline" / "train")
+    assert {"l1", "decoder hidden", "pipeline.train"} <= named["config.py"] | named["run.py"]

@@ -86,8 +86,8 @@ class Cell(_Part):
 class Flag(_Part):
     """Something wrong with runs of a variation."""
 
-    flag: Literal["collapsed", "dead units", "not a number", "not converged"] = Field(
-        description="`evidence.flags` and `evidence.still_falling` say when"
+    flag: str = Field(
+        description="`not a number`, `not converged` or one of a metric's own: `evidence` and `metrics` say when"
     )
     seeds: tuple[Scalar, ...] = Field(description="the seeds concerned; those that are not known are not listed")
     of: int = Field(description="how many seeds the variation has in all")

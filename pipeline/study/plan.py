@@ -184,7 +184,7 @@ class Variation(_Declared):
     """What one variation changes; with a grid, one variation for each combination of its values."""
 
     name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^,]*$"), AfterValidator(_is_one_line)] = Field(
-        description="as it shall stand in tables and in the UI, without commas; a grid adds ` l1=0.0001`"
+        description="as it shall stand in tables and in the UI, without commas; a grid adds ` learning_rate=0.01`"
     )
     changes: _Changes = Field({}, description="parameters in which it differs from `base`")
     grid: _Grid = Field({}, description="parameters and the values that they take, multiplied out")

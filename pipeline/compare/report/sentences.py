@@ -6,6 +6,7 @@ Counts come first (`runs not finished: 1 of 20`), so that no sentence needs a si
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -54,17 +55,17 @@ from pipeline.compare.report.values import (
     with_unit,
     without_repeats,
 )
+from pipeline.metrics import FLAGS, contained
 
 THREATS, COMPLETENESS = "Threats to validity", "Completeness"  # headings
 _NOT_TUNED = "learning rate not tuned"
-_COLLAPSED = "collapsed"
 # By flag: its name, and what is wrong with a variation that has it.
 _FLAGS = {
-    "collapsed": (_COLLAPSED, "collapsed to nearly the same picture for every input"),
-    "dead units": ("dead units", "has dead units, which are never active"),
+    **{flag.name: (flag.name, flag.says) for flag in FLAGS},
     "not a number": ("non-finite losses", "has non-finite losses"),
     "not converged": ("not converged", "was still improving at its last epoch"),
 }
+_THREATENING = {flag.name for flag in FLAGS if flag.is_threat}
 
 
 def _capital(sentence: str) -> str:
@@ -125,7 +126,8 @@ def pair_sentence(pair: Pair, conclusion: Conclusion) -> str:
 def _not_judged(pair: Pair, metric: Metric) -> str:
     difference, asked = pair.difference, plain(pair.asked)
     if pair.metric is None and pair.why == "penalty differs":
-        return f"{asked} is not comparable (it contains the L1 penalty), and there is no metric to use instead."
+        why = f"it contains {contained(pair.asked)}"
+        return f"{asked} is not comparable ({why}), and there is no metric to use instead."
     if pair.why == "wall time":
         return f"{asked} is a wall time, which depends on the machine's load."
     if pair.metric is None:
@@ -147,7 +149,7 @@ def notes(pair: Pair, conclusion: Conclusion) -> list[str]:
 
 def other_notes(pair: Pair) -> list[str]:
     """Those of the notes that are not among the conclusion's threats."""
-    return _beside(pair, [caveat for caveat in pair.caveats if caveat.flag != _COLLAPSED])
+    return _beside(pair, [caveat for caveat in pair.caveats if caveat.flag not in _THREATENING])
 
 
 def _beside(pair: Pair, caveats: Iterable[Caveat]) -> list[str]:
@@ -261,10 +263,10 @@ def threats(conclusion: Conclusion) -> list[Threat]:
     ]
     for variation in without_repeats(conclusion):
         concerned = [claims for claims, pair in numbered if variation.name in (pair.variation, pair.against)]
-        collapsed = (flag for flag in variation.flags if flag.flag == _COLLAPSED)
         found += [
-            Threat(_COLLAPSED, flag_sentence(variation, flag, conclusion), tuple(n for each in concerned for n in each))
-            for flag in collapsed
+            Threat(flag_name(flag), flag_sentence(variation, flag, conclusion), tuple(itertools.chain(*concerned)))
+            for flag in variation.flags
+            if flag.flag in _THREATENING
         ]
     found += [Threat(*each, ()) for each in _threats_of_published(conclusion)]
     more = len(found) - MOST_ROWS
@@ -292,7 +294,8 @@ def _confounded(pair: Pair) -> str:
 def _other_metric(pair: Pair, conclusion: Conclusion) -> str:
     asked, used = metric_of(conclusion, pair.asked), metric_of(conclusion, pair.metric)
     strengths = f", of strength {' against '.join(map(scalar, pair.penalties))}" if pair.penalties else ""
-    why = f"{label_of(asked)} is not comparable (it contains the L1 penalty{strengths}); {label_of(used)} is used."
+    contains = f"it contains {contained(pair.asked)}{strengths}"
+    why = f"{label_of(asked)} is not comparable ({contains}); {label_of(used)} is used."
     if pair.asked_difference is None or math.isnan(pair.asked_difference.mean):
         return why
     return f"{why} In {label_of(asked)}, the difference would read {difference_text(pair.asked_difference, asked)}."
@@ -375,7 +378,8 @@ def _flags(conclusion: Conclusion) -> list[str]:
     told = {threat.why for threat in threats(conclusion)}
     flags = first([sentence for sentence in every if sentence not in told], MOST_ROWS, "conclusion.csv")
     if not every:
-        flags = ["None: no collapse, dead units or non-finite losses in what was read."]
+        nouns = ", ".join(flag.noun for flag in FLAGS)
+        flags = [f"None: no {nouns} or {_FLAGS['not a number'][0]} in what was read."]
     having = [variation for variation in conclusion.variations if variation.finished]
     rest = sum(variation.name not in conclusion.histories_of for variation in having)
     unread = f"Not known to have converged, as their epochs were not read: {rest:,} of {len(having):,} variations."
