@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from pipeline.compare.conclusion import (
@@ -454,61 +454,82 @@ def determinism_sentence(check: Determinism, conclusion: Conclusion) -> str:
     return f"{same}; different: {differ}." if differ else f"{same}."
 
 
-# By check: what it means to pass, why it may not apply, and why its outcome may be unknown.
+class _Check(NamedTuple):
+    """The words of a check."""
+
+    passed: str  # what it means to pass
+    inapplicable: str  # why it may not apply
+    unknown: str  # why its outcome may be unknown
+    failed: Callable[[Finding, str], str]  # one of its findings, with the label of its metric; or where they all stand
+
+
+def _at_the_edge(finding: Finding, label: str) -> str:
+    best = f"the best {label} is at {_setting(finding)}, the edge of the values tried ({_tried(finding)})"
+    return f"{best}: a better one may lie beyond."
+
+
+def _selected(finding: Finding, label: str) -> str:
+    optimistic = "choosing and reporting on the same data makes this figure optimistic."
+    if finding.parameter:
+        has = f"{_setting(finding)} has the best {label} on the data that is reported"
+        return f"of {_tried(finding)}, {has}: {optimistic}"
+    who = name(finding.variation) if finding.variation else "the study"
+    return f"{who} was chosen for its {label} on the data that is reported: {optimistic}"
+
+
+def _setting(finding: Finding) -> str:
+    return f"{plain(finding.parameter or '')} = {scalar(finding.value)}"
+
+
+def _tried(finding: Finding) -> str:
+    return listed(map(scalar, finding.tried))
+
+
+# One for each of `checks.CHECKS`.
 _CHECKS = {
-    "best at the edge of the grid": (
+    "best at the edge of the grid": _Check(
         "no best value lies at the edge of its grid",
         "no numeric parameter has more than two values tried with all else equal",
         "no finished run has a metric to compare",
+        _at_the_edge,
     ),
-    "untuned learning rate": (
+    "untuned learning rate": _Check(
         "no comparison of optimizers rests on a learning rate that was not tuned",
         "no two variations that are compared differ in their optimizer",
         "finished runs of a side of each comparison do not say their optimizer, or there are none",
+        lambda *_: f"see \N{LEFT DOUBLE QUOTATION MARK}{_NOT_TUNED}\N{RIGHT DOUBLE QUOTATION MARK} under {THREATS}",
     ),
-    "still improving at the last epoch": (
+    "still improving at the last epoch": _Check(
         "no run was still improving at its last epoch",
         "each run has one epoch",
         "no losses by epoch were read",
+        lambda *_: "see Flags",
     ),
-    "selected on the reported data": (
+    "selected on the reported data": _Check(
         "nothing was selected on the data that is reported",
         "of no parameter were several values tried with all else equal",
         "the runs do not say on which data the metric was measured",
+        _selected,
     ),
-}
-# Where the findings of a check stand, if not beside it.
-_ELSEWHERE = {
-    "untuned learning rate": f"see \N{LEFT DOUBLE QUOTATION MARK}{_NOT_TUNED}\N{RIGHT DOUBLE QUOTATION MARK} "
-    f"under {THREATS}",
-    "still improving at the last epoch": "see Flags",
 }
 
 
 def check_sentence(check: Check, conclusion: Conclusion) -> str:
     """`Still improving at the last epoch: does not apply: each run has one epoch.`"""
-    passed, inapplicable, unknown = _CHECKS[check.kind]
+    words = _CHECKS[check.kind]
     if check.passed is None:
         not_kept = "the version that wrote this conclusion did not keep whether it applies"
         outcome = "unknown" if check.applies is not False else "does not apply"
-        why = {True: unknown, False: inapplicable, None: not_kept}[check.applies]
+        why = {True: words.unknown, False: words.inapplicable, None: not_kept}[check.applies]
     else:
         outcome = "passed" if check.passed else "failed"
-        found = first([_finding(check.kind, finding, conclusion) for finding in check.findings], MOST_LISTED)
-        why = _ELSEWHERE.get(check.kind, " ".join(found).rstrip(".")) if found else passed if check.passed else ""
+        told = dict.fromkeys(words.failed(each, _label_of_finding(each, conclusion)) for each in check.findings)
+        why = " ".join(first(list(told), MOST_LISTED)).rstrip(".") or (words.passed if check.passed else "")
     return f"{_capital(check.kind)}: {': '.join(part for part in (outcome, why) if part)}."
 
 
-def _finding(kind: str, finding: Finding, conclusion: Conclusion) -> str:
-    label = label_of(metric_of(conclusion, finding.metric)) if finding.metric else "the metric"
-    tried, value = listed(map(scalar, finding.tried)), f"{plain(finding.parameter or '')} = {scalar(finding.value)}"
-    if kind == "best at the edge of the grid":
-        return f"the best {label} is at {value}, the edge of the values tried ({tried}): a better one may lie beyond."
-    optimistic = "choosing and reporting on the same data makes this figure optimistic."
-    if finding.parameter:
-        return f"of {tried}, {value} has the best {label} on the data that is reported: {optimistic}"
-    who = name(finding.variation) if finding.variation else "the study"
-    return f"{who} was chosen for its {label} on the data that is reported: {optimistic}"
+def _label_of_finding(finding: Finding, conclusion: Conclusion) -> str:
+    return label_of(metric_of(conclusion, finding.metric)) if finding.metric else "the metric"
 
 
 # --- Published values ---------------------------------------------------------------------------------------------
