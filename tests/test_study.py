@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def declared(path: Path, data: Path, variations: dict[str, dict[str, Any]], **mo
     return path
 
 
-def in_this_process(jobs: int) -> Executor:
+def in_this_process(jobs: int, begin: Callable[[], object]) -> Executor:
     """The seam: whatever has the interface of `concurrent.futures`, here a thread."""
     return ThreadPoolExecutor(1)
 

@@ -183,7 +183,7 @@ def runs(store: str, server: Server, small_npz: Path, tmp_path: Path, monkeypatc
     return list(mlflow.MlflowClient(server.uri).search_runs(["0"]))
 
 
-def in_this_process(jobs: int) -> Executor:
+def in_this_process(jobs: int, begin: Callable[[], object]) -> Executor:
     """A thread in place of processes that import TensorFlow anew."""
     return ThreadPoolExecutor(1)
 

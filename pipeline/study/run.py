@@ -43,6 +43,8 @@ from pipeline.tracking.search import Found, Identity
 
 STUDY_FILE = "study.yaml"  # artifact of the parent run: what was declared; `PLAN_FILE` says what was to be run
 
+MakeExecutor = Callable[[int, Callable[[], object]], Executor]
+
 _LOOK_SECONDS = 0.5  # between two looks at how far the runs are
 
 
@@ -83,13 +85,13 @@ class Work:
         return len(self.done) + len(self.reusable) + len(self.to_train)
 
 
-def run(options: Options, make_executor: Callable[[int], Executor] | None = None) -> str:
+def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
     """Run a study; returns what to tell the user about it.
 
     Args:
-        make_executor: makes what the runs are submitted to, for that many at a time; default: `Workers`. Anything with
-            the interface of `concurrent.futures.Executor` will do, such as a cluster's, where the folder of
-            `journal.state_folder` is one that its machines share.
+        make_executor: makes what the runs are submitted to, of how many are trained at a time and of what prepares a
+            process for them. Anything with the interface of `concurrent.futures.Executor` will do, such as a cluster's,
+            where the folder of `journal.state_folder` is one that its machines share.
 
     Raises:
         UserError: the study, the data or the store cannot be used, or some runs failed.
@@ -347,7 +349,7 @@ class Training:
                     self.watched.update(line["points"][0][3], points)
 
 
-def _train(work: Work, task: Task, options: Options, make_executor: Callable[[int], Executor] | None) -> dict[str, str]:
+def _train(work: Work, task: Task, options: Options, make_executor: MakeExecutor) -> dict[str, str]:
     """Train what is to be trained; returns the reasons of the runs that failed, by their names.
 
     Raises:
@@ -361,7 +363,7 @@ def _train(work: Work, task: Task, options: Options, make_executor: Callable[[in
         return failures
     jobs = min(options.jobs or cores(), len(groups))
     program = task.program
-    executor = make_executor(jobs) if make_executor else Workers(jobs, program.start_worker)
+    executor = make_executor(jobs, program.start_worker)
     try:
         with StudyDisplay() as display:
             display.say(f"{counts.line}; {jobs} at a time")
