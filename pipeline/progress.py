@@ -37,7 +37,8 @@ class Watched:
     def update(self, epoch: int, losses: Mapping[str, float]) -> None:
         """Note an epoch."""
         self.epoch, self.losses = epoch, losses
-        self.seconds = [*self.seconds[-9:], losses[EPOCH_SECONDS]]
+        if EPOCH_SECONDS in losses:  # not every task logs it
+            self.seconds = [*self.seconds[-9:], losses[EPOCH_SECONDS]]
 
     @property
     def seconds_left(self) -> float:
@@ -46,9 +47,10 @@ class Watched:
 
     @property
     def line(self) -> str:
-        """Epoch, losses and time left."""
-        left = f"{duration(self.seconds_left)} left" if self.epoch < self.epochs else "done"
-        return f"epoch {self.epoch}/{self.epochs}  {self.loss_text}  {left}"
+        """Epoch, losses and time left, as far as they are known."""
+        left = f"{duration(self.seconds_left)} left" if self.seconds else ""
+        parts = (f"epoch {self.epoch}/{self.epochs}", self.loss_text, left if self.epoch < self.epochs else "done")
+        return "  ".join(part for part in parts if part)
 
     @property
     def loss_text(self) -> str:
