@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.metrics import Metric
-
-_AUTOENCODER = "pipeline.train.task"
 
 
 class Configuration(Hashable, Protocol):
@@ -128,5 +125,6 @@ class Task(Protocol):
 @lru_cache(maxsize=1)
 def load() -> Task:
     """The task of a study that names no other."""
-    task: Task = import_module(_AUTOENCODER).Autoencoder()
-    return task
+    from pipeline.train.task import Autoencoder
+
+    return Autoencoder()

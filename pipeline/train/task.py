@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from importlib import import_module
-from typing import Any, cast
+from typing import Any
 
 from pipeline.metrics import METRICS, TRAINING_SECONDS
 from pipeline.task import Program
@@ -61,4 +60,6 @@ class Autoencoder:
 
     @property
     def program(self) -> Program:
-        return cast(Program, import_module("pipeline.train.run"))
+        from pipeline.train import run
+
+        return run
