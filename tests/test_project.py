@@ -121,6 +121,12 @@ def test_the_store_is_made_before_anything_is_run_and_stays_as_it_is(
     assert re.search(r"^error: .* was only half made, .*: delete \S+ and start again, or ", capsys.readouterr().err)
 
 
+def test_the_architecture_shows_every_room_and_module() -> None:
+    (tree,) = re.findall(r"(?:^ {4}.*\n)+", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+    there = {path.name for path in (ROOT / "pipeline").iterdir()} - {"__init__.py", "__pycache__"}
+    assert there - set(re.findall(r"[\w.]+", tree)) == set()
+
+
 # Words of the autoencoder that any task may have.
 _ANYBODYS = {"optimizer", "epochs", "learning_rate", "batch_size", "seed", "dataset", "loss", "val_loss"}
 
