@@ -225,6 +225,7 @@ class _EpochTrainer(keras.Model):
         self._logits = self._decoder.get_layer("logits")
         self._l1 = l1
         self._image_shape = images.shape
+        # Flat, for to gather rows of pixels takes less time than to gather images.
         self._train_images = tf.constant(images.train.reshape(len(images.train), -1))  # [images, pixels]
         self._test_images = tf.constant(images.test.reshape(len(images.test), -1))
         self._mean_loss = keras.metrics.Mean(name="loss")
@@ -266,7 +267,7 @@ class _EpochTrainer(keras.Model):
         """
         images = tf.reshape(pixels, (-1, *self._image_shape))
         codes = self._encoder(images, training=training)  # [batch, encoding_dim]
-        logits = _flat(self._logits(codes, training=training))
+        logits = tf.reshape(self._logits(codes, training=training), tf.shape(pixels))
         bce = tf.reduce_mean(keras.losses.binary_crossentropy(pixels, logits, from_logits=True))
         penalty = self._l1 * tf.reduce_mean(tf.reduce_sum(tf.abs(codes), axis=-1))
         return bce + penalty, bce
@@ -274,10 +275,6 @@ class _EpochTrainer(keras.Model):
     def _record(self, loss: tf.Tensor, bce: tf.Tensor, images: tf.Tensor) -> None:
         self._mean_loss.update_state(loss, sample_weight=images)
         self._mean_bce.update_state(bce, sample_weight=images)
-
-
-def _flat(images: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(images, (tf.shape(images)[0], -1))
 
 
 def _for_each_batch(batches: Order, do: Callable[[tf.Tensor], None]) -> None:
