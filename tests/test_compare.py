@@ -496,6 +496,7 @@ def test_other_images_are_another_configuration(tmp_path: Path) -> None:
     assert [each.finished for each in conclusion.variations] == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_sklearn_runs_by_autolog(tmp_path: Path) -> None:
     """The issue's own example: nothing of these runs is made by this project."""
@@ -749,6 +750,7 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
     ids = study(published(), VALUES)
@@ -828,6 +830,7 @@ def image(width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 @pytest.mark.parametrize(
     ("content", "why"),
@@ -1091,6 +1094,7 @@ def require_invisible(comparisons: Sequence[str]) -> None:
     assert [(each.info.run_id, each.info.status) for each in runs_there()] == known  # none is dead
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_the_issues_command_without_tensorflow(tmp_path: Path) -> None:
     for optimizer in ("adam", "sgd"):

@@ -262,6 +262,7 @@ def test_a_server_that_is_killed_and_started_again_while_a_run_speaks(
     proxy.close()
 
 
+@pytest.mark.slow
 def test_a_slow_server_does_not_slow_a_training(
     over_proxy: Proxy, small: Images, doubling: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +372,7 @@ def test_a_deleted_run_is_one_line_and_its_journal_is_kept(small: Images, tmp_pa
     assert journal.journals(tmp_path / "state") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()])
 def test_artifacts_walled_in_the_middle_of_a_run(
     error: Exception | None,
@@ -412,6 +414,7 @@ def test_artifacts_walled_in_the_middle_of_a_run(
     assert len(ready.list_artifacts(made.info.run_id, "images")) == 2
 
 
+@pytest.mark.slow
 def test_artifacts_that_a_server_refuses_are_no_outage(
     over_proxy: Proxy, small: Images, lasting_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -922,6 +925,7 @@ def test_another_store_is_not_the_one_that_moved(
     assert known.header.tracking_uri == over_proxy.uri
 
 
+@pytest.mark.slow
 def test_a_refusal_by_chance_at_the_end_is_tried_again(over_proxy: Proxy, small: Images) -> None:
     left = [2]
 
@@ -937,6 +941,7 @@ def test_a_refusal_by_chance_at_the_end_is_tried_again(over_proxy: Proxy, small:
     assert mlflow.get_run(str(run.id)).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_the_wait_at_the_end_has_a_bound_that_is_said(
     over_proxy: Proxy, small: Images, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
