@@ -657,6 +657,22 @@ def test_a_process_that_ended_and_that_nobody_has_buried_is_dead() -> None:
         assert store.is_dead(tags)
 
 
+def test_a_run_that_finishes_while_the_dead_are_looked_for_stays_finished(
+    ready: mlflow.MlflowClient, gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = ready.create_run(own(ready), tags={OWNER: owner(process=gone), HEARTBEAT: "0"}).info.run_id
+    is_dead = store.is_dead
+
+    def only_then(tags: dict[str, str]) -> bool:
+        ready.set_terminated(run_id, "FINISHED")
+        return is_dead(tags)
+
+    monkeypatch.setattr(store, "is_dead", only_then)
+    store.end_dead_runs(ready, own(ready))
+    assert ready.get_run(run_id).info.status == "FINISHED"
+    assert "failure" not in ready.get_run(run_id).data.tags
+
+
 def test_dead_runs_are_killed_at_the_next_start_and_no_others(
     ready: mlflow.MlflowClient, small: Images, gone: str
 ) -> None:
