@@ -276,7 +276,7 @@ def test_chance_and_determinism(tmp_path: Path) -> None:
     noise = next(each for each in conclusion.noise if each.metric == "last_val_loss")
     # Two groups of three with sd 0.001: t(4) = 2.776445, times 0.001 sqrt(2/3).
     assert noise.limit == pytest.approx(2.776445 * 0.001 * math.sqrt(2 / 3), rel=1e-5)
-    assert (noise.observed, noise.smallest) == (pytest.approx(0.003), 0.001)
+    assert (noise.observed, noise.smallest_effect) == (pytest.approx(0.003), 0.001)
     assert [(each.seed, each.same, each.unequal) for each in conclusion.determinism] == [(0, True, ())]
     assert {pair.variation for pair in conclusion.pairs} == {"adam_optimizer", "with L1"}
 
@@ -301,15 +301,15 @@ def test_published_figures_like_with_like_and_as_stated(tmp_path: Path) -> None:
         ours(RunConfig(optimizer="adam", epochs=2, l1=1e-5, seed=seed), 0.0905 + 0.0001 * seed)
     conclusion = conclude(tmp_path, study="small")
     assert conclusion.published is not None
-    displayed, penalised = conclusion.published.figures
+    displayed, penalised = conclusion.published.values
     # Ours: three times 0.0901, which is what was printed; the epoch's mean loss is twice that.
     assert (displayed.mean, displayed.reproduced) == (pytest.approx(0.2703), True)
-    assert (displayed.taken_for, displayed.taken_for_mean) == ("first_loss", pytest.approx(0.1802))
-    assert displayed.taken_for_reproduced is False
+    assert (displayed.commonly_read_as, displayed.commonly_read_as_mean) == ("first_loss", pytest.approx(0.1802))
+    assert displayed.commonly_read_as_reproduced is False
     assert (penalised.mean, penalised.reproduced) == (pytest.approx(0.1002), False)
-    (stated_row,) = conclusion.published.stated
-    assert (stated_row.stated, stated_row.ran, stated_row.same) == (1e-5, 1e-4, False)
-    (alternative,) = stated_row.figures
+    (stated_row,) = conclusion.published.paper_values
+    assert (stated_row.paper_value, stated_row.code_value, stated_row.same) == (1e-5, 1e-4, False)
+    (alternative,) = stated_row.values
     assert (alternative.n, alternative.mean, alternative.reproduced) == (3, pytest.approx(0.0916), True)
     # And later, when a run of the alternative is no longer what it was:
     changed = next(run for run in mlflow.search_runs(output_format="list") if run.data.params.get("l1") == "1e-05")
@@ -496,6 +496,7 @@ def test_other_images_are_another_configuration(tmp_path: Path) -> None:
     assert [each.finished for each in conclusion.variations] == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_sklearn_runs_by_autolog(tmp_path: Path) -> None:
     """The issue's own example: nothing of these runs is made by this project."""
@@ -749,6 +750,7 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
     ids = study(published(), VALUES)
@@ -828,6 +830,7 @@ def image(width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 @pytest.mark.parametrize(
     ("content", "why"),
@@ -1091,6 +1094,7 @@ def require_invisible(comparisons: Sequence[str]) -> None:
     assert [(each.info.run_id, each.info.status) for each in runs_there()] == known  # none is dead
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_the_issues_command_without_tensorflow(tmp_path: Path) -> None:
     for optimizer in ("adam", "sgd"):

@@ -112,4 +112,4 @@ def test_a_store_is_compared_without_tensorflow(commands: Path, tmp_path: Path) 
     assert "written to report: " in done.stdout
     assert "<html" in (tmp_path / "report" / "report.html").read_text()
     again = call(commands, "variations", "compare", "--verify", "report/conclusion.json", folder=tmp_path)
-    assert (again.returncode, again.stdout.split(":")[0]) == (0, "nothing differs"), again.stderr
+    assert (again.returncode, again.stdout.split(" (")[0]) == (0, "nothing differs"), again.stderr

@@ -110,8 +110,8 @@ def assert_six_faults(runs: pd.DataFrame, conclusion: Conclusion) -> None:
     mean = runs.groupby("variation").mean(numeric_only=True)
 
     assert float(of(runs, L1, "params.l1")[0]) == 1e-4
-    (stated,) = conclusion.published.stated if conclusion.published else ()
-    assert (stated.stated, stated.ran, stated.same, stated.alternative) == (1e-5, 1e-4, False, AS_PRINTED)
+    (stated,) = conclusion.published.paper_values if conclusion.published else ()
+    assert (stated.paper_value, stated.code_value, stated.same, stated.alternative) == (1e-5, 1e-4, False, AS_PRINTED)
 
     published = 0.3846  # the first epoch's loss of adam_optimizer
     assert mean.loc[ADAM, "keras2_progressbar_loss"] == pytest.approx(published, abs=0.02)

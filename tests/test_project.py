@@ -118,7 +118,7 @@ def test_the_store_is_made_before_anything_is_run_and_stays_as_it_is(
     with closing(sqlite3.connect(tmp_path / "store.db")) as half:  # as a kill may leave it that hits MLflow
         half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
     assert store.main([]) == 2
-    assert re.search(r"^error: .* was only half made, .*: delete \S+ and start again, or ", capsys.readouterr().err)
+    assert re.search(r"^error: .* was only half made, .*: delete .+ and start again, or ", capsys.readouterr().err)
 
 
 def test_the_architecture_shows_every_room_and_module() -> None:

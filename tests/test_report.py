@@ -555,7 +555,7 @@ def test_the_page_is_built_for_every_reader(page: Page) -> None:
         "Every run that was read (20)",
     ]
     assert {attributes.get("scope") for attributes in page.all("th")} == {"col", "row"}
-    assert len(page.all("caption")) == len(page.all("table")) == 6
+    assert len(page.all("caption")) == len(page.all("table")) == 7
     assert len(page.all("img")) == 4
     assert page.all("img")[0]["alt"] == "Test images above their reconstructions by \u201cOriginal\u201d."
     drawings = [attributes for attributes in page.all("svg") if "viewbox" in attributes]

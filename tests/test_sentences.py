@@ -18,18 +18,18 @@ from pipeline.compare.conclusion import (
     Confounder,
     Determinism,
     Difference,
-    Figure,
     Finding,
     Flag,
     Metric,
     Noise,
     Pair,
-    PlannedRun,
+    PaperValue,
     Provenance,
     Published,
     PublishedDifference,
+    PublishedValue,
+    RunOutcome,
     RunRecord,
-    Stated,
     Unequal,
     Variation,
 )
@@ -39,20 +39,26 @@ from pipeline.compare.report import sentences, values
 NATS = "nats per pixel"
 LOSS, BCE, PSNR = "last_val_loss", "last_val_bce", "psnr"
 METRICS = (
-    Metric(name=LOSS, label="last val_loss", unit=NATS, digits=4, higher_is_better=False, main=True, judged=True),
-    Metric(name=BCE, label="last val_bce", unit=NATS, digits=4, higher_is_better=False, main=True, judged=True),
-    Metric(name=PSNR, label="PSNR", unit="dB", digits=2, higher_is_better=True, main=True, judged=True),
+    Metric(name=LOSS, label="last val_loss", unit=NATS, decimals=4, higher_is_better=False, shown=True, compared=True),
+    Metric(name=BCE, label="last val_bce", unit=NATS, decimals=4, higher_is_better=False, shown=True, compared=True),
+    Metric(name=PSNR, label="PSNR", unit="dB", decimals=2, higher_is_better=True, shown=True, compared=True),
     Metric(
         name="first_displayed_loss",
         label="first displayed loss",
         unit=NATS,
-        digits=4,
+        decimals=4,
         higher_is_better=False,
-        main=False,
-        judged=False,
+        shown=False,
+        compared=False,
     ),
     Metric(
-        name="first_loss", label="first loss", unit=NATS, digits=4, higher_is_better=False, main=False, judged=False
+        name="first_loss",
+        label="first loss",
+        unit=NATS,
+        decimals=4,
+        higher_is_better=False,
+        shown=False,
+        compared=False,
     ),
 )
 NAN = math.nan
@@ -123,7 +129,7 @@ def claim(
         "says": says,
         "about": ("optimizer",),
         "direction": "lower",
-        "smallest": 0.001,
+        "smallest_effect": 0.001,
         "effect": seen.mean / 0.001,
         "verdict": verdict,
         "more_seeds": None,
@@ -131,9 +137,9 @@ def claim(
     return Claim.model_validate({**_pair(name, against, metric, seen), **given, **more})
 
 
-def runs(names: tuple[str, ...]) -> tuple[PlannedRun, ...]:
+def runs(names: tuple[str, ...]) -> tuple[RunOutcome, ...]:
     return tuple(
-        PlannedRun(variation=name, seed=seed, state="finished", reason=None, run_id=f"{name}-{seed}")
+        RunOutcome(variation=name, seed=seed, state="finished", reason=None, run_id=f"{name}-{seed}")
         for name in names
         for seed in range(5)
     )
@@ -185,7 +191,7 @@ def sample(**more: Any) -> Conclusion:
             seeds=(0, 1, 2, 4),
         ),
     )
-    lost = PlannedRun(
+    lost = RunOutcome(
         variation=l1, seed=3, state="diverged", reason="DivergenceError: loss is nan in epoch 7", run_id="x"
     )
     claims = (
@@ -237,7 +243,7 @@ def sample(**more: Any) -> Conclusion:
         for metric, mean, half in ((LOSS, -0.347, 0.001), (PSNR, 11.4, 0.2))
     )
     figures = (
-        Figure(
+        PublishedValue(
             variation=original,
             metric=LOSS,
             published=0.4391,
@@ -246,9 +252,9 @@ def sample(**more: Any) -> Conclusion:
             low=0.4377,
             high=0.4419,
             reproduced=True,
-            taken_for=None,
+            commonly_read_as=None,
         ),
-        Figure(
+        PublishedValue(
             variation=adam,
             metric="first_displayed_loss",
             published=0.3846,
@@ -257,13 +263,13 @@ def sample(**more: Any) -> Conclusion:
             low=0.379,
             high=0.391,
             reproduced=True,
-            taken_for="first_loss",
-            taken_for_mean=0.277,
-            taken_for_low=0.274,
-            taken_for_high=0.28,
-            taken_for_reproduced=False,
+            commonly_read_as="first_loss",
+            commonly_read_as_mean=0.277,
+            commonly_read_as_low=0.274,
+            commonly_read_as_high=0.28,
+            commonly_read_as_reproduced=False,
         ),
-        Figure(
+        PublishedValue(
             variation=l1,
             metric=LOSS,
             published=0.0979,
@@ -272,10 +278,14 @@ def sample(**more: Any) -> Conclusion:
             low=0.0984,
             high=0.0992,
             reproduced=False,
-            taken_for=None,
+            commonly_read_as=None,
         ),
     )
-    stated = (Stated(variation=l1, parameter="l1", stated=1e-5, ran=1e-4, same=False, alternative=None, figures=()),)
+    stated = (
+        PaperValue(
+            variation=l1, parameter="l1", paper_value=1e-5, code_value=1e-4, same=False, alternative=None, values=()
+        ),
+    )
     given: dict[str, Any] = {
         "kind": "study",
         "title": "published",
@@ -298,7 +308,7 @@ def sample(**more: Any) -> Conclusion:
                 n_b=5,
                 limit=0.0008,
                 observed=-0.0002,
-                smallest=0.001,
+                smallest_effect=0.001,
             ),
         ),
         "determinism": (
@@ -325,8 +335,8 @@ def sample(**more: Any) -> Conclusion:
         "published": Published(
             source="the published study's own output, one run each",
             decimals=4,
-            figures=figures,
-            stated=stated,
+            values=figures,
+            paper_values=stated,
             differences=(SEEN,),
         ),
         "runs": tuple(
@@ -359,7 +369,7 @@ def sample(**more: Any) -> Conclusion:
             last_run="2026-11-24T18:40:00+00:00",
             code_versions=("a" * 40,),
             dirty=1,
-            lock_hashes=("b" * 64,),
+            requirements_hashes=("b" * 64,),
             data_hashes=("c" * 64,),
             hardware=("a CPU, 2 cores",),
         ),
@@ -645,7 +655,7 @@ def test_without_claims_the_differences_are_the_answer() -> None:
 
 
 def test_what_became_of_the_runs() -> None:
-    def said(completeness: tuple[PlannedRun, ...]) -> list[str]:
+    def said(completeness: tuple[RunOutcome, ...]) -> list[str]:
         return sentences.completeness_sentences(sample(completeness=completeness))
 
     finished, lost = sample().completeness[:2], sample().completeness[-1]
@@ -715,7 +725,9 @@ def test_chance_and_determinism() -> None:
     assert (
         sentences.noise_sentence(loud, sample()) == f"{chance.format('0.0050')} The noise floor is not below {effect}."
     )
-    assert sentences.noise_sentence(noise.model_copy(update={"smallest": NAN}), sample()) == chance.format("0.0008")
+    assert sentences.noise_sentence(noise.model_copy(update={"smallest_effect": NAN}), sample()) == chance.format(
+        "0.0008"
+    )
     assert sentences.noise_sentence(noise.model_copy(update={"limit": NAN}), sample()).startswith(
         "In last val_loss, unknown: too few values"
     )
@@ -723,7 +735,7 @@ def test_chance_and_determinism() -> None:
     none = noise.model_copy(update={"limit": 0.0, "observed": 0.0})
     same_seeds = "In last val_loss, the seeds of \u201cOriginal\u201d do not differ: the noise floor is 0."
     assert sentences.noise_sentence(none, sample()) == same_seeds
-    unlucky = sentences.noise_sentence(noise.model_copy(update={"observed": 0.0009, "smallest": NAN}), sample())
+    unlucky = sentences.noise_sentence(noise.model_copy(update={"observed": 0.0009, "smallest_effect": NAN}), sample())
     assert unlucky.endswith("observed: +0.0009, which is more.")
 
     run = "Seed 0 of \u201cOriginal\u201d, run twice: metrics identical to the last digit:"
@@ -798,9 +810,9 @@ def test_what_is_among_the_threats_is_not_said_once_more() -> None:
 def test_against_published_figures() -> None:
     published = sample().published
     assert published is not None
-    yes, taken, no = published.figures
+    yes, taken, no = published.values
     unjudged = no.model_copy(update={"reproduced": None})
-    assert sentences.published_sentence(published.figures) == "Published values reproduced: 2 of 3."
+    assert sentences.published_sentence(published.values) == "Published values reproduced: 2 of 3."
     assert sentences.published_sentence((yes, taken)) == "Published values reproduced: 2 of 2."
     assert sentences.published_sentence((no, no)) == "Published values reproduced: 0 of 2."
     assert sentences.published_sentence((no,)) == "Published values reproduced: 0 of 1."
@@ -821,11 +833,11 @@ def test_against_published_figures() -> None:
         "The paper states l1 = 1e-05 for \u201cwith_regularizationTerm\u201d; its code ran with 0.0001, 10 times that. "
         "Published values reproduced with the code's value: 0 of 1; with the paper's value"
     )
-    (stated,) = published.stated
+    (stated,) = published.paper_values
     assert sentences.stated_sentence(stated, published) == f"{said}: unknown (no run has it)."
-    other = stated.model_copy(update={"alternative": "l1 as printed", "figures": (yes, no)})
+    other = stated.model_copy(update={"alternative": "l1 as printed", "values": (yes, no)})
     assert sentences.stated_sentence(other, published) == f"{said}, \u201cl1 as printed\u201d: 1 of 2."
-    blind = stated.model_copy(update={"alternative": "x", "figures": (unjudged,)})
+    blind = stated.model_copy(update={"alternative": "x", "values": (unjudged,)})
     assert sentences.stated_sentence(blind, published).endswith("\u201cx\u201d: 0 of 0.")
 
 
@@ -843,8 +855,8 @@ def test_what_the_numbers_are() -> None:
 def test_a_figure_that_is_taken_for_another() -> None:
     published = sample().published
     assert published is not None
-    taken = published.figures[1]
-    both = taken.model_copy(update={"taken_for_reproduced": True})
+    taken = published.values[1]
+    both = taken.model_copy(update={"commonly_read_as_reproduced": True})
     assert sentences.misread_summary((taken,), sample()) == (
         "Published values commonly read as first loss, but in fact first displayed loss: 1; reproduced as first "
         "displayed loss: 1 of 1, as first loss: 0 of 1."
@@ -853,7 +865,7 @@ def test_a_figure_that_is_taken_for_another() -> None:
         "Published values commonly read as first loss, but in fact first displayed loss: 2; reproduced as first "
         "displayed loss: 2 of 2, as first loss: 1 of 2."
     )
-    blind = taken.model_copy(update={"reproduced": None, "taken_for_reproduced": None})
+    blind = taken.model_copy(update={"reproduced": None, "commonly_read_as_reproduced": None})
     assert sentences.misread_summary((blind,), sample()).endswith("; reproduced: unknown, for too few seeds.")
 
 
@@ -962,10 +974,10 @@ TRAINING = Metric(
     name="training_seconds",
     label="training",
     unit="s",
-    digits=1,
+    decimals=1,
     higher_is_better=False,
-    main=True,
-    judged=False,
+    shown=True,
+    compared=False,
     least=0.0,
     wall_time=True,
 )

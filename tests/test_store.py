@@ -262,6 +262,7 @@ def test_a_server_that_is_killed_and_started_again_while_a_run_speaks(
     proxy.close()
 
 
+@pytest.mark.slow
 def test_a_slow_server_does_not_slow_a_training(
     over_proxy: Proxy, small: Images, doubling: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,6 +372,7 @@ def test_a_deleted_run_is_one_line_and_its_journal_is_kept(small: Images, tmp_pa
     assert journal.journals(tmp_path / "state") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [None, ZeroDivisionError()])
 def test_artifacts_walled_in_the_middle_of_a_run(
     error: Exception | None,
@@ -412,6 +414,7 @@ def test_artifacts_walled_in_the_middle_of_a_run(
     assert len(ready.list_artifacts(made.info.run_id, "images")) == 2
 
 
+@pytest.mark.slow
 def test_artifacts_that_a_server_refuses_are_no_outage(
     over_proxy: Proxy, small: Images, lasting_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -652,6 +655,22 @@ def test_a_process_that_ended_and_that_nobody_has_buried_is_dead() -> None:
         process.kill()
         wait(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
         assert store.is_dead(tags)
+
+
+def test_a_run_that_finishes_while_the_dead_are_looked_for_stays_finished(
+    ready: mlflow.MlflowClient, gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = ready.create_run(own(ready), tags={OWNER: owner(process=gone), HEARTBEAT: "0"}).info.run_id
+    is_dead = store.is_dead
+
+    def only_then(tags: dict[str, str]) -> bool:
+        ready.set_terminated(run_id, "FINISHED")
+        return is_dead(tags)
+
+    monkeypatch.setattr(store, "is_dead", only_then)
+    store.end_dead_runs(ready, own(ready))
+    assert ready.get_run(run_id).info.status == "FINISHED"
+    assert "failure" not in ready.get_run(run_id).data.tags
 
 
 def test_dead_runs_are_killed_at_the_next_start_and_no_others(
@@ -922,6 +941,7 @@ def test_another_store_is_not_the_one_that_moved(
     assert known.header.tracking_uri == over_proxy.uri
 
 
+@pytest.mark.slow
 def test_a_refusal_by_chance_at_the_end_is_tried_again(over_proxy: Proxy, small: Images) -> None:
     left = [2]
 
@@ -937,6 +957,7 @@ def test_a_refusal_by_chance_at_the_end_is_tried_again(over_proxy: Proxy, small:
     assert mlflow.get_run(str(run.id)).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_the_wait_at_the_end_has_a_bound_that_is_said(
     over_proxy: Proxy, small: Images, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -352,6 +353,12 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
+def alive(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 def killed(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
@@ -466,7 +473,9 @@ def test_ctrl_c_twice_ends_them_at_once(interrupted: subprocess.Popen[str], tmp_
     time.sleep(1)
     interrupted.send_signal(signal.SIGINT)
     assert interrupted.wait(HANGS) == 130
-    assert not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers)
+    with no_hang():
+        while any(alive(worker) for worker in workers):
+            time.sleep(0.1)
     assert {name: made.info.status for name, made in runs_in(tmp_path).items()} == ALL_KILLED
 
 

@@ -22,7 +22,7 @@ from pipeline.compare.conclusion import (
     Flag,
     Noise,
     Pair,
-    PlannedRun,
+    RunOutcome,
     Unequal,
 )
 from pipeline.compare.grouping import SEEDS, GroupedRuns, column_of, distinct, plain, without_repetition
@@ -139,7 +139,7 @@ class Analysis:
         return evidence.still_falling(self.histories.merge(keys, on="run_id"), metric)
 
     @cached_property
-    def completeness(self) -> list[PlannedRun]:
+    def completeness(self) -> list[RunOutcome]:
         """What became of every run that was planned, and of every other one of a variation."""
         grouped = self.grouped
         observed = grouped.runs[grouped.runs["variation"].notna()]
@@ -155,7 +155,7 @@ class Analysis:
         table = evidence.completeness(every, observed, "epochs", "last")
         without_seed = set(observed["run_id"][unknown])
         return [
-            PlannedRun(
+            RunOutcome(
                 variation=row.variation,
                 seed=None if row.seed in without_seed else plain(row.seed),
                 state=row.state,
@@ -176,8 +176,8 @@ class Analysis:
         return pd.Series(last, runs.index).fillna(column_of(runs, "epochs").astype(float))
 
     @cached_property
-    def unfinished(self) -> dict[str, list[PlannedRun]]:
-        found: dict[str, list[PlannedRun]] = {}
+    def unfinished(self) -> dict[str, list[RunOutcome]]:
+        found: dict[str, list[RunOutcome]] = {}
         for row in self.completeness:
             if row.state != "finished":
                 found.setdefault(row.variation, []).append(row)
@@ -213,7 +213,7 @@ class Analysis:
                     says=claim.says,
                     about=claim.about,
                     direction=claim.direction,
-                    smallest=claim.smallest_effect,
+                    smallest_effect=claim.smallest_effect,
                     effect=difference.mean / claim.smallest_effect,
                     verdict=verdict,
                     more_seeds=evidence.seeds_needed(difference, claim.smallest_effect, alpha) if open_ else None,
@@ -407,7 +407,7 @@ class Analysis:
                 n_b=int(np.isfinite(b).sum()),
                 limit=floor.limit,
                 observed=floor.observed,
-                smallest=min(smallest, default=math.nan),
+                smallest_effect=min(smallest, default=math.nan),
             )
 
     def determinism(self) -> Iterable[Determinism]:

@@ -12,14 +12,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from pipeline import cli
 from pipeline.compare.evidence import Verdict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def _from_json(value: Any) -> Any:
@@ -47,19 +48,31 @@ Scalar = Annotated[
 
 
 class _Part(BaseModel):
+    """A part of a conclusion; of one that version 1 of the schema describes, by the names of then."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+    formerly: ClassVar[Mapping[str, str]] = {}  # names of version 1, and those of now
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_its_names_of_now(cls, values: Any) -> Any:
+        return (
+            {cls.formerly.get(key, key): value for key, value in values.items()} if isinstance(values, dict) else values
+        )
 
 
 class Metric(_Part):
     """How a metric is to be shown."""
 
+    formerly = {"digits": "decimals", "main": "shown", "judged": "compared"}
+
     name: str = Field(description="as in MLflow")
     label: str = Field(description="for a person; the name itself where nothing better is known")
     unit: str = Field(description="such as `dB` or `s`; empty where it has none or it is not known")
-    digits: int = Field(description="decimals that say something")
+    decimals: int = Field(description="decimals that say something")
     higher_is_better: bool = Field(description="whether a high value is a good one")
-    main: bool = Field(description="whether it stands in the conclusion table; the others are in the CSV")
-    judged: bool = Field(description="whether each variation is compared with the baseline in it")
+    shown: bool = Field(description="whether it stands in the conclusion table; the others are in the CSV")
+    compared: bool = Field(description="whether each variation is compared with the baseline in it")
     least: Number = Field(-math.inf, description="the least value that is possible; an interval ends there")
     most: Number = Field(math.inf, description="the largest")
     wall_time: bool = Field(
@@ -150,7 +163,7 @@ class Caveat(_Part):
     learning_rates: tuple[Scalar, ...] = Field((), description="the learning rates that they ran with, in that order")
 
 
-class PlannedRun(_Part):
+class RunOutcome(_Part):
     """What became of one run."""
 
     variation: str = Field(description="its name")
@@ -191,7 +204,7 @@ class Pair(_Part):
         description="beyond the parameters that are claimed; for a pair with the baseline, beyond all parameters"
     )
     caveats: tuple[Caveat, ...] = Field(description="what to know beside it")
-    unfinished: tuple[PlannedRun, ...] = Field(
+    unfinished: tuple[RunOutcome, ...] = Field(
         description="runs of either side that did not finish whole, and could have changed the result"
     )
 
@@ -199,12 +212,14 @@ class Pair(_Part):
 class Claim(Pair):
     """A sentence about two variations, judged."""
 
+    formerly = {"smallest": "smallest_effect"}
+
     says: str = Field(description="the claim, in the words of its author")
     about: tuple[str, ...] = Field(description="the parameters that are claimed to make the difference")
     direction: Literal["lower", "higher", "equal"] = Field(
         description="what the metric of `variation` is claimed to be, compared with that of `against`"
     )
-    smallest: float = Field(description="the smallest difference that matters, in the metric's unit")
+    smallest_effect: float = Field(description="the smallest effect of interest, in the metric's unit")
     effect: Number = Field(description="the difference in units of the smallest one that matters")
     verdict: Verdict = Field(description="see `evidence.judge`")
     more_seeds: int | None = Field(
@@ -221,6 +236,8 @@ class Claim(Pair):
 class Noise(_Part):
     """How large a difference pure chance makes: the baseline against itself, with other seeds."""
 
+    formerly = {"smallest": "smallest_effect"}
+
     metric: str = Field(description="its name")
     variation: str = Field(description="the runs with fresh seeds")
     against: str = Field(description="the baseline")
@@ -228,7 +245,7 @@ class Noise(_Part):
     n_b: int = Field(description="seeds of `against`")
     limit: Number = Field(description="19 of 20 such differences are smaller in size")
     observed: Number = Field(description="the one seen")
-    smallest: Number = Field(description="the smallest difference that matters, of the claims about it; NaN without")
+    smallest_effect: Number = Field(description="the smallest effect of interest, of the claims about it; NaN without")
 
 
 class Unequal(_Part):
@@ -274,45 +291,57 @@ class Check(_Part):
     findings: tuple[Finding, ...] = Field(description="what was found")
 
 
-class Figure(_Part):
-    """A published figure beside ours."""
+class PublishedValue(_Part):
+    """A published value beside ours."""
+
+    formerly = {
+        "taken_for": "commonly_read_as",
+        "taken_for_mean": "commonly_read_as_mean",
+        "taken_for_low": "commonly_read_as_low",
+        "taken_for_high": "commonly_read_as_high",
+        "taken_for_reproduced": "commonly_read_as_reproduced",
+    }
 
     variation: str = Field(description="the variation that it stands for")
-    metric: str = Field(description="what the figure really is")
+    metric: str = Field(description="what the value really is")
     published: float = Field(description="as printed")
     n: int = Field(description="our seeds")
     mean: Number = Field(description="over our seeds")
     low: Number = Field(description="lower end of the 95 % prediction interval for one more run of ours")
     high: Number = Field(description="its upper end; `evidence.reproduction`")
     reproduced: bool | None = Field(description="whether it lies in there; null with fewer than two seeds")
-    taken_for: str | None = Field(description="the metric that a reader takes the figure for")
-    taken_for_mean: Number = Field(math.nan, description="over our seeds, of that metric")
-    taken_for_low: Number = Field(math.nan, description="its prediction interval")
-    taken_for_high: Number = Field(math.nan, description="its upper end")
-    taken_for_reproduced: bool | None = Field(None, description="whether the figure lies in that one")
+    commonly_read_as: str | None = Field(description="the metric that readers take the value for")
+    commonly_read_as_mean: Number = Field(math.nan, description="over our seeds, of that metric")
+    commonly_read_as_low: Number = Field(math.nan, description="its prediction interval")
+    commonly_read_as_high: Number = Field(math.nan, description="its upper end")
+    commonly_read_as_reproduced: bool | None = Field(None, description="whether the value lies in that one")
 
 
-class Stated(_Part):
+class PaperValue(_Part):
     """A parameter as a publication's text states it, and as its code ran."""
+
+    formerly = {"stated": "paper_value", "ran": "code_value", "figures": "values"}
 
     variation: str = Field(description="the variation that it is about")
     parameter: str = Field(description="its name")
-    stated: Scalar = Field(description="as the text has it")
-    ran: Scalar = Field(description="null where the variation is not among the runs")
+    paper_value: Scalar = Field(description="as the text has it")
+    code_value: Scalar = Field(description="null where the variation is not among the runs")
     same: bool = Field(description="whether they are")
     alternative: str | None = Field(
         description="a variation among the runs that is like it, but with the stated value; null without"
     )
-    figures: tuple[Figure, ...] = Field(description="the published figures of `variation` beside the alternative's")
+    values: tuple[PublishedValue, ...] = Field(
+        description="the published values of `variation` beside the alternative's"
+    )
 
 
 class PublishedDifference(_Part):
-    """The difference of two published figures, one run each, and how far chance moves such a difference."""
+    """The difference of two published values, one run each, and how far chance moves such a difference."""
 
     variation: str = Field(description="as in the claim that it stands for")
     against: str = Field(description="and the other side")
     metric: str = Field(description="the metric that was asked for")
-    published: float = Field(description="the figure of `variation` minus that of `against`")
+    published: float = Field(description="the value of `variation` minus that of `against`")
     difference: Difference = Field(description="ours")
     chance: Number = Field(
         description="19 of 20 differences between one run of each side lie within this of the true one; "
@@ -321,14 +350,16 @@ class PublishedDifference(_Part):
 
 
 class Published(_Part):
-    """Somebody else's figures."""
+    """Somebody else's values."""
+
+    formerly = {"figures": "values", "stated": "paper_values"}
 
     source: str = Field(description="where they stand")
     decimals: int = Field(description="with how many decimals they are printed")
-    figures: tuple[Figure, ...] = Field(description="each beside ours")
-    stated: tuple[Stated, ...] = Field(description="parameters as the text states them")
+    values: tuple[PublishedValue, ...] = Field(description="each beside ours")
+    paper_values: tuple[PaperValue, ...] = Field(description="parameters as the text states them")
     differences: tuple[PublishedDifference, ...] = Field(
-        (), description="one for each claim of which both sides have a published figure"
+        (), description="one for each claim of which both sides have a published value"
     )
 
 
@@ -349,6 +380,8 @@ class RunRecord(_Part):
 class Provenance(_Part):
     """Where it comes from and how to make it again."""
 
+    formerly = {"lock_hashes": "requirements_hashes"}
+
     command: str = Field(description="makes it again, where the store is MLflow's current one")
     experiment: str = Field(description="its name")
     filter: str = Field(description="MLflow's own; empty without")
@@ -365,7 +398,7 @@ class Provenance(_Part):
     last_run: str | None = Field(description="when the last of them ended")
     code_versions: tuple[str, ...] = Field(description="git commits of the runs")
     dirty: int = Field(description="runs whose code had changes that the commit does not have")
-    lock_hashes: tuple[str, ...] = Field(description="of the locks of the environments of the runs")
+    requirements_hashes: tuple[str, ...] = Field(description="of the locks of the environments of the runs")
     data_hashes: tuple[str, ...] = Field(description="of the images")
     hardware: tuple[str, ...] = Field(description="of the runs")
 
@@ -386,15 +419,17 @@ class Conclusion(_Part):
     differing: tuple[str, ...] = Field(description="parameters in which variations differ")
     metrics: tuple[Metric, ...] = Field(description="the metrics of the cells")
     variations: tuple[Variation, ...] = Field(description="in the plan's order; without a plan, the best first")
-    completeness: tuple[PlannedRun, ...] = Field(
+    completeness: tuple[RunOutcome, ...] = Field(
         description="every planned run, then every unplanned one; without a plan, every run that belongs to a variation"
     )
-    pairs: tuple[Pair, ...] = Field(description="each variation against the baseline, for each metric that is `judged`")
+    pairs: tuple[Pair, ...] = Field(
+        description="each variation against the baseline, for each metric that is `compared`"
+    )
     claims: tuple[Claim, ...] = Field(description="the study's")
-    noise: tuple[Noise, ...] = Field(description="of a study with `a_a`")
-    determinism: tuple[Determinism, ...] = Field(description="of a study with `a_a`")
+    noise: tuple[Noise, ...] = Field(description="of a study with `aa_test`")
+    determinism: tuple[Determinism, ...] = Field(description="of a study with `aa_test`")
     checks: tuple[Check, ...] = Field(description="each once")
-    published: Published | None = Field(description="somebody else's figures; null without")
+    published: Published | None = Field(description="somebody else's values; null without")
     runs: tuple[RunRecord, ...] = Field(description="every run that was read, by ID")
     histories_of: tuple[str, ...] = Field(
         (), description="the variations whose epochs were read: of no other can it be said that it was not converged"

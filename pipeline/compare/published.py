@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.compare import evidence
 from pipeline.compare.analysis import Analysis, as_data
-from pipeline.compare.conclusion import Figure, Published, PublishedDifference, Stated
+from pipeline.compare.conclusion import PaperValue, Published, PublishedDifference, PublishedValue
 from pipeline.compare.grouping import column_of, distinct, plain, without_repetition
 from pipeline.study import plan
 from pipeline.tracking.names import DATA_HASH, VARIATION
@@ -34,12 +34,12 @@ class _Comparison:
         return Published(
             source=self.plan.source,
             decimals=self.plan.decimals,
-            figures=tuple(
+            values=tuple(
                 self._value(name, metric, value, by_variation[name])
                 for name, row in self.plan.values.items()
                 for metric, value in row.items()
             ),
-            stated=tuple(
+            paper_values=tuple(
                 self._stated(name, parameter, value)
                 for name, row in self.plan.paper_values.items()
                 for parameter, value in row.items()
@@ -62,24 +62,24 @@ class _Comparison:
                     chance=evidence.chance_of_one_run(a, b),
                 )
 
-    def _value(self, name: str, metric: str, value: float, ours: pd.DataFrame) -> Figure:
+    def _value(self, name: str, metric: str, value: float, ours: pd.DataFrame) -> PublishedValue:
         def reproduction(which: str) -> dict[str, Any]:
             values = evidence.one_per_seed(ours.get(f"metrics.{which}", pd.Series(np.nan, ours.index)))
             low, high, reproduced = evidence.reproduction(value, self.plan.decimals, values)
             return {"n": len(values), "mean": float(values.mean()), "low": low, "high": high, "reproduced": reproduced}
 
-        taken_for = self.plan.commonly_read_as.get(metric)
-        taken = reproduction(taken_for) if taken_for is not None else {}
-        return Figure(
+        read_as = self.plan.commonly_read_as.get(metric)
+        taken = reproduction(read_as) if read_as is not None else {}
+        return PublishedValue(
             variation=name,
             metric=metric,
             published=value,
             **reproduction(metric),
-            taken_for=taken_for,
-            **{f"taken_for_{key}": found for key, found in taken.items() if key != "n"},
+            commonly_read_as=read_as,
+            **{f"commonly_read_as_{key}": found for key, found in taken.items() if key != "n"},
         )
 
-    def _stated(self, name: str, parameter: str, value: Any) -> Stated:
+    def _stated(self, name: str, parameter: str, value: Any) -> PaperValue:
         """A parameter as the publication states it, as its code ran, and runs of ours with what is stated."""
         task = self.analysis.grouped.task
         wanted = task.configure({**self.study.configurations()[name].params, parameter: value})
@@ -88,20 +88,20 @@ class _Comparison:
         stated = wanted.params[parameter]
         like_it = self._like(without_repetition(wanted.params, task))
         alternative: str | None = None
-        values: tuple[Figure, ...] = ()
+        values: tuple[PublishedValue, ...] = ()
         if ran != stated and len(like_it):
             tag = next((tag for tag in distinct(like_it, f"tags.{VARIATION}") if tag), None)
             alternative = str(tag or wanted.name)
             printed = self.plan.values.get(name, {})
             values = tuple(self._value(alternative, metric, each, like_it) for metric, each in printed.items())
-        return Stated(
+        return PaperValue(
             variation=name,
             parameter=parameter,
-            stated=stated,
-            ran=ran,
+            paper_value=stated,
+            code_value=ran,
             same=ran == stated,
             alternative=alternative,
-            figures=values,
+            values=values,
         )
 
     def _like(self, config: Mapping[str, Any]) -> pd.DataFrame:

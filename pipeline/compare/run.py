@@ -363,7 +363,7 @@ def _changed_verdicts(known: Conclusion, now: Conclusion) -> Iterator[str]:
 
 def _reproduced(conclusion: Conclusion) -> dict[str, str]:
     published = conclusion.published
-    figures = [*published.figures, *(each for row in published.stated for each in row.figures)] if published else []
+    figures = [*published.values, *(each for row in published.paper_values for each in row.values)] if published else []
     return {
         f"{each.published} as {metrics.current(each.metric)} of {each.variation}": sentences.reproduced_text(
             each.reproduced

@@ -157,7 +157,9 @@ def end_dead_runs(client: mlflow.MlflowClient, experiment_id: str) -> None:
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         tags = {**launched.get(run.info.run_id, {}), **run.data.tags}
         gone = tags.get(OWNER, "the `mlflow run` that opened it")
-        if is_dead(tags) or _is_forsaken(run):
+        dead = is_dead(tags) or _is_forsaken(run)
+        # It may have finished since the query, and only then have gone.
+        if dead and client.get_run(run.info.run_id).info.status == "RUNNING":
             client.set_tag(run.info.run_id, FAILURE, f"{DIED}: {gone}")
             client.set_terminated(run.info.run_id, KILLED)
 

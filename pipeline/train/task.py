@@ -51,9 +51,9 @@ class Autoencoder:
         return config.epochs * (wide + (config.architecture == "conv") * KERNEL**2 * math.prod(FILTERS) / 8)
 
     def sizes(self, config: RunConfig) -> dict[str, Any]:
-        return {
-            name: getattr(config, name) for name in ("batch_size", "architecture", "encoding_dim", "decoder_hidden")
-        }
+        sizes = {name: getattr(config, name) for name in ("batch_size", "encoding_dim", "decoder_hidden")}
+        # Runs of versions before, all of them dense, have no such param.
+        return sizes if config.architecture == "dense" else {**sizes, "architecture": config.architecture}
 
     def seconds(self, config: RunConfig, params: Mapping[str, str], metrics: Mapping[str, float]) -> float:
         return metrics.get(TRAINING_SECONDS, float("nan")) / RunConfig.from_params(params).epochs * config.epochs

@@ -178,7 +178,7 @@ def _published(conclusion: Conclusion, risks: Sequence[sentences.Threat]) -> Sec
     published = conclusion.published
     if published is None:
         return Section("Published values", [])
-    first = f"{sentences.published_sentence(published.figures)} Source: {values.plain(published.source)}."
+    first = f"{sentences.published_sentence(published.values)} Source: {values.plain(published.source)}."
     every = (sentences.chance_sentence(each, conclusion, published.decimals) for each in published.differences)
     chances = [sentence for sentence in every if sentence not in {risk.why for risk in risks}]
     table = tables.published_table(conclusion)
@@ -212,7 +212,7 @@ def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:
         "Runs": f"{len(conclusion.runs):,} read, {sum(run.used for run in conclusion.runs):,} used",
         "Run dates": " to ".join(_time(moment) for moment in (source.first_run, source.last_run) if moment),
         "Code version": "; ".join(part for part in (commits, changed) if part),
-        "Requirements": values.listed(map(values.scalar, source.lock_hashes)),
+        "Requirements": values.listed(map(values.scalar, source.requirements_hashes)),
         "Data": values.listed(map(values.scalar, source.data_hashes)),
         "Hardware": values.listed(map(values.plain, source.hardware)),
         "Computed with": values.listed((f"{package} {version}" for package, version in source.versions.items()), 30),

@@ -17,16 +17,16 @@ from pipeline.compare.conclusion import (
     Claim,
     Conclusion,
     Determinism,
-    Figure,
     Finding,
     Flag,
     Metric,
     Noise,
     Pair,
-    PlannedRun,
+    PaperValue,
     Published,
     PublishedDifference,
-    Stated,
+    PublishedValue,
+    RunOutcome,
     Variation,
 )
 from pipeline.compare.evidence import Verdict
@@ -94,7 +94,7 @@ def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
     metric = metric_of(conclusion, claim.metric)
     if claim.metric is None or claim.verdict == Verdict.NOT_JUDGED:
         return _not_judged(claim, metric)
-    smallest = with_unit(scalar(claim.smallest), metric)
+    smallest = with_unit(scalar(claim.smallest_effect), metric)
     within = f"the whole interval lies within \N{PLUS-MINUS SIGN}{smallest}"
     effect = abs(claim.effect)
     size = f"{effect:{',.0f' if effect >= 10 else '.2g'}} times the smallest effect of interest ({smallest})"
@@ -173,7 +173,7 @@ def _minus(pair: Pair | PublishedDifference, metric: Metric) -> str:
     return f"{name(pair.variation)} minus {name(pair.against)} is {difference_text(pair.difference, metric)}"
 
 
-def _fate(run: PlannedRun) -> str:
+def _fate(run: RunOutcome) -> str:
     """`seed 3: diverged (loss is nan)`."""
     reason = f" ({plain(run.reason, 100)})" if run.reason else ""
     return f"seed {scalar(run.seed)}: {run.state}{reason}"
@@ -334,11 +334,13 @@ def _threats_of_published(conclusion: Conclusion) -> list[tuple[str, str]]:
     published = conclusion.published
     if published is None:
         return []
-    kinds = dict.fromkeys((each.metric, each.taken_for) for each in published.figures if each.taken_for)
-    alike = [[each for each in published.figures if (each.metric, each.taken_for) == kind] for kind in kinds]
+    kinds = dict.fromkeys((each.metric, each.commonly_read_as) for each in published.values if each.commonly_read_as)
+    alike = [[each for each in published.values if (each.metric, each.commonly_read_as) == kind] for kind in kinds]
     found = [("figure is another metric than it seems", misread_summary(each, conclusion)) for each in alike]
     found += [
-        ("paper and code disagree", stated_sentence(each, published)) for each in published.stated if not each.same
+        ("paper and code disagree", stated_sentence(each, published))
+        for each in published.paper_values
+        if not each.same
     ]
     return found + [
         ("one run each", chance_sentence(each, conclusion, published.decimals))
@@ -396,7 +398,7 @@ def flag_sentence(variation: Variation, flag: Flag, conclusion: Conclusion) -> s
     metrics = [metric_of(conclusion, metric.strip()) for metric in flag.metric.split(",")]
     seen = listed(map(label_of, metrics), 4)
     if not math.isnan(flag.worst):
-        seen += f": {with_unit(number(flag.worst, metrics[0].digits), metrics[0])} at worst"
+        seen += f": {with_unit(number(flag.worst, metrics[0].decimals), metrics[0])} at worst"
     which = f" ({listed(map(scalar, flag.seeds))})" if len(flag.seeds) < flag.of else ""
     seeds = f"{len(flag.seeds)} of {flag.of}{which}" if flag.seeds else "not known"
     return f"{name(variation.name)} {_FLAGS[flag.flag][1]} ({seen}); seeds: {seeds}."
@@ -431,16 +433,16 @@ def noise_sentence(noise: Noise, conclusion: Conclusion) -> str:
         return f"In {label}, unknown: too few values."
     if noise.limit == 0:
         return f"In {label}, the seeds of {name(noise.against)} do not differ: the noise floor is 0."
-    digits = digits_of(2 * noise.limit, metric.digits)
+    digits = digits_of(2 * noise.limit, metric.decimals)
     more = ", which is more" if abs(noise.observed) > noise.limit else ""
     groups = f"two groups of seeds of {name(noise.against)} (n = {noise.n_a} and {noise.n_b})"
     sentence = f"In {label}, chance alone makes {groups} differ by less than "
     sentence += f"{with_unit(number(noise.limit, digits), metric)} in 95 % of cases; observed: "
     sentence += f"{signed(noise.observed, digits)}{more}."
-    if math.isnan(noise.smallest):
+    if math.isnan(noise.smallest_effect):
         return sentence
-    effect = f"the smallest effect of interest ({with_unit(scalar(noise.smallest), metric)})"
-    below = noise.limit < noise.smallest
+    effect = f"the smallest effect of interest ({with_unit(scalar(noise.smallest_effect), metric)})"
+    below = noise.limit < noise.smallest_effect
     return f"{sentence} The noise floor is {'below' if below else 'not below'} {effect}."
 
 
@@ -540,36 +542,36 @@ def reproduced_text(reproduced: bool | None) -> str:
     return "not judged" if reproduced is None else "reproduced" if reproduced else "not reproduced"
 
 
-def published_sentence(figures: Sequence[Figure]) -> str:
+def published_sentence(figures: Sequence[PublishedValue]) -> str:
     """How many of somebody else's figures were reproduced."""
     rest = sum(figure.reproduced is None for figure in figures)
     unjudged = f"; not judged, for too few seeds: {rest}" if rest else ""
     return f"Published values reproduced: {_reproduced(figures)}{unjudged}."
 
 
-def _reproduced(figures: Sequence[Figure]) -> str:
+def _reproduced(figures: Sequence[PublishedValue]) -> str:
     """`3 of 4`, of those that can be judged."""
     judged = [bool(figure.reproduced) for figure in figures if figure.reproduced is not None]
     return f"{sum(judged)} of {len(judged)}"
 
 
-def misread_sentence(figure: Figure, conclusion: Conclusion) -> str:
+def misread_sentence(figure: PublishedValue, conclusion: Conclusion) -> str:
     """What the figure would be if it were what it is commonly read as; empty where it is that."""
-    if not figure.taken_for:
+    if not figure.commonly_read_as:
         return ""
-    metric = metric_of(conclusion, figure.taken_for)
-    ours = ours_text(figure.taken_for_mean, figure.taken_for_low, figure.taken_for_high, metric)
-    return f"Read as {label_of(metric)}, ours is {ours}: {reproduced_text(figure.taken_for_reproduced)}."
+    metric = metric_of(conclusion, figure.commonly_read_as)
+    ours = ours_text(figure.commonly_read_as_mean, figure.commonly_read_as_low, figure.commonly_read_as_high, metric)
+    return f"Read as {label_of(metric)}, ours is {ours}: {reproduced_text(figure.commonly_read_as_reproduced)}."
 
 
-def misread_summary(figures: Sequence[Figure], conclusion: Conclusion) -> str:
+def misread_summary(figures: Sequence[PublishedValue], conclusion: Conclusion) -> str:
     """Of figures that are commonly read as another metric than they are: as which of the two they are reproduced."""
-    metric, seems = (label_of(metric_of(conclusion, m)) for m in (figures[0].metric, figures[0].taken_for))
-    judged = [figure for figure in figures if None not in (figure.reproduced, figure.taken_for_reproduced)]
+    metric, seems = (label_of(metric_of(conclusion, m)) for m in (figures[0].metric, figures[0].commonly_read_as))
+    judged = [figure for figure in figures if None not in (figure.reproduced, figure.commonly_read_as_reproduced)]
     sentence = f"Published values commonly read as {seems}, but in fact {metric}: {len(figures)}; reproduced"
     if not judged:
         return f"{sentence}: unknown, for too few seeds."
-    as_is, as_seems = (sum(bool(getattr(f, w)) for f in judged) for w in ("reproduced", "taken_for_reproduced"))
+    as_is, as_seems = (sum(bool(getattr(f, w)) for f in judged) for w in ("reproduced", "commonly_read_as_reproduced"))
     return f"{sentence} as {metric}: {as_is} of {len(judged)}, as {seems}: {as_seems} of {len(judged)}."
 
 
@@ -580,21 +582,21 @@ def chance_sentence(each: PublishedDifference, conclusion: Conclusion, decimals:
     sentence += f"published, from one run each: {signed(each.published, decimals)}."
     if math.isnan(each.chance):
         return f"{sentence} We have too few seeds to say how far chance moves it."
-    chance = number(each.chance, digits_of(2 * each.chance, metric.digits))
+    chance = number(each.chance, digits_of(2 * each.chance, metric.decimals))
     way = "more" if each.chance > abs(each.published) else "less"
     return f"{sentence} Chance alone moves the difference of two single runs by up to {chance}, {way} than that."
 
 
-def stated_sentence(stated: Stated, published: Published) -> str:
+def stated_sentence(stated: PaperValue, published: Published) -> str:
     """A parameter as the text of a publication states it, and as its code ran."""
-    what, paper, code = plain(stated.parameter), scalar(stated.stated), scalar(stated.ran)
+    what, paper, code = plain(stated.parameter), scalar(stated.paper_value), scalar(stated.code_value)
     if stated.same:
         return f"Paper and code agree in {what} of {name(stated.variation)}: {paper}."
     sentence = f"The paper states {what} = {paper} for {name(stated.variation)}; "
-    sentence += f"its code ran with {code}{_factor(stated.ran, stated.stated)}."
-    ran = [figure for figure in published.figures if figure.variation == stated.variation]
+    sentence += f"its code ran with {code}{_factor(stated.code_value, stated.paper_value)}."
+    ran = [figure for figure in published.values if figure.variation == stated.variation]
     other = f", {name(stated.alternative)}" if stated.alternative != stated.variation else ""
-    paper_share = "unknown (no run has it)" if stated.alternative is None else _reproduced(stated.figures)
+    paper_share = "unknown (no run has it)" if stated.alternative is None else _reproduced(stated.values)
     with_paper = f"with the paper's value{other if stated.alternative else ''}: {paper_share}"
     return f"{sentence} Published values reproduced with the code's value: {_reproduced(ran)}; {with_paper}."
 

@@ -42,7 +42,9 @@ def differences(conclusion: Conclusion) -> pd.DataFrame:
     for pair in shown:
         metric = values.metric_of(conclusion, pair.metric or pair.asked)
         low, high = values.difference_interval(pair.difference, metric)
-        smallest, verdict = (pair.smallest, str(pair.verdict)) if isinstance(pair, Claim) else (math.nan, pair.finding)
+        smallest, verdict = (
+            (pair.smallest_effect, str(pair.verdict)) if isinstance(pair, Claim) else (math.nan, pair.finding)
+        )
         seen = values.difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
         note = "\n".join([seen, *warnings(pair, conclusion)[:2]])
         sides = (pair.variation, pair.against, metric.label, metric.unit)
@@ -106,7 +108,7 @@ def results_table(conclusion: Conclusion) -> Table:
     The flags are left out where there are none.
     """
     metrics, found = values.main_metrics(conclusion), found_for(conclusion)
-    compared = [metric for metric in metrics if metric.judged and not metric.wall_time]
+    compared = [metric for metric in metrics if metric.compared and not metric.wall_time]
     best = {m.name: winner[1].mean for m in compared if (winner := values.best_of(conclusion, m))}
     candidates = values.without_repeats(conclusion)
     flagged = any(variation.flags for variation in conclusion.variations)
@@ -176,7 +178,7 @@ def published_table(conclusion: Conclusion) -> Table:
     """A row per published figure: ours with its prediction interval, and whether it is reproduced."""
     published = conclusion.published
     rows = []
-    for figure in published.figures if published else ():
+    for figure in published.values if published else ():
         metric = values.metric_of(conclusion, figure.metric)
         row = [values.label_of(metric), f"{figure.published:.{published.decimals if published else 4}f}"]
         row += [values.ours_text(figure.mean, figure.low, figure.high, metric), reproduced_text(figure.reproduced)]

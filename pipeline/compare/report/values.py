@@ -108,8 +108,8 @@ def metric_of(conclusion: Conclusion, metric: str | None) -> Metric:
     if metric in known:
         return known[metric]
     label, like = metric or "no metric", known.get(f"{LAST}{metric}")
-    shown = {"unit": like.unit, "digits": like.digits} if like else {"unit": "", "digits": 4}
-    return Metric(name=label, label=label, **shown, higher_is_better=False, main=False, judged=False)
+    shown = {"unit": like.unit, "decimals": like.decimals} if like else {"unit": "", "decimals": 4}
+    return Metric(name=label, label=label, **shown, higher_is_better=False, shown=False, compared=False)
 
 
 def label_of(metric: Metric) -> str:
@@ -125,7 +125,7 @@ def difference_text(difference: Difference, metric: Metric) -> str:
     """`+0.0012 [+0.0008, +0.0016] nats per pixel`; `none` where there is no value."""
     if math.isnan(difference.mean):
         return "none"
-    digits = digits_of(difference.high - difference.low, metric.digits)
+    digits = digits_of(difference.high - difference.low, metric.decimals)
     low, high = difference_interval(difference, metric)
     span = interval(low, high, lambda value: signed(value, digits))
     return with_unit(f"{signed(difference.mean, digits)} {span}".strip(), metric)
@@ -148,18 +148,18 @@ def cell_text(cell: Cell | None, metric: Metric) -> tuple[str, str]:
     """A mean and its interval, without the unit; the second is empty where there is none."""
     if cell is None:
         return "-", ""
-    return number(cell.mean, metric.digits), _possible_interval(cell.low, cell.high, metric)
+    return number(cell.mean, metric.decimals), _possible_interval(cell.low, cell.high, metric)
 
 
 def ours_text(mean: float, low: float, high: float, metric: Metric) -> str:
     """Our mean with its prediction interval, without the unit."""
-    return f"{number(mean, metric.digits)} {_possible_interval(low, high, metric)}".strip()
+    return f"{number(mean, metric.decimals)} {_possible_interval(low, high, metric)}".strip()
 
 
 def _possible_interval(low: float, high: float, metric: Metric) -> str:
     """No further out than the metric's values can lie."""
     ends = max(low, metric.least), min(high, metric.most)  # of NaN, NaN
-    return interval(*ends, lambda value: number(value, metric.digits))
+    return interval(*ends, lambda value: number(value, metric.decimals))
 
 
 def seeds_compared(difference: Difference) -> str:
@@ -200,7 +200,7 @@ def best_of(conclusion: Conclusion, metric: Metric) -> tuple[Variation, Cell] | 
 def main_metrics(conclusion: Conclusion) -> list[Metric]:
     """Those of the results table that any variation has, the one it is sorted by first."""
     having = {cell.metric for variation in conclusion.variations for cell in variation.cells if cell.n}
-    shown = [metric for metric in conclusion.metrics if metric.main and metric.name in having]
+    shown = [metric for metric in conclusion.metrics if metric.shown and metric.name in having]
     return sorted(shown, key=lambda metric: metric.name != conclusion.metric)
 
 
