@@ -354,9 +354,10 @@ def without_seconds(metrics: dict[str, float]) -> dict[str, float]:
 
 _WITH_MANY_CHECKPOINTS = """
 import sys
-from pipeline import train, training
+from pipeline.train import training
+from pipeline.train.__main__ import main
 training.CHECKPOINT_SECONDS = 0.2
-sys.exit(train.main())
+sys.exit(main())
 """
 
 
