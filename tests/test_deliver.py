@@ -67,7 +67,7 @@ def assert_delivered(uri: str, folder: Path, epochs: int, small: Images) -> str:
     assert made.inputs
     assert len(made.inputs.dataset_inputs) == 1
     names = {file.path for file in client.list_artifacts(made.info.run_id)}
-    assert names == {"config.json", "images", "loss_curve.png", "reconstructions.png"}
+    assert names == {"config.json", "images", "loss_curve.png", "reconstructions.npz", "reconstructions.png"}
     (model,) = client.search_logged_models([own(client, folder.name)])
     assert model.source_run_id == made.info.run_id
     y = mlflow.pyfunc.load_model(f"runs:/{made.info.run_id}/model").predict(small.test)

@@ -324,9 +324,9 @@ def test_a_batch_that_the_data_cannot_fill(small_npz: Path, tmp_path: Path, stor
 # --- What a study survives ----------------------------------------------------------------------------------------
 
 LONG: dict[str, dict[str, Any]] = {
-    "adam": {"epochs": 1000},
+    "adam": {"epochs": 1500},
     "adam short": {"epochs": 400},
-    "sgd": {"optimizer": "sgd", "epochs": 1000},
+    "sgd": {"optimizer": "sgd", "epochs": 1500},
 }
 
 
@@ -697,12 +697,12 @@ def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
     (parent,), (child,) = stored()
     client = mlflow.MlflowClient()
     client.log_text(parent.info.run_id, "a report", "results/report.md")
-    launched = client.create_run(parent.info.experiment_id, tags={"mlflow.project.entryPoint": "study"}).info.run_id
-    monkeypatch.setenv("MLFLOW_RUN_ID", launched)
-    journal.begin_launched(launched, "study")
+    opened = client.create_run(parent.info.experiment_id, tags={"mlflow.project.entryPoint": "study"}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+    journal.begin_launched(opened, "study")
     assert f"run ID: {parent.info.run_id}" in make(file)
     launched.end(None, "study")
-    again = client.get_run(launched)
+    again = client.get_run(opened)
     assert (again.info.status, again.info.run_name) == ("FINISHED", f"small, see {parent.info.run_id[:8]}")
     assert again.data.tags["goes_on_in"] == parent.info.run_id
     ((still,), (same,)) = stored()

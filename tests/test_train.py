@@ -132,7 +132,7 @@ def test_the_model_serves_python_and_its_parts_have_names(logged: Run, small: Im
 def test_its_pictures_and_its_configuration_are_there(logged: Run, small_npz: Path) -> None:
     client = mlflow.MlflowClient()
     names = {file.path for file in client.list_artifacts(logged.info.run_id)}
-    assert names == {"config.json", "images", "loss_curve.png", "reconstructions.png"}
+    assert names == {"config.json", "images", "loss_curve.png", "reconstructions.npz", "reconstructions.png"}
     config = mlflow.artifacts.load_dict(f"{logged.info.artifact_uri}/config.json")
     assert config == RunConfig(optimizer="adam", epochs=12, l1=1e-5, dataset=str(small_npz)).model_dump()
     pictures = [file.path for file in client.list_artifacts(logged.info.run_id, "images") if file.path.endswith(".png")]
@@ -269,7 +269,7 @@ def test_a_real_server(small_npz: Path, tmp_path: Path, lasting_server: Server) 
     (made,) = client.search_runs([own(client, tmp_path.name)])
     assert made.info.status == "FINISHED"
     assert set(QUALITY) < set(made.data.metrics)
-    assert len(client.list_artifacts(made.info.run_id)) == 4
+    assert len(client.list_artifacts(made.info.run_id)) == 5
     table = run(*there, "python", "-m", "pipeline.compare", "--out", str(tmp_path), folder=tmp_path)
     assert table.stdout.startswith("There is one variation and no comparison."), table.stderr
 
