@@ -29,7 +29,7 @@ from pipeline.study import plan
 from pipeline.study import run as study
 from pipeline.study.run import Options
 from pipeline.task import Child
-from pipeline.tracking import delivery, journal
+from pipeline.tracking import delivery, journal, launched
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.deliver import deliver
 from pipeline.tracking.names import PLAN, VARIATION
@@ -324,9 +324,9 @@ def test_a_batch_that_the_data_cannot_fill(small_npz: Path, tmp_path: Path, stor
 # --- What a study survives ----------------------------------------------------------------------------------------
 
 LONG: dict[str, dict[str, Any]] = {
-    "adam": {"epochs": 1500},
+    "adam": {"epochs": 1200},
     "adam short": {"epochs": 400},
-    "sgd": {"optimizer": "sgd", "epochs": 1500},
+    "sgd": {"optimizer": "sgd", "epochs": 1200},
 }
 
 
@@ -382,6 +382,7 @@ def test_killed_at_random_moments_it_ends_as_if_never_interrupted(small_npz: Pat
     chance = random.Random(0)
     for victim in ("study", "workers", "study"):
         process = begun(tmp_path, file)
+        wait_for(lambda process=process: workers_of(process), process)  # type: ignore[misc] # those before are gone
         before = epochs_said(tmp_path)
         wait_for(lambda before=before: checkpoints(tmp_path) and epochs_said(tmp_path) > before, process)  # type: ignore[misc]
         time.sleep(chance.uniform(0, 0.5))

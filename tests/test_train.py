@@ -271,7 +271,7 @@ def test_a_real_server(small_npz: Path, tmp_path: Path, lasting_server: Server) 
     assert set(QUALITY) < set(made.data.metrics)
     assert len(client.list_artifacts(made.info.run_id)) == 5
     table = run(*there, "python", "-m", "pipeline.compare", "--out", str(tmp_path), folder=tmp_path)
-    assert table.stdout.startswith("There is one variation and no comparison."), table.stderr
+    assert table.stdout.startswith("Variations: 1; comparisons: none."), table.stderr
 
 
 @pytest.mark.slow
