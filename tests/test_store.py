@@ -262,12 +262,8 @@ def test_a_server_that_is_killed_and_started_again_while_a_run_speaks(
     proxy.close()
 
 
-@pytest.mark.slow
-def test_a_slow_server_does_not_slow_a_training(
-    over_proxy: Proxy, small: Images, doubling: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It answers nothing before the last epoch: the first attempt is not waited for, and no epoch is."""
-    monkeypatch.setattr(delivery, "_BEGIN_SECONDS", 0.3)
+def unanswered() -> tuple[Callable[[Request], str], threading.Event, list[bool]]:
+    """What a proxy does with requests that wait until an event, the event, and what was answered by now."""
     over = threading.Event()
     answered: list[bool] = []
 
@@ -275,6 +271,16 @@ def test_a_slow_server_does_not_slow_a_training(
         answered.append(over.wait(HANGS))
         return Proxy.PASS
 
+    return slow, over, answered
+
+
+@pytest.mark.slow
+def test_a_slow_server_does_not_slow_a_training(
+    over_proxy: Proxy, small: Images, doubling: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers nothing before the last epoch: the first attempt is not waited for, and no epoch is."""
+    monkeypatch.setattr(delivery, "_BEGIN_SECONDS", 0.3)
+    slow, over, answered = unanswered()
     over_proxy.treat = slow
     with tracking.track(CONFIG, small) as run:
         assert run.id is None
@@ -963,13 +969,7 @@ def test_the_wait_at_the_end_has_a_bound_that_is_said(
 ) -> None:
     monkeypatch.setattr(delivery, "_END_SECONDS", 3.0)
     monkeypatch.setattr(delivery, "_NOTICE_SECONDS", 0.1)
-    over = threading.Event()
-    answered: list[bool] = []
-
-    def slow(request: Request) -> str:
-        answered.append(over.wait(HANGS))
-        return Proxy.PASS
-
+    slow, over, answered = unanswered()
     with pytest.raises(UserError, match="longer than 3 s"), tracking.track(CONFIG, small):
         over_proxy.treat = slow
     assert answered == []
