@@ -72,6 +72,7 @@ def test_dirty_is_what_makes_a_run_and_nothing_else(tmp_path: Path, monkeypatch:
     repository = git.Repo.init(tmp_path)
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "model.py").write_text("1")
+    assert tracking._git_dirty() == "unknown"  # a repository that lies around it knows nothing of it
     repository.git.add("--all")
     repository.git.execute(["git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-m", "first"])
     (tmp_path / "results").mkdir()

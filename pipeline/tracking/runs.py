@@ -61,19 +61,11 @@ from pipeline.tracking.mlflow_compat import (
     local_file_uri_to_path,
     resolve_tags,
 )
-from pipeline.tracking.names import (
-    DATA_HASH,
-    FINGERPRINT,
-    GIT_DIRTY,
-    LOCK_HASH,
-    MLFLOW_LOGGED_IMAGES,
-    OWNER,
-)
+from pipeline.tracking.names import DATA_HASH, FINGERPRINT, GIT_DIRTY, LOCK_HASH, MLFLOW_LOGGED_IMAGES, OWNER
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
-
 
 ROOT = Path(__file__).parents[2]
 CONFIG_FILE = "config.json"
@@ -251,7 +243,7 @@ class TrackedRun(Generic[C]):
 def track(config: C, data: Data, folder: Path | None = None) -> Iterator[TrackedRun[C]]:
     """A run of `config`: one that goes on, the one that `mlflow run` opened, or a new one.
 
-    It ends as FINISHED; as FAILED where the body raises, with the reason as the tag `config.FAILURE`; as KILLED
+    It ends as FINISHED; as FAILED where the body raises, with the reason as the tag `names.FAILURE`; as KILLED
     on Ctrl-C and on `Interrupted`. A store that goes away does not end it: see `delivery.Delivery`.
 
     Args:
@@ -461,7 +453,9 @@ def _git_dirty() -> str:
         import git
 
         repository = git.Repo(ROOT, search_parent_directories=True)
-        changes = repository.git.status("--porcelain", "--", *(str(ROOT / path) for path in _WHAT_MAKES_A_RUN))
-        return "true" if changes else "false"
+        files = [str(ROOT / path) for path in _WHAT_MAKES_A_RUN]
+        if not repository.git.ls_files("--", *files):
+            return "unknown"  # an installed package, in an environment that lies in somebody's repository
+        return "true" if repository.git.status("--porcelain", "--", *files) else "false"
     except Exception:  # no git, no repository, or one of another owner: all mean that nobody can tell
         return "unknown"
