@@ -26,13 +26,13 @@ from pipeline.compare.conclusion import (
     Unequal,
 )
 from pipeline.compare.grouping import SEEDS, GroupedRuns, column_of, distinct, plain, without_repetition
-from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, REUSED_FROM
+from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, MLFLOW_GIT_COMMIT, REUSED_FROM
 
 OPTIMIZER, RATES = "optimizer", ("learning_rate", "lr", "learning_rate_init")
 # Where a run comes from: name, column, kind.
 ORIGINS = (
     (DATA_HASH, f"tags.{DATA_HASH}", "data"),
-    ("code version", "tags.mlflow.source.git.commit", "code"),
+    ("code version", f"tags.{MLFLOW_GIT_COMMIT}", "code"),
     (GIT_DIRTY, f"tags.{GIT_DIRTY}", "code"),
     (LOCK_HASH, f"tags.{LOCK_HASH}", "environment"),
     (HARDWARE, f"tags.{HARDWARE}", "hardware"),

@@ -45,6 +45,10 @@ from pipeline.tracking.names import (
     GIT_DIRTY,
     HARDWARE,
     LOCK_HASH,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_PROJECT_ENTRY_POINT,
+    MLFLOW_RUN_NAME,
     PICTURE,
     PLAN,
     PLAN_FILE,
@@ -55,8 +59,6 @@ from pipeline.tracking.names import (
     VARIATION,
 )
 
-NAME, PARENT, COMMIT = "mlflow.runName", "mlflow.parentRunId", "mlflow.source.git.commit"
-ENTRY_POINT = "mlflow.project.entryPoint"
 _TRAIN_NOTHING = ("study", "compare")  # of the entry points: a study's children are runs of their own
 _DIGITS = 10  # on such a picture
 _ENLARGED = 4  # and pixels per pixel
@@ -65,7 +67,7 @@ _MOST_PIXELS, _MOST_BYTES = 25_000_000, 50 * 2**20  # of such a picture: images 
 
 _TAGS = (
     *(FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, FAILURE, STUDY, VARIATION, SEED, PLAN, REUSED_FROM),
-    *(NAME, PARENT, COMMIT, ENTRY_POINT),
+    *(MLFLOW_RUN_NAME, MLFLOW_PARENT_RUN_ID, MLFLOW_GIT_COMMIT, MLFLOW_PROJECT_ENTRY_POINT),
 )
 _PAGE = 10_000
 _BULK_RUNS, _BULK_VALUES = 50, 25_000  # one bulk request: a server takes 100 runs, and gives so many values
@@ -161,7 +163,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _is_a_run(run: Run) -> bool:
     """Neither a comparison nor a study's parent."""
-    return run.data.tags.get(ENTRY_POINT) not in _TRAIN_NOTHING and PLAN not in run.data.tags
+    return run.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT) not in _TRAIN_NOTHING and PLAN not in run.data.tags
 
 
 class _Reader:
@@ -401,7 +403,7 @@ def log_files(files: Iterable[Path], run_id: str | None, experiment: Experiment,
     client, target = mlflow.MlflowClient(), run_id or os.environ.get(LAUNCHED)
     with store.tracking_store(mlflow.get_tracking_uri()), ExitStack() as ending:
         if target is None:
-            made = mlflow.start_run(None, experiment.id, "compare", tags={ENTRY_POINT: "compare"})
+            made = mlflow.start_run(None, experiment.id, "compare", tags={MLFLOW_PROJECT_ENTRY_POINT: "compare"})
             target = str(ending.enter_context(made).info.run_id)
         for file in files:
             client.log_artifact(target, str(file), "results")

@@ -38,7 +38,7 @@ from pipeline.errors import UserError, first_line
 from pipeline.task import Task
 from pipeline.terminal import Console
 from pipeline.texts import command, quoted
-from pipeline.tracking.names import COMPARED, NOTE, REUSED_FROM
+from pipeline.tracking.names import COMPARED, MLFLOW_PARENT_RUN_ID, NOTE, REUSED_FROM
 
 TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
 _CLOSE = 1e-9  # relative: two versions of a library may sum in another order
@@ -99,7 +99,7 @@ def _find(options: Options, of: Task, study_run_id: str | None = None) -> _Found
     runs = reading.runs(experiment.id, of, options.filter)
     elsewhere = None
     if parent is not None:
-        children = runs.get(f"tags.{reading.PARENT}", pd.Series(None, runs.index, dtype=object)) == parent
+        children = runs.get(f"tags.{MLFLOW_PARENT_RUN_ID}", pd.Series(None, runs.index, dtype=object)) == parent
         runs, elsewhere = runs[children], runs[~children]
     request = CompareRequest(study, options.group_by, options.metric, options.metrics, options.baseline)
     origin = {
