@@ -21,10 +21,9 @@ _END_SECONDS = 60.0  # that a worker may take to end its epoch
 
 
 class Workers(Executor):
-    """Processes that import TensorFlow once and train one trajectory after another, each on one core.
+    """Processes that are prepared once and do one job after another.
 
     Where one is killed, the others go on, and another takes its place: the standard library's pool would break.
-    `benchmarks/study.py` has why it is one thread each.
     """
 
     def __init__(self, jobs: int, begin: Callable[[], object]) -> None:

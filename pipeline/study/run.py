@@ -102,7 +102,6 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
         program.require_surroundings()
     at_once = min(options.jobs or cores(), len(study.runs()))
     hashes = program.data_hashes(list(study.configurations().values()), at_once)
-
     digests = study.digests(hashes)
     experiment = _experiment(options)
     folder = _folder(study, digests, experiment)
@@ -287,7 +286,6 @@ def _parent(folder: Path, study: Study, options: Options, digest: str, found: Fo
 
 
 def _is_deleted(run_id: str) -> bool:
-
     with contextlib.suppress(store.StoreAwayError):
         return search.is_deleted(run_id)
     return False
@@ -448,7 +446,6 @@ def _summary(study: Study, work: Work, failures: Mapping[str, str]) -> str:
 
 
 def _end(parent: Journal, work: Work, failures: Mapping[str, str], summary: str) -> None:
-
     failed, planned = len(failures), work.planned
     counts = {"planned": planned, "finished": planned - failed, "reused": len(work.reusable), "failed": failed}
     said = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 from mlflow.entities import LifecycleStage
@@ -15,11 +15,7 @@ from mlflow.entities import Run as MlflowRun
 from pipeline.errors import UserError
 from pipeline.tracking import store
 from pipeline.tracking.delivery import record_end
-from pipeline.tracking.journal import (
-    FINISHED,
-    HEADER,
-    Journal,
-)
+from pipeline.tracking.journal import FINISHED, HEADER, Journal
 from pipeline.tracking.names import (
     DATA_HASH,
     FINGERPRINT,
@@ -33,11 +29,6 @@ from pipeline.tracking.names import (
     STUDY,
     VARIATION,
 )
-
-if TYPE_CHECKING:
-    pass
-
-
 from pipeline.tracking.runs import Experiment, open_journal
 
 _MADE_BY = (FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, MLFLOW_GIT_COMMIT)
@@ -109,17 +100,23 @@ def find(
         parent = parents[0].info.run_id if parents else None
         own = _search(client, experiment, {MLFLOW_PARENT_RUN_ID: parent}) if parent else []
         finished = {_identity(run): run.info.run_id for run in own if run.info.status == FINISHED}
-        elsewhere = {}
+        elsewhere: dict[tuple[str, str], MlflowRun] = {}
         for identities in wanted:
-            for _, fingerprint, data_hash in () if any(each in finished for each in identities) else identities:
-                if (fingerprint, data_hash) not in elsewhere:
-                    tags = {FINGERPRINT: fingerprint, DATA_HASH: data_hash}
-                    for run in _search(client, experiment, tags, "attributes.status = 'FINISHED'"):
-                        if REUSED_FROM not in run.data.tags:
-                            elsewhere[fingerprint, data_hash] = run
-                if (fingerprint, data_hash) in elsewhere:
+            if any(identity in finished for identity in identities):
+                continue
+            for _, fingerprint, data_hash in identities:
+                pair = fingerprint, data_hash
+                if run := elsewhere.get(pair) or _original(client, experiment, *pair):
+                    elsewhere[pair] = run
                     break
         return Found(parent, bool(parents) and parents[0].info.status == FINISHED, finished, elsewhere)
+
+
+def _original(client: mlflow.MlflowClient, experiment: str, fingerprint: str, data_hash: str) -> MlflowRun | None:
+    """The first finished run of a configuration that stands for no other."""
+    tags = {FINGERPRINT: fingerprint, DATA_HASH: data_hash}
+    newest_first = _search(client, experiment, tags, "attributes.status = 'FINISHED'")
+    return next((run for run in reversed(newest_first) if REUSED_FROM not in run.data.tags), None)
 
 
 def _identity(run: MlflowRun) -> Identity:

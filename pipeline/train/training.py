@@ -44,7 +44,7 @@ class Trained:
 
     Attributes:
         model: see `model.build`; while the training goes on, the same model is trained further.
-        epochs: one dictionary per epoch, first to last: the losses of `config.LOSSES`, the loss as Keras 2's
+        epochs: one dictionary per epoch, first to last: the losses of `metrics.LOSSES`, the loss as Keras 2's
             progress bar displayed it, and the seconds that the epoch took, validation included.
     """
 
