@@ -266,13 +266,13 @@ def test_local_addresses(tmp_path: Path) -> None:
 
 def test_the_names_of_mlflows_own_tags() -> None:
     ours = {name: value for name, value in vars(names).items() if name.startswith("MLFLOW_")}
-    assert len(ours) == 6
+    assert len(ours) == 7
     assert ours == {name: getattr(mlflow_tags, name) for name in ours}
     assert mlflow_tags.MLFLOW_RUN_NOTE == names.NOTE
 
 
 def test_mlflow_run_still_writes_failed_over_killed(local: mlflow.MlflowClient) -> None:
-    """Where it no longer does, `cli._keep_killed` and `runs.keep_killed` can go."""
+    """Where it no longer does, `cli._keep_killed` and `launched.keep_killed` can go."""
     run = local.create_run("0")
     local.set_terminated(run.info.run_id, "KILLED")
     _maybe_set_run_terminated(run, "FAILED")
