@@ -36,9 +36,11 @@ _GREY = "#8c8c8c"
 _INK = "#1d2125"  # text and axes; `svg` turns it into the colour of the page's text
 _MARKS = {  # by verdict
     "supported": (_GREEN, "o"),
+    "supported, size undecided": (_GREEN, "^"),
     "contradicted": (_VERMILION, "X"),
     "negligible": (_SKY, "s"),
     "inconclusive": (_ORANGE, "D"),
+    "confounded": (_PURPLE, "P"),
     "not judged": (_GREY, "v"),
 }
 _NO_VERDICT = (_BLUE, "o")

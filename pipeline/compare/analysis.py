@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.compare import digests, evidence
+from pipeline.compare import digests, evidence, inference
 from pipeline.compare.conclusion import (
+    Beats,
     Caveat,
     Cell,
     Claim,
@@ -37,8 +38,7 @@ ORIGINS = (
     (LOCK_HASH, f"tags.{LOCK_HASH}", "environment"),
     (HARDWARE, f"tags.{HARDWARE}", "hardware"),
 )
-_ALPHA = round(1 - evidence.CONFIDENCE, 12)
-_NOTHING = evidence.Difference(0, 0, 0, False, math.nan, math.nan, math.nan, math.nan, ())
+_NOTHING = inference.Difference(0, 0, 0, False, inference.Estimate(math.nan, math.nan, math.nan), ())
 
 
 @dataclass
@@ -48,12 +48,15 @@ class Analysis:
     Args:
         histories: `run_id, epoch` and `grouped.convergence_metric`, of `grouped.with_history`; may be empty.
         elsewhere: runs of other studies among which a variation with a stated parameter may be; may be None.
+        looks: at how many looks at the study verdicts may be given, this one included.
     """
 
     grouped: GroupedRuns
     histories: pd.DataFrame
     elsewhere: pd.DataFrame | None = None
+    looks: int = 1
     _means: dict[tuple[str, str], float] = field(default_factory=dict)
+    _normal: dict[tuple[str, str], float] = field(default_factory=dict)
     _not_tuned: dict[Any, list[str]] = field(default_factory=dict)
     _between: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = field(default_factory=dict)
 
@@ -68,11 +71,19 @@ class Analysis:
             run_ids = ids[row.variation, row.metric]
             if run_ids not in known:
                 known[run_ids] = digests.of_text("\n".join(f"{run_id} {self.digests[run_id]}" for run_id in run_ids))
-            fields = row._asdict() | {"metric": row.metric.removeprefix("metrics."), "run_ids": run_ids}
+            metric = row.metric.removeprefix("metrics.")
+            fields = row._asdict() | {"metric": metric, "run_ids": run_ids}
+            fields |= self._seeds(row.variation, metric) if metric in self.grouped.compared else {}
             fields |= {"worst_seed": plain(row.worst_seed), "digest": known[run_ids]}
             cells[fields.pop("variation")].append(Cell(**fields))
         nothing = [_empty_cell(metric) for metric in self.grouped.metrics]
         return {name: tuple(each or nothing) for name, each in cells.items()}
+
+    def _seeds(self, variation: str, metric: str) -> dict[str, Any]:
+        """Every seed's own value, and whether they look normal."""
+        values = inference.one_per_seed(self.grouped.values(variation, metric)).sort_index()
+        seeds = tuple(plain(seed) for seed in values.index)
+        return {"seeds": seeds, "values": tuple(values), "p_normal": self._p_normal(variation, metric)}
 
     @cached_property
     def described(self) -> pd.DataFrame:
@@ -191,8 +202,8 @@ class Analysis:
         found: list[Pair] = []
         for metric in grouped.compared:
             parts = [self._compare(name, str(grouped.baseline), metric, None) for name in grouped.candidates]
-            adjusted = evidence.holm([part["difference"].p for part in parts])
-            found += [Pair(**_with_p(part, p)) for part, p in zip(parts, adjusted, strict=True)]
+            alpha = self._level(parts)
+            found += [Pair(**_judged(part, alpha)) for part in parts]
         return found
 
     def claims(self) -> list[Claim]:
@@ -200,26 +211,33 @@ class Analysis:
         study = self.grouped.request.study
         claims = [c for c in study.claims if {c.variation, c.against} <= set(self.grouped.configs)] if study else []
         parts = [self._compare(c.variation, c.against, c.metric, c.about) for c in claims]
-        adjusted = evidence.holm([part["difference"].p for part in parts])
-        alpha = _ALPHA / max(1, sum(not math.isnan(p) for p in adjusted))
+        alpha = self._level(parts)
         found = []
-        for claim, part, p in zip(claims, parts, adjusted, strict=True):
-            difference = part["difference"]
-            verdict = evidence.judge(difference, claim.direction, claim.smallest_effect, p)
-            open_ = verdict == evidence.Verdict.INCONCLUSIVE
+        for claim, part in zip(claims, parts, strict=True):
+            estimate, smallest = part["difference"].estimate, claim.smallest_effect
+            low, high = estimate.interval(alpha)
+            verdict = inference.judge(low, high, claim.direction, smallest)
+            part |= _test(verdict, claim.direction)
+            confounded = {other.kind for other in part["confounded_by"]} & {"parameter", "data"}
+            if confounded and verdict != inference.Verdict.NOT_JUDGED:
+                verdict = inference.Verdict.CONFOUNDED
             found.append(
                 Claim(
-                    **_with_p(part, p),
+                    **_judged(part, alpha, smallest),
                     says=claim.says,
                     about=claim.about,
                     direction=claim.direction,
-                    smallest_effect=claim.smallest_effect,
-                    effect=difference.mean / claim.smallest_effect,
+                    smallest_effect=smallest,
+                    effect=estimate.mean / smallest,
                     verdict=verdict,
-                    more_seeds=evidence.seeds_needed(difference, claim.smallest_effect, alpha) if open_ else None,
                 )
             )
         return [each.model_copy(update={"at_better_rates": self._at_better_rates(each, found)}) for each in found]
+
+    def _level(self, parts: Sequence[Mapping[str, Any]]) -> float:
+        """The level of each interval of a family, so that all of them hold at once, at every look at the study."""
+        family = sum(math.isfinite(part["difference"].estimate.error) for part in parts)
+        return inference.ALPHA / max(1, family) / self.looks
 
     def _at_better_rates(self, claim: Claim, claims: Sequence[Claim]) -> tuple[int, ...]:
         """Which claims compare the same optimizers, but with learning rates at which each side that changes is better.
@@ -244,22 +262,25 @@ class Analysis:
         return frozenset(item for item in config.items() if item[0] not in (*RATES, DATA_HASH))
 
     def _better(self, variation: str, other: str, metric: str) -> bool:
-        a, b = (float(evidence.one_per_seed(self.grouped.values(name, metric)).mean()) for name in (variation, other))
+        a, b = (float(inference.one_per_seed(self.grouped.values(name, metric)).mean()) for name in (variation, other))
         return a > b if self.grouped.metric(metric).higher_is_better else a < b
 
     def _compare(self, variation: str, against: str, asked: str, about: Sequence[str] | None) -> dict[str, Any]:
-        """The fields of a `Pair`, but for what Holm's correction gives; `difference` is evidence's own."""
+        """The fields of a `Pair`, but for what depends on its family; `difference` is inference's own."""
         values = self.grouped.values
         metric, why, penalties = self._metric_to_use(variation, against, asked)
         a, b = (values(name, metric or asked) for name in (variation, against))
-        difference = evidence.difference(a, b) if metric else _NOTHING
+        difference = inference.difference(a, b) if metric else _NOTHING
         other = None
         if why == "penalty differs":
-            other = as_data(evidence.difference(values(variation, asked), values(against, asked)))
+            other = as_data(inference.difference(values(variation, asked), values(against, asked)))
         key = (against, metric or asked)
         if key not in self._means:
-            self._means[key] = float(evidence.one_per_seed(b).mean())
+            self._means[key] = float(inference.one_per_seed(b).mean())
         mean = self._means[key]
+        beside = self._beside(variation, against, about, difference)
+        unusual = self._not_normal(metric or asked, variation, against)
+        beats = inference.beats(a, b, self.grouped.metric(metric).higher_is_better) if metric else None
         return {
             "variation": variation,
             "against": against,
@@ -269,9 +290,28 @@ class Analysis:
             "penalties": penalties,
             "asked_difference": other,
             "difference": difference,
-            "relative": difference.mean / abs(mean) if mean else math.nan,
-            **self._beside(variation, against, about, difference),
+            "relative": difference.estimate.mean / abs(mean) if mean else math.nan,
+            "p_permutation": inference.p_permutation(a, b) if unusual and metric else math.nan,
+            "beats": Beats(**beats._asdict()) if beats and not math.isnan(beats.probability) else None,
+            **beside,
+            "caveats": (*beside["caveats"], *unusual),
         }
+
+    def _not_normal(self, metric: str, *variations: str) -> list[Caveat]:
+        """Of each side whose seeds are visibly not normal, the seed that lies farthest from the others."""
+        found = []
+        for name in variations:
+            values = inference.one_per_seed(self.grouped.values(name, metric))
+            if self._p_normal(name, metric) < inference.NOT_NORMAL:
+                farthest = plain((values - values.median()).abs().idxmax())
+                found.append(Caveat(kind="not normal", variation=name, seeds=(farthest,)))
+        return found
+
+    def _p_normal(self, variation: str, metric: str) -> float:
+        key = (variation, metric)
+        if key not in self._normal:
+            self._normal[key] = inference.p_normal(self.grouped.values(variation, metric))
+        return self._normal[key]
 
     def _metric_to_use(self, variation: str, against: str, asked: str) -> tuple[str | None, str, Any]:
         """A metric that means the same on both sides, why that one, and the strengths of a term that differs."""
@@ -292,7 +332,7 @@ class Analysis:
         return bool(self.grouped.used["ours"].all())
 
     def _beside(
-        self, variation: str, against: str, about: Sequence[str] | None, difference: evidence.Difference
+        self, variation: str, against: str, about: Sequence[str] | None, difference: inference.Difference
     ) -> dict[str, Any]:
         """What was not fair, not whole or not right about a pair."""
         key = (variation, against, () if about is None else ("claim", *about))
@@ -445,19 +485,44 @@ def _same_run(a: pd.Series, b: pd.Series) -> bool:
     return bool(first == second)
 
 
-def _with_p(part: Mapping[str, Any], p: float) -> dict[str, Any]:
-    difference = part["difference"]
-    if math.isnan(p):
+def _test(verdict: inference.Verdict, direction: str) -> dict[str, str]:
+    """Which test the verdict rests on."""
+    if direction == "equal" and verdict == inference.Verdict.CONTRADICTED:
+        return {"test": "larger"}
+    return {"test": "equivalence" if direction == "equal" or verdict == inference.Verdict.NEGLIGIBLE else "difference"}
+
+
+def _judged(part: Mapping[str, Any], alpha: float, smallest: float = 0.0) -> dict[str, Any]:
+    """The fields of a `Pair` or `Claim` whose interval has the level `alpha`."""
+    estimate = part["difference"].estimate
+    tests = {"equivalence": estimate.p_equivalent, "larger": estimate.p_beyond}
+    which = part.get("test", "difference")
+    p = float(tests[which](smallest) if which in tests else estimate.p_different())
+    low, high = estimate.interval(alpha)
+    if math.isnan(low):
         finding = "not judged"
-    elif p >= _ALPHA:
+    elif low <= 0 <= high:
         finding = "no difference shown"
     else:
-        finding = "lower" if difference.mean < 0 else "higher"
-    return {**part, "difference": as_data(difference), "p_holm": p, "finding": finding}
+        finding = "lower" if high < 0 else "higher"
+    corrected = min(1.0, p * inference.ALPHA / alpha) if not math.isnan(p) else p
+    return {**part, "difference": as_data(part["difference"], alpha), "p_corrected": corrected, "finding": finding}
 
 
-def as_data(difference: evidence.Difference) -> Difference:
-    return Difference(**difference._asdict())
+def as_data(difference: inference.Difference, alpha: float = inference.ALPHA) -> Difference:
+    fields = difference._asdict()
+    estimate: inference.Estimate = fields.pop("estimate")
+    low, high = map(float, estimate.interval(alpha))
+    return Difference(
+        **fields,
+        mean=estimate.mean,
+        standard_error=estimate.error,
+        degrees_of_freedom=estimate.freedom,
+        confidence=1 - alpha,
+        low=low,
+        high=high,
+        p=float(estimate.p_different()),
+    )
 
 
 def _empty_cell(metric: str) -> Cell:

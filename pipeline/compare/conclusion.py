@@ -18,9 +18,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from pipeline import cli
-from pipeline.compare.evidence import Verdict
+from pipeline.compare.inference import CONFIDENCE, Verdict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def _from_json(value: Any) -> Any:
@@ -48,17 +48,17 @@ Scalar = Annotated[
 
 
 class _Part(BaseModel):
-    """A part of a conclusion; of one that version 1 of the schema describes, by the names of then."""
+    """A part of a conclusion; of one that an earlier version of the schema describes, by the names of then."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    formerly: ClassVar[Mapping[str, str]] = {}  # names of version 1, and those of now
+    formerly: ClassVar[Mapping[str, str | None]] = {}  # earlier names, and those of now; None of what is no more
 
     @model_validator(mode="before")
     @classmethod
     def _by_its_names_of_now(cls, values: Any) -> Any:
-        return (
-            {cls.formerly.get(key, key): value for key, value in values.items()} if isinstance(values, dict) else values
-        )
+        if not isinstance(values, dict):
+            return values
+        return {now: value for key, value in values.items() if (now := cls.formerly.get(key, key)) is not None}
 
 
 class Metric(_Part):
@@ -87,11 +87,16 @@ class Cell(_Part):
     n: int = Field(description="seeds with a value")
     mean: Number = Field(description="over the seeds")
     sd: Number = Field(description="standard deviation over the seeds, with the divisor n - 1")
-    low: Number = Field(description="lower end of the 95 % interval of the mean; see `evidence.mean_interval`")
+    low: Number = Field(description="lower end of the 95 % interval of the mean; see `inference.mean_interval`")
     high: Number = Field(description="its upper end")
     median: Number = Field(description="over the seeds")
     worst: Number = Field(description="the worst seed's value")
     worst_seed: Scalar = Field(description="that seed; null where no seed has a value, or it is not known")
+    seeds: tuple[Scalar, ...] = Field((), description="of a metric that is compared: the seeds with a value")
+    values: tuple[Number, ...] = Field((), description="and their values, in that order")
+    p_normal: Number = Field(
+        math.nan, description="that these are normal: `inference.p_normal`; NaN of fewer than three"
+    )
     run_ids: tuple[str, ...] = Field(description="the finished runs that it was computed from")
     digest: str = Field(description="of those runs' params and metrics: 16 hexadecimal digits")
 
@@ -126,17 +131,30 @@ class Variation(_Part):
 
 
 class Difference(_Part):
-    """The difference of two variations in one metric, `variation` minus `against`: `evidence.Difference`."""
+    """The difference of two variations in one metric, `variation` minus `against`: `inference.Difference`."""
 
     n_a: int = Field(description="seeds of `variation` with a value")
     n_b: int = Field(description="seeds of `against` with a value")
     n_pairs: int = Field(description="seeds that both have, if `paired`, else 0")
     paired: bool = Field(description="whether the two were compared seed by seed; Student's paired t, else Welch's")
     mean: Number = Field(description="the difference of the means")
-    low: Number = Field(description="lower end of the 95 % interval")
+    standard_error: Number = Field(math.nan, description="of that difference")
+    degrees_of_freedom: Number = Field(math.nan, description="of Student's t")
+    confidence: float = Field(
+        CONFIDENCE, description="of the interval; so high that all intervals of its family hold at once with 95 %"
+    )
+    low: Number = Field(description="lower end of the interval")
     high: Number = Field(description="its upper end")
-    p: Number = Field(description="two-sided, against no difference")
+    p: Number = Field(description="two-sided, against no difference; not corrected")
     dropped: tuple[Scalar, ...] = Field(description="seeds left out because only one side has them")
+
+
+class Beats(_Part):
+    """How probably one run of `variation` is better than one run of `against`: `inference.beats`."""
+
+    probability: Number = Field(description="a tie counts half")
+    low: Number = Field(description="lower end of its 95 % interval")
+    high: Number = Field(description="its upper end")
 
 
 class Confounder(_Part):
@@ -153,8 +171,8 @@ class Confounder(_Part):
 class Caveat(_Part):
     """Something to know beside a result."""
 
-    kind: Literal["untuned learning rate", "flag", "unpaired", "seeds dropped", "runs not finished"] = Field(
-        description="what it is about"
+    kind: Literal["untuned learning rate", "flag", "unpaired", "seeds dropped", "not normal", "runs not finished"] = (
+        Field(description="what it is about")
     )
     variation: str | None = Field(None, description="the side concerned; null = both")
     flag: str | None = Field(None, description="for `flag`: which one")
@@ -179,6 +197,8 @@ class RunOutcome(_Part):
 class Pair(_Part):
     """Two variations compared in one metric."""
 
+    formerly = {"p_holm": "p_corrected"}
+
     variation: str = Field(description="the one that it is about")
     against: str = Field(description="the one that it is compared with")
     asked: str = Field(description="the metric that was asked for")
@@ -195,10 +215,25 @@ class Pair(_Part):
         None, description="where another metric was used: the difference in the metric asked for, which is no evidence"
     )
     difference: Difference = Field(description="in the metric that was used")
-    p_holm: Number = Field(description="p after Holm's correction over the pairs of this metric, or over all claims")
+    p_corrected: Number = Field(
+        description="of the pair's own test, times the size of its family: the pairs of this metric, or all claims, "
+        "times the looks; below 0.05 exactly where the interval of `difference` shows it"
+    )
+    test: Literal["difference", "equivalence", "larger"] = Field(
+        "difference",
+        description="what `p_corrected` is of: `difference` = against no difference; `equivalence` = against one of at "
+        "least the smallest effect; `larger` = against one that is smaller",
+    )
+    p_permutation: Number = Field(
+        math.nan,
+        description="where a side is not normal: against no difference, without a distribution: "
+        "`inference.p_permutation`; not corrected",
+    )
+    beats: Beats | None = Field(None, description="null where a side has fewer than two seeds")
     relative: Number = Field(description="the difference as a share of the mean of `against`; 0.01 = 1 %")
     finding: Literal["lower", "higher", "no difference shown", "not judged"] = Field(
-        description="lower or higher where p_holm < 0.05; not judged where a side has fewer than two seeds"
+        description="lower or higher where the interval does not contain 0; not judged where a side has fewer than two "
+        "seeds"
     )
     confounded_by: tuple[Confounder, ...] = Field(
         description="beyond the parameters that are claimed; for a pair with the baseline, beyond all parameters"
@@ -212,7 +247,7 @@ class Pair(_Part):
 class Claim(Pair):
     """A sentence about two variations, judged."""
 
-    formerly = {"smallest": "smallest_effect"}
+    formerly = {**Pair.formerly, "smallest": "smallest_effect", "more_seeds": None}
 
     says: str = Field(description="the claim, in the words of its author")
     about: tuple[str, ...] = Field(description="the parameters that are claimed to make the difference")
@@ -221,10 +256,8 @@ class Claim(Pair):
     )
     smallest_effect: float = Field(description="the smallest effect of interest, in the metric's unit")
     effect: Number = Field(description="the difference in units of the smallest one that matters")
-    verdict: Verdict = Field(description="see `evidence.judge`")
-    more_seeds: int | None = Field(
-        description="of an inconclusive one: how many more seeds of each side would probably settle it; "
-        "null where more than 1,000 would, or the spread does not say"
+    verdict: Verdict = Field(
+        description="see `inference.judge`; `confounded` where a parameter or the data differ beyond what is claimed"
     )
     at_better_rates: tuple[int, ...] = Field(
         (),
@@ -426,6 +459,8 @@ class Conclusion(_Part):
         description="each variation against the baseline, for each metric that is `compared`"
     )
     claims: tuple[Claim, ...] = Field(description="the study's")
+    looks: int = Field(1, description="how often the study was looked at, with fewer seeds before; the level is shared")
+    looks_planned: int = Field(1, description="how often it was to be looked at")
     noise: tuple[Noise, ...] = Field(description="of a study with `aa_test`")
     determinism: tuple[Determinism, ...] = Field(description="of a study with `aa_test`")
     checks: tuple[Check, ...] = Field(description="each once")

@@ -8,26 +8,19 @@ seed is not known (NaN) is a repetition of its own that no pair can use.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from enum import Enum
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import stats
+
+from pipeline.compare.inference import mean_interval, one_per_seed, quantile
 
 Array = NDArray[Any]
 
-CONFIDENCE = 0.95
-_ALPHA = round(1 - CONFIDENCE, 12)  # 1 - 0.95 is a little more than 0.05
 DIVERGED = "DivergenceError"  # how the recorded reason of a run that diverged begins
 
-# The level at which Student's interval of one mean has to be taken to cover at CONFIDENCE: see `mean_interval`.
-_LEVEL_OF_A_MEAN = 0.99
-_POWER = 0.8
-_MOST_SEEDS = 1000
-# A spread that the rounding of float64 alone can make, in units of the largest value.
-_ROUNDING = 8 * np.finfo(float).eps
 _TAIL = 5  # epochs: fewer cannot tell a trend from noise
 _FLAGS = ["variation", "flag", "seeds"]
 # From the best to the worst, and MLflow's statuses.
@@ -35,51 +28,11 @@ _STATES = ["finished", "incomplete", "running", "diverged", "failed", "killed", 
 _STATE_OF = {"FINISHED": "finished", "RUNNING": "running", "SCHEDULED": "running", "KILLED": "killed"}
 
 
-class Estimate(NamedTuple):
-    """Differences of means, a minus b: one element for each pair of samples. `p` is two-sided, against 0."""
-
-    mean: Array
-    low: Array
-    high: Array
-    p: Array
-
-
-class Difference(NamedTuple):
-    """The difference of two variations in one metric, a minus b, as `difference` finds it.
-
-    `n_a` and `n_b` are the seeds of either side that have a value, `n_pairs` those that both have if `paired`, else 0.
-    `low` and `high` are the CONFIDENCE interval of `mean`. `dropped` are the seeds left out of a paired comparison
-    because only one side has them.
-    """
-
-    n_a: int
-    n_b: int
-    n_pairs: int
-    paired: bool
-    mean: float
-    low: float
-    high: float
-    p: float
-    dropped: tuple[int, ...]
-
-
 class NoiseFloor(NamedTuple):
     """`limit` is what pure chance keeps a difference of means below, at CONFIDENCE; `observed` is the one seen."""
 
     limit: float
     observed: float
-
-
-class Verdict(str, Enum):
-    """What the evidence says of a claim; as text, the words themselves in every version of Python."""
-
-    SUPPORTED = "supported"
-    CONTRADICTED = "contradicted"
-    NEGLIGIBLE = "negligible"
-    INCONCLUSIVE = "inconclusive"
-    NOT_JUDGED = "not judged"
-
-    __str__ = str.__str__
 
 
 # --- Tables -------------------------------------------------------------------------------------------------------
@@ -115,28 +68,6 @@ def describe(runs: pd.DataFrame, metrics: Sequence[str], higher_is_better: Colle
     return table[["variation", "metric", "n", "mean", "sd", "low", "high", "median", "worst", "worst_seed"]]
 
 
-def mean_interval(mean: Array, sd: Array, n: Array) -> tuple[Array, Array]:
-    """The interval of the mean of one variation, from n seeds; arrays of one shape. NaN for n < 2.
-
-    Student's interval (1908), taken at the 99 % level so that it covers at 95 % for skewed seeds too: few seeds do
-    not show their skewness, and losses are skewed towards the bad side. Share of 20,000 samples in which it, Student's
-    at 95 % and a percentile bootstrap (4,000) contained the mean; "with outliers" is a normal distribution of which one
-    seed in ten lies 10 standard deviations off:
-
-        seeds          normal 3, 5, 10        exponential 3, 5, 10   with outliers 3, 5, 10
-        this one       0.990  0.989  0.990    0.963  0.950  0.953    0.971  0.924  0.821
-        Student 95 %   0.951  0.949  0.951    0.884  0.881  0.900    0.872  0.762  0.713
-        bootstrap      0.754  0.842  0.892    0.681  0.775  0.867    0.558  0.573  0.676
-
-    It falls short with rare, far outliers, and no other could help: 10 seeds of which none is an outlier, one sample in
-    three, know nothing of outliers. Without a limit to how heavy a tail may be, no interval covers the mean (Bahadur
-    and Savage, Annals of Mathematical Statistics 27, 1956). Hence the column `worst` beside it.
-    """
-    with np.errstate(invalid="ignore"):
-        half = stats.t.ppf((1 + _LEVEL_OF_A_MEAN) / 2, np.asarray(n, float) - 1) * sd / np.sqrt(n)
-    return mean - half, mean + half
-
-
 def _one_row_per_seed(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Long: `variation, metric, order, seed, value` without NaN; `order` sorts by seed, whatever its type."""
     order, _ = pd.factorize(runs["seed"], sort=True)
@@ -159,206 +90,6 @@ def _worst(seeds: pd.DataFrame, higher_is_better: Collection[str]) -> pd.DataFra
     ranked = seeds.assign(bad=seeds["value"] * sign).sort_values(["bad", "order"], ascending=[False, True])
     first = ranked.drop_duplicates(["variation", "metric"]).set_index(["variation", "metric"])
     return first[["value", "seed"]].set_axis(["worst", "worst_seed"], axis=1).astype({"worst_seed": object})
-
-
-# --- Differences and verdicts -------------------------------------------------------------------------------------
-
-
-def paired(a: Array, b: Array) -> Estimate:
-    """Student's paired t, as `scipy.stats.ttest_rel`, but for constant differences without a warning.
-
-    Args:
-        a, b: values [..., n], n >= 2, of which the same place is the same seed.
-
-    Share of 20,000 samples whose interval contained the difference of the means, for n = 3, 5, 10 (the
-    distributions are those of `mean_interval`):
-
-        both sides normal         0.951  0.947  0.952
-        both exponential          0.965  0.965  0.960
-        both with outliers        0.972  0.978  0.977
-        exponential - normal      0.950  0.947  0.948
-        with outliers - normal    0.914  0.861  0.821   falls short: see `mean_interval`
-    """
-    differences = a - b
-    n = differences.shape[-1]
-    error = differences.std(axis=-1, ddof=1) / np.sqrt(n)
-    return _student(differences.mean(axis=-1), error, np.asarray(n - 1.0), _rounding(a, b))
-
-
-def welch(a: Array, b: Array) -> Estimate:
-    """Welch's t (Biometrika 34, 1947), as `scipy.stats.ttest_ind(equal_var=False)`. Best with n = m.
-
-    Args:
-        a, b: values [..., n] and [..., m], n and m >= 2.
-
-    Coverage as in `paired`, for n = m = 3, 5, 10, and for n = 10, m = 3:
-
-        both sides normal         0.964  0.953  0.953   0.938
-        both exponential          0.973  0.973  0.962   0.920
-        both with outliers        0.979  0.981  0.980   0.963
-        exponential - normal      0.960  0.950  0.949   0.934
-        with outliers - normal    0.917  0.845  0.807   0.915   falls short: see `mean_interval`
-
-    It falls short for very unequal numbers, too: 10 against 2 normal seeds, 0.90.
-    """
-    n, m = a.shape[-1], b.shape[-1]
-    square_a, square_b = a.var(axis=-1, ddof=1) / n, b.var(axis=-1, ddof=1) / m
-    with np.errstate(invalid="ignore"):  # 0 / 0 of two constant samples
-        freedom = (square_a + square_b) ** 2 / (square_a**2 / (n - 1) + square_b**2 / (m - 1))
-    return _student(a.mean(axis=-1) - b.mean(axis=-1), np.sqrt(square_a + square_b), freedom, _rounding(a, b))
-
-
-def _rounding(a: Array, b: Array) -> Array:
-    return _ROUNDING * np.maximum(np.abs(a).max(axis=-1), np.abs(b).max(axis=-1))
-
-
-def _student(mean: Array, error: Array, freedom: Array, rounding: Array) -> Estimate:
-    """Interval and p of a mean with its standard error; a spread of mere rounding counts as none."""
-    constant = error <= rounding
-    # The functions behind scipy.stats.t, whose checks take fifty times as long: a report has thousands of pairs.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * special.stdtr(freedom, -np.abs(mean) / error)
-    half = np.where(constant, 0.0, _quantile(freedom) * error)
-    return Estimate(mean, mean - half, mean + half, np.where(constant, np.abs(mean) <= rounding, p))
-
-
-def _quantile(freedom: Any, alpha: float = _ALPHA) -> Any:
-    return special.stdtrit(freedom, 1 - alpha / 2)
-
-
-def difference(a: pd.Series, b: pd.Series) -> Difference:
-    """The difference of the means of two variations in one metric, a minus b.
-
-    Args:
-        a, b: values indexed by seed; NaN and infinite values count as absent.
-
-    Paired by seed (`paired`) where both have at least two seeds in common, otherwise `welch`. Interval and p are NaN
-    where a side has a single value, and the mean where it has none. Differences that are all the same have that
-    point as their interval, and p = 0, or 1 if they are zero.
-
-    Simulated (20,000 studies of 5 seeds and 3 claims against one baseline, after `holm`), without any effect, the share
-    of studies with a p below 0.05 is, paired and unpaired, 0.048 and 0.037 for normal seeds, 0.025 and 0.019 for
-    exponential ones, 0.018 and 0.014 with outliers. An effect of 2 standard deviations of the (normal) seeds is found
-    in 0.66 and 0.76 of studies with that claim alone, in 0.38 and 0.53 where two claims without an effect stand beside
-    it. Pairs are taken as independent there: what a seed does to both sides alike makes the paired ones better.
-    """
-    a, b = one_per_seed(a), one_per_seed(b)
-    common = a.index.intersection(b.index).dropna()
-    by_pairs = len(common) >= 2
-    dropped = sorted(set(a.index.dropna().tolist()) ^ set(b.index.dropna().tolist())) if by_pairs else []
-    if by_pairs:
-        left, right = a[common].to_numpy(), b[common].to_numpy()
-        order = np.argsort(left - right, kind="stable")  # so that no last bit depends on the order of the rows
-        estimate = paired(left[order], right[order])
-    elif min(len(a), len(b)) >= 2:
-        estimate = welch(np.sort(a.to_numpy()), np.sort(b.to_numpy()))
-    else:
-        mean = a.mean() - b.mean() if len(a) and len(b) else np.nan
-        estimate = Estimate(np.asarray(mean), *[np.asarray(np.nan)] * 3)
-    mean, low, high, p = map(float, estimate)
-    return Difference(len(a), len(b), len(common) * by_pairs, by_pairs, mean, low, high, p, tuple(dropped))
-
-
-def one_per_seed(values: pd.Series) -> pd.Series:
-    """The finite values, indexed by seed; the mean of those that share one."""
-    finite = values.astype(float)
-    finite = finite[np.isfinite(finite.to_numpy())]
-    if not finite.index.has_duplicates:
-        return finite
-    known = finite.index.notna()
-    return pd.concat([finite[known].sort_values().groupby(level=0).mean(), finite[~known]])
-
-
-def holm(p: Sequence[float] | Array) -> list[float]:
-    """Adjusted p-values of a family of claims: Holm's step-down (Scandinavian Journal of Statistics 6, 1979).
-
-    The chance that any true null hypothesis falls below a level is at most that level, however the claims depend on
-    one another. A NaN stays NaN and is not counted as a claim.
-    """
-    values = np.array(p, dtype=float)  # a copy
-    counted = np.flatnonzero(~np.isnan(values))
-    order = counted[np.argsort(values[counted], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    values[order] = np.minimum(1, np.maximum.accumulate(factors * values[order]))
-    return [float(value) for value in values]
-
-
-def judge(difference: Difference, direction: str, smallest: float, p: float) -> Verdict:
-    """The verdict on a claim about a against b.
-
-    Args:
-        difference: a minus b.
-        direction: `lower` or `higher`: a's value is lower (higher) than b's. `equal`: they differ by less than
-            `smallest`.
-        smallest: the smallest difference that matters, in the metric's unit; 0: every difference does.
-        p: the difference's, adjusted by `holm` over all claims of the study.
-
-    A difference is negligible, and `equal` supported, by equivalence (two one-sided tests: Schuirmann, Journal of
-    Pharmacokinetics and Biopharmaceutics 15, 1987), not by lack of proof; with the 95 % interval instead of his 90 %,
-    so that verdict and printed interval cannot disagree.
-
-    Raises:
-        ValueError: another direction.
-    """
-    if direction not in ("lower", "higher", "equal"):
-        raise ValueError(f"direction {direction!r}; allowed: lower, higher, equal")
-    if np.isnan(difference.low) or np.isnan(difference.high):
-        return Verdict.NOT_JUDGED
-    inside = -smallest < difference.low and difference.high < smallest
-    outside = difference.low >= smallest or difference.high <= -smallest
-    significant = p < _ALPHA
-    if inside:
-        return Verdict.SUPPORTED if direction == "equal" else Verdict.NEGLIGIBLE
-    if direction == "equal":
-        return Verdict.CONTRADICTED if significant and outside else Verdict.INCONCLUSIVE
-    if not significant:
-        return Verdict.INCONCLUSIVE
-    return Verdict.SUPPORTED if (difference.mean < 0) == (direction == "lower") else Verdict.CONTRADICTED
-
-
-def seeds_needed(difference: Difference, smallest: float, alpha: float = _ALPHA) -> int | None:
-    """How many more seeds (of each side) would probably settle an inconclusive difference.
-
-    The fewest with which, at 80 % power, either a difference as large as the one seen is found significant, or the
-    whole interval lies within the smallest difference. From the spread seen, by the noncentral t distribution (Cohen,
-    "Statistical Power Analysis", 1988); for the second, the usual lower bound: the power of both one-sided tests
-    less one. Of an unpaired difference the spread is taken as equal on both sides, with n_a + n_b - 2 degrees of
-    freedom, which overstates it a little.
-
-    Args:
-        smallest: the smallest difference that matters, as for `judge`.
-        alpha: the level of significance; with m claims, 0.05 / m is what Holm's first step asks.
-
-    Returns:
-        1 to 1000; None where more would be needed, or where the spread is not known or zero.
-    """
-    half = (difference.high - difference.low) / 2
-    if not half > 0:
-        return None
-    more = np.arange(1, _MOST_SEEDS + 1)
-    freedom_now, unit_now = _design(difference, np.array(0))
-    freedom, unit = _design(difference, more)
-    error = half / _quantile(freedom_now) * unit / unit_now
-    size = abs(difference.mean)
-    found = _power(size / error, freedom, alpha)
-    within = _power((smallest - size) / error, freedom) + _power((smallest + size) / error, freedom) - 1
-    enough = np.maximum(found, within) >= _POWER
-    return int(more[enough.argmax()]) if enough.any() else None
-
-
-def _design(difference: Difference, more: Array) -> tuple[Array, Array]:
-    """Degrees of freedom, and standard error as a share of one seed's spread, with so many more seeds."""
-    if difference.paired:
-        n = difference.n_pairs + more
-        return n - 1.0, 1 / np.sqrt(n)
-    a, b = difference.n_a + more, difference.n_b + more
-    return a + b - 2.0, np.sqrt(1 / a + 1 / b)
-
-
-def _power(shift: Array, freedom: Array, alpha: float = _ALPHA) -> Array:
-    """Chance that t exceeds its two-sided critical value, where the truth is so many standard errors off."""
-    # Beyond 50 the answer is 0 or 1, and the noncentral t loses its digits.
-    return stats.nct.sf(_quantile(freedom, alpha), freedom, np.clip(shift, -50, 50))
 
 
 # --- Was the comparison fair? -------------------------------------------------------------------------------------
@@ -601,7 +332,7 @@ def noise_floor(a: pd.Series, b: pd.Series) -> NoiseFloor:
         return NoiseFloor(np.nan, observed)
     square = ((left - left.mean()) ** 2).sum() + ((right - right.mean()) ** 2).sum()
     error = np.sqrt(square / (n + m - 2) * (1 / n + 1 / m))
-    return NoiseFloor(float(_quantile(n + m - 2) * error), observed)
+    return NoiseFloor(float(quantile(n + m - 2) * error), observed)
 
 
 def chance_of_one_run(a: pd.Series, b: pd.Series) -> float:
@@ -615,7 +346,7 @@ def chance_of_one_run(a: pd.Series, b: pd.Series) -> float:
     """
     left, right = one_per_seed(a), one_per_seed(b)
     fewest = min(len(left), len(right))
-    return float(_quantile(fewest - 1) * np.sqrt(left.var() + right.var())) if fewest > 1 else np.nan
+    return float(quantile(fewest - 1) * np.sqrt(left.var() + right.var())) if fewest > 1 else np.nan
 
 
 def reproduction(published: float, decimals: int, values: pd.Series) -> tuple[float, float, bool | None]:
@@ -636,6 +367,6 @@ def reproduction(published: float, decimals: int, values: pd.Series) -> tuple[fl
     n = len(ours)
     if n < 2:
         return np.nan, np.nan, None
-    half = float(_quantile(n - 1) * ours.std(ddof=1) * np.sqrt(1 + 1 / n) + 0.5 * 10.0**-decimals)
+    half = float(quantile(n - 1) * ours.std(ddof=1) * np.sqrt(1 + 1 / n) + 0.5 * 10.0**-decimals)
     low, high = float(ours.mean()) - half, float(ours.mean()) + half
     return low, high, None if np.isnan(published) else bool(low <= published <= high)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.compare import evidence
+from pipeline.compare import evidence, inference
 from pipeline.compare.analysis import Analysis, as_data
 from pipeline.compare.conclusion import PaperValue, Published, PublishedDifference, PublishedValue
 from pipeline.compare.grouping import column_of, distinct, plain, without_repetition
@@ -58,13 +58,13 @@ class _Comparison:
                     against=claim.against,
                     metric=claim.metric,
                     published=round(first - second, self.plan.decimals),
-                    difference=as_data(evidence.difference(a, b)),
+                    difference=as_data(inference.difference(a, b)),
                     chance=evidence.chance_of_one_run(a, b),
                 )
 
     def _value(self, name: str, metric: str, value: float, ours: pd.DataFrame) -> PublishedValue:
         def reproduction(which: str) -> dict[str, Any]:
-            values = evidence.one_per_seed(ours.get(f"metrics.{which}", pd.Series(np.nan, ours.index)))
+            values = inference.one_per_seed(ours.get(f"metrics.{which}", pd.Series(np.nan, ours.index)))
             low, high, reproduced = evidence.reproduction(value, self.plan.decimals, values)
             return {"n": len(values), "mean": float(values.mean()), "low": low, "high": high, "reproduced": reproduced}
 

@@ -8,14 +8,16 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from pipeline.compare.evidence import Verdict
+from pipeline.compare.inference import Verdict
 from pipeline.compare.report.values import MOST_ROWS
 
 SIGNS: dict[str, str] = {
     Verdict.SUPPORTED: "\N{CHECK MARK}",
+    Verdict.UNDECIDED: "\N{CHECK MARK}",
     Verdict.CONTRADICTED: "\N{MULTIPLICATION X}",
     Verdict.NEGLIGIBLE: "\N{ALMOST EQUAL TO}",
     Verdict.INCONCLUSIVE: "?",
+    Verdict.CONFOUNDED: "\N{WARNING SIGN}",
     Verdict.NOT_JUDGED: "\N{EN DASH}",
 }
 

@@ -29,7 +29,7 @@ from pipeline.compare.conclusion import (
     RunOutcome,
     Variation,
 )
-from pipeline.compare.evidence import Verdict
+from pipeline.compare.inference import Verdict
 from pipeline.compare.report.values import (
     MOST_LISTED,
     MOST_ROWS,
@@ -39,6 +39,7 @@ from pipeline.compare.report.values import (
     difference_text,
     digits_of,
     first,
+    interval,
     label_of,
     listed,
     main_metrics,
@@ -46,6 +47,7 @@ from pipeline.compare.report.values import (
     name,
     number,
     ours_text,
+    p_value,
     plain,
     run_text,
     scalar,
@@ -79,7 +81,9 @@ def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
     """What stands right beside a verdict: `confounded by decoder_hidden`, `val_loss not comparable`."""
     found = []
     if pair.confounded_by:
-        found.append(f"confounded by {listed(plain(other.name) for other in pair.confounded_by)}")
+        by = f"by {listed(plain(other.name) for other in pair.confounded_by)}"
+        is_verdict = isinstance(pair, Claim) and pair.verdict == Verdict.CONFOUNDED
+        found.append(by if is_verdict else f"confounded {by}")
     asked = label_of(metric_of(conclusion, pair.asked))
     why = {"penalty differs": f"{asked} not comparable", "absent": f"{asked} missing"}
     why["wall time"] = "wall time is not evidence"
@@ -94,23 +98,52 @@ def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
     metric = metric_of(conclusion, claim.metric)
     if claim.metric is None or claim.verdict == Verdict.NOT_JUDGED:
         return _not_judged(claim, metric)
-    smallest = with_unit(scalar(claim.smallest_effect), metric)
+    smallest = f"the smallest effect of interest ({with_unit(scalar(claim.smallest_effect), metric)})"
     within = f"the whole interval lies within \N{PLUS-MINUS SIGN}{smallest}"
-    effect = abs(claim.effect)
-    size = f"{effect:{',.0f' if effect >= 10 else '.2g'}} times the smallest effect of interest ({smallest})"
-    way = "lower" if claim.difference.mean < 0 else "higher"
-    equal = claim.direction == "equal"
-    more = f"about {claim.more_seeds:,}" if claim.more_seeds else "more than 1,000, or the spread gives no estimate"
+    difference, equal = claim.difference, claim.direction == "equal"
+    way = "lower" if difference.mean < 0 else "higher"
+    real = "" if difference.low <= 0 <= difference.high else f"; {way} it is"
+    others = listed(plain(other.name) for other in claim.confounded_by)
     reason = {
-        Verdict.SUPPORTED: f"{within}, the smallest effect of interest: equivalent, as claimed"
+        Verdict.SUPPORTED: f"{within}: equivalent, as claimed"
         if equal
-        else f"{way}, as claimed, by {size}",
-        Verdict.CONTRADICTED: f"{'not equivalent' if equal else 'the opposite of the claim'}: {way} by {size}",
-        Verdict.NEGLIGIBLE: f"{within}: any difference is below the smallest effect of interest",
-        Verdict.INCONCLUSIVE: "inconclusive: the interval contains both a difference that matters and none. "
-        f"Further seeds for each side to settle it: {more}",
+        else f"{way}, as claimed, by {_times(claim)} {smallest}",
+        Verdict.UNDECIDED: f"{way}, as claimed; by more or by less than {smallest} is not decided",
+        Verdict.CONTRADICTED: f"{'not equivalent' if equal else 'the opposite of the claim'}: {way} by {_times(claim)} "
+        f"{smallest}",
+        Verdict.NEGLIGIBLE: f"{within}: any difference is smaller{real}",
+        Verdict.INCONCLUSIVE: "inconclusive: the interval contains both a difference that matters and none",
+        Verdict.CONFOUNDED: f"no test of the claim: the two sides also differ in {others}",
     }[claim.verdict]
-    return f"In {label_of(metric)}, {_minus(claim, metric)} ({certainty(claim)}). {_capital(reason)}."
+    seen = f"In {label_of(metric)}, {_minus(claim, metric)} ({certainty(claim)}). {_capital(reason)}."
+    return seen if claim.verdict == Verdict.CONFOUNDED else f"{seen} {_by_smallest_effect(claim, metric)}"
+
+
+def _times(claim: Claim) -> str:
+    effect = abs(claim.effect)
+    return f"{effect:{',.0f' if effect >= 10 else '.2g'}} times"
+
+
+def _by_smallest_effect(claim: Claim, metric: Metric) -> str:
+    """The verdict with any other smallest effect of interest: where it changes is read off the interval."""
+    low, high = claim.difference.low, claim.difference.high
+    near, far = sorted((abs(low), abs(high)))
+    without_zero = not low <= 0 <= high
+    at_near, at_far = (with_unit(number(end, digits_of(high - low, metric.decimals)), metric) for end in (near, far))
+    if claim.direction == "equal":
+        until = (
+            f"contradicted up to {at_near}, inconclusive up to {at_far}"
+            if without_zero
+            else f"inconclusive up to {at_far}"
+        )
+        return f"By smallest effect: {until}, supported above."
+    if not without_zero:
+        until = f"inconclusive up to {at_far}"
+    elif (high < 0) != (claim.direction == "lower"):
+        until = f"contradicted up to {at_far}"
+    else:
+        until = f"supported up to {at_near}, size undecided up to {at_far}"
+    return f"By smallest effect: {until}, negligible above."
 
 
 def pair_sentence(pair: Pair, conclusion: Conclusion) -> str:
@@ -154,6 +187,14 @@ def other_notes(pair: Pair) -> list[str]:
 
 def _beside(pair: Pair, caveats: Iterable[Caveat]) -> list[str]:
     found = [sentence for caveat in caveats if (sentence := _caveat(caveat))]
+    if not math.isnan(pair.p_permutation):
+        test, n = ("sign-flip", pair.difference.n_pairs) if pair.difference.paired else ("permutation", 0)
+        least = f", and no less than {2 / 2**n:.2g} with {n} pairs" if n else ""
+        found.append(f"A {test} test, which supposes no distribution: {p_value(pair.p_permutation)}{least}.")
+    if pair.beats is not None:
+        ends = interval(pair.beats.low, pair.beats.high, lambda value: f"{value:.2f}")
+        sides = f"One run of {name(pair.variation)} is better than one of {name(pair.against)}"
+        found.append(f"{sides} with probability {pair.beats.probability:.2f} {ends}.")
     lost = listed((f"{name(run.variation)}, {_fate(run)}" for run in pair.unfinished), 4)
     return [*found, *([f"Runs that did not finish and could have changed this: {lost}."] if lost else [])]
 
@@ -166,6 +207,8 @@ def _caveat(caveat: Caveat) -> str:
         return f"{name(caveat.variation or 'each side')} {what}{f' ({seeds})' if seeds else ''}."
     if caveat.kind == "unpaired":
         return "Unpaired: the two sides have too few seeds in common for a paired test."
+    if caveat.kind == "not normal":
+        return f"The seeds of {name(caveat.variation)} are visibly not normal; the farthest off: {seeds}."
     return f"Left out, because only one side has them ({seeds})." if caveat.kind == "seeds dropped" and seeds else ""
 
 
@@ -196,15 +239,14 @@ def summary(conclusion: Conclusion) -> list[str]:
 def _about_claims(claims: Sequence[Claim]) -> str:
     """`Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive.`"""
     alike = ([claim for claim in claims if claim.verdict == verdict] for verdict in Verdict)
-    shares = (f"{len(a):,} of {len(claims):,} {a[0].verdict}{_but_confounded(a)}" for a in alike if a)
+    shares = (f"{len(a):,} of {len(claims):,} {a[0].verdict}{_confounders(a)}" for a in alike if a)
     return f"Claims: {', '.join(shares)}."
 
 
-def _but_confounded(claims: Sequence[Claim]) -> str:
-    """How many of these claims compare more than they name, in brackets."""
-    confounded = [claim for claim in claims if claim.confounded_by]
-    by = listed(dict.fromkeys(plain(other.name) for claim in confounded for other in claim.confounded_by), 3)
-    return f" ({len(confounded):,} confounded by {by})" if confounded else ""
+def _confounders(claims: Sequence[Claim]) -> str:
+    """By what claims are confounded, in brackets."""
+    by = listed(dict.fromkeys(plain(other.name) for claim in claims for other in claim.confounded_by), 3)
+    return f" (by {by})" if by and claims[0].verdict == Verdict.CONFOUNDED else ""
 
 
 def _about_pairs(conclusion: Conclusion) -> str:

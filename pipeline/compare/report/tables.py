@@ -167,9 +167,9 @@ def pairs_table(conclusion: Conclusion, main: bool | None = None) -> Table:
         difference = values.difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
         row = list(map(_text, (values.label_of(metric) + asked, difference, values.plain(metric.unit), relative)))
         finding = (Span(pair.finding), *_beside(pair, conclusion))
-        rows.append((_name(pair.variation), *row, _text(values.p_value(pair.p_holm)), finding))
+        rows.append((_name(pair.variation), *row, _text(values.p_value(pair.p_corrected)), finding))
     columns = [Column("variation"), Column("metric"), Column("difference", "95 % interval")]
-    columns += [Column("unit"), Column("relative"), Column("p", "Holm-corrected"), Column("finding")]
+    columns += [Column("unit"), Column("relative"), Column("p", "corrected"), Column("finding")]
     label = f"Differences from the baseline in {'other metrics' if main is False else 'the main metric'}"
     return Table(label, columns, rows)
 

@@ -15,7 +15,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from pipeline.compare.conclusion import Conclusion
-from pipeline.compare.evidence import Verdict
+from pipeline.compare.inference import Verdict
 from pipeline.compare.report import blocks
 from pipeline.compare.report.blocks import SIGNS, shown, text_of
 from pipeline.compare.report.sections import report
@@ -23,9 +23,11 @@ from pipeline.compare.report.values import first
 
 _STYLES: dict[str, str] = {
     Verdict.SUPPORTED: "bold green",
+    Verdict.UNDECIDED: "bold green",
     Verdict.CONTRADICTED: "bold red",
     Verdict.NEGLIGIBLE: "bold cyan",
     Verdict.INCONCLUSIVE: "bold yellow",
+    Verdict.CONFOUNDED: "bold magenta",
 }
 _MOST_CARDS, _MOST_LINES = 20, 5  # without --all
 _MOST_LINES_OF_ALL = 20  # of a list

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
 
 from pipeline.compare.conclusion import Cell, Conclusion, Difference, Metric, Pair, RunRecord, Variation
+from pipeline.compare.inference import CONFIDENCE
 from pipeline.metrics import LAST
 from pipeline.plots import short
 
@@ -170,9 +171,10 @@ def seeds_compared(difference: Difference) -> str:
 
 
 def certainty(pair: Pair) -> str:
-    """The test behind a difference: `Holm-corrected p < 0.001, paired by seed, n = 5`."""
-    corrected = "" if math.isnan(pair.p_holm) else "Holm-corrected "
-    return f"{corrected}{p_value(pair.p_holm)}, {seeds_compared(pair.difference)}"
+    """The test behind a difference: `equivalence: corrected p = 0.012, paired by seed, n = 5`."""
+    tests = {"equivalence": "equivalence: ", "larger": "larger than the smallest effect: "}
+    corrected = "corrected " if pair.difference.confidence > CONFIDENCE else ""
+    return f"{tests.get(pair.test, '')}{corrected}{p_value(pair.p_corrected)}, {seeds_compared(pair.difference)}"
 
 
 # --- Variations and runs ------------------------------------------------------------------------------------------
