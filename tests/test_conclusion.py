@@ -12,8 +12,9 @@ import jsonschema  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from pipeline.compare import checks, concluding, evidence
+from pipeline.compare import checks, concluding, evidence, inference
 from pipeline.compare.conclusion import Conclusion, Finding, Unequal
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
 from pipeline.compare.report import sentences
@@ -183,7 +184,7 @@ def test_a_link_without_its_original_counts_once() -> None:
 # --- Fair? --------------------------------------------------------------------------------------------------------
 
 
-def test_holm_over_the_pairs_by_hand() -> None:
+def test_the_level_is_shared_over_the_pairs() -> None:
     rng = np.random.default_rng(1)
     runs: list[Mapping[str, Any]] = [
         {"p_a": name, "p_seed": str(seed), "m_loss": float(shift + rng.normal())}
@@ -193,8 +194,16 @@ def test_holm_over_the_pairs_by_hand() -> None:
     conclusion = conclude(runs, baseline="a=base")
     pairs = {pair.variation: pair for pair in conclusion.pairs}
     p = {name: pair.difference.p for name, pair in pairs.items()}
-    assert pairs["a=far"].p_holm == pytest.approx(2 * p["a=far"])
-    assert pairs["a=near"].p_holm == pytest.approx(p["a=near"])
+    assert {name: pair.p_corrected for name, pair in pairs.items()} == pytest.approx(
+        {name: min(1, 2 * each) for name, each in p.items()}
+    )
+    far, values = (
+        pairs["a=far"].difference,
+        [np.array([r["m_loss"] for r in runs if r["p_a"] == n]) for n in ("far", "base")],
+    )
+    assert far.confidence == pytest.approx(0.975)
+    at_975 = stats.ttest_rel(*values).confidence_interval(0.975)
+    assert (far.low, far.high) == pytest.approx((at_975.low, at_975.high))
     assert (pairs["a=far"].finding, pairs["a=near"].finding) == ("higher", "no difference shown")
 
 
@@ -424,15 +433,17 @@ def test_a_thousand_variations() -> None:
     runs = grid(25, 40)
     conclusion = conclude(runs, metric="loss", baseline="a=0,b=0")
     assert (len(conclusion.variations), len(conclusion.pairs)) == (1000, 999)
-    # No effect anywhere: with Holm's correction, hardly ever is a single one of them significant.
+    # No effect anywhere: with the level shared out, hardly ever is a single one of them significant.
     assert sum(pair.finding in ("lower", "higher") for pair in conclusion.pairs) == 0
     pair = conclusion.pairs[500]
     values = {
         name: pd.Series({int(str(r["p_seed"])): r["m_loss"] for r in runs if f"a={r['p_a']}, b={r['p_b']}" == name})
         for name in (pair.variation, pair.against)
     }
-    by_hand = evidence.difference(values[pair.variation], values[pair.against])
-    assert (pair.difference.mean, pair.difference.p) == (pytest.approx(by_hand.mean), pytest.approx(by_hand.p))
+    by_hand = inference.difference(values[pair.variation], values[pair.against])
+    assert (pair.difference.mean, pair.difference.p) == pytest.approx(
+        (by_hand.estimate.mean, float(by_hand.estimate.p_different()))
+    )
 
 
 def test_an_unknown_question_is_one_line() -> None:

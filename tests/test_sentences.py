@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.compare import evidence
+from pipeline.compare import inference
 from pipeline.compare.conclusion import (
+    Beats,
     Caveat,
     Cell,
     Check,
@@ -33,7 +34,7 @@ from pipeline.compare.conclusion import (
     Unequal,
     Variation,
 )
-from pipeline.compare.evidence import Verdict
+from pipeline.compare.inference import Verdict
 from pipeline.compare.report import sentences, values
 
 NATS = "nats per pixel"
@@ -65,7 +66,7 @@ NAN = math.nan
 
 
 def cell(metric: str, mean: float, sd: float = 0.0005, n: int = 5) -> Cell:
-    low, high = (float(end) for end in evidence.mean_interval(np.array(mean), np.array(sd), np.array(n)))
+    low, high = (float(end) for end in inference.mean_interval(np.array(mean), np.array(sd), np.array(n)))
     return Cell(
         metric=metric,
         n=n,
@@ -96,7 +97,7 @@ def variation(name: str, loss: float, bce: float, psnr: float, **more: Any) -> V
 
 
 def difference(mean: float, half: float, p: float = 1e-6, **more: Any) -> Difference:
-    given = {"n_a": 5, "n_b": 5, "n_pairs": 5, "paired": True, "dropped": ()}
+    given = {"n_a": 5, "n_b": 5, "n_pairs": 5, "paired": True, "dropped": (), "confidence": 1 - 0.05 / 3}
     return Difference.model_validate({"mean": mean, "low": mean - half, "high": mean + half, "p": p, **given, **more})
 
 
@@ -113,7 +114,7 @@ def _pair(name: str, against: str, metric: str | None, seen: Difference) -> dict
         "metric": metric,
         "why": "as asked",
         "difference": seen,
-        "p_holm": seen.p,
+        "p_corrected": seen.p,
         "relative": seen.mean / 0.1,
         "finding": way if seen.p < 0.05 else "no difference shown",
         "confounded_by": (),
@@ -132,7 +133,6 @@ def claim(
         "smallest_effect": 0.001,
         "effect": seen.mean / 0.001,
         "verdict": verdict,
-        "more_seeds": None,
     }
     return Claim.model_validate({**_pair(name, against, metric, seen), **given, **more})
 
@@ -197,7 +197,7 @@ def sample(**more: Any) -> Conclusion:
     claims = (
         claim(
             "Switching from adadelta to adam significantly improves the loss.",
-            Verdict.SUPPORTED,
+            Verdict.CONFOUNDED,
             adam,
             original,
             LOSS,
@@ -216,7 +216,6 @@ def sample(**more: Any) -> Conclusion:
             LOSS,
             difference(-0.0003, 0.0009, 0.4),
             direction="equal",
-            more_seeds=2,
         ),
         claim(
             "L1 on the encoder slightly worsens the reconstruction.",
@@ -485,44 +484,64 @@ def judged(verdict: Verdict, mean: float, half: float, **more: Any) -> str:
 
 def test_a_verdict_and_its_evidence() -> None:
     seen = (
-        "In last val_bce, \u201ca\u201d minus \u201cb\u201d is {} nats per pixel (Holm-corrected p = 0.010, "
+        "In last val_bce, \u201ca\u201d minus \u201cb\u201d is {} nats per pixel ({}corrected p = 0.010, "
         "paired by seed, n = 5)."
     )
-    lower = seen.format("\u22120.0200 [\u22120.0250, \u22120.0150]")
+    by = "By smallest effect of interest (nats per pixel): "
+    one = "the smallest effect of interest (0.001 nats per pixel)"
+    lower = seen.format("\u22120.0200 [\u22120.0250, \u22120.0150]", "")
     assert judged(Verdict.SUPPORTED, -0.02, 0.005) == (
-        f"{lower} Lower, as claimed, by 20 times the smallest effect of interest (0.001 nats per pixel)."
+        f"{lower} Lower, as claimed, by 20 times {one}. "
+        f"{by}supported up to 0.0150, size undecided up to 0.0250, negligible above."
+    )
+    assert judged(Verdict.UNDECIDED, -0.02, 0.005, smallest_effect=0.016) == (
+        f"{lower} Lower, as claimed; by more or by less than the smallest effect of interest (0.016 nats per pixel) is "
+        f"not decided. {by}supported up to 0.0150, size undecided up to 0.0250, negligible above."
     )
     assert judged(Verdict.CONTRADICTED, -0.02, 0.005, direction="higher") == (
-        f"{lower} The opposite of the claim: lower by 20 times the smallest effect of interest (0.001 nats per pixel)."
+        f"{lower} The opposite of the claim: lower by 20 times {one}. {by}contradicted up to 0.0250, negligible above."
     )
-    assert judged(Verdict.CONTRADICTED, -0.02, 0.005, direction="equal") == (
-        f"{lower} Not equivalent: lower by 20 times the smallest effect of interest (0.001 nats per pixel)."
+    larger = seen.format("\u22120.0200 [\u22120.0250, \u22120.0150]", "larger than the smallest effect: ")
+    assert judged(Verdict.CONTRADICTED, -0.02, 0.005, direction="equal", test="larger") == (
+        f"{larger} Not equivalent: lower by 20 times {one}. "
+        f"{by}contradicted up to 0.0150, inconclusive up to 0.0250, supported above."
     )
-    small = seen.format("+0.00020 [+0.00010, +0.00030]")
-    within = "The whole interval lies within \u00b10.001 nats per pixel"
-    assert (
-        judged(Verdict.SUPPORTED, 0.0002, 0.0001, direction="equal")
-        == f"{small} {within}, the smallest effect of interest: equivalent, as claimed."
+    small = seen.format("+0.00020 [+0.00010, +0.00030]", "equivalence: ")
+    within = f"The whole interval lies within \u00b1{one}"
+    assert judged(Verdict.SUPPORTED, 0.0002, 0.0001, direction="equal", test="equivalence") == (
+        f"{small} {within}: equivalent, as claimed. "
+        f"{by}contradicted up to 0.00010, inconclusive up to 0.00030, supported above."
     )
-    assert (
-        judged(Verdict.NEGLIGIBLE, 0.0002, 0.0001)
-        == f"{small} {within}: any difference is below the smallest effect of interest."
+    assert judged(Verdict.NEGLIGIBLE, 0.0002, 0.0001, test="equivalence") == (
+        f"{small} {within}: any difference is smaller; that it is higher is shown. {by}contradicted up to 0.00030, negligible above."
     )
+    none = judged(Verdict.NEGLIGIBLE, 0.0001, 0.0002, test="equivalence")
+    assert none.endswith(f"any difference is smaller. {by}inconclusive up to 0.00030, negligible above.")
+    assert judged(Verdict.INCONCLUSIVE, 0.0, 0.005).endswith(
+        " Inconclusive: the interval contains both a difference that matters and none. "
+        f"{by}inconclusive up to 0.0050, negligible above."
+    )
+    confounded = judged(Verdict.CONFOUNDED, -0.02, 0.005, confounded_by=(DEEP,))
+    assert confounded == f"{lower} No test of the claim: the two sides also differ in decoder_hidden."
+    alone = difference(-0.02, 0.005, 0.01, confidence=0.95)  # the only claim: nothing is corrected
+    assert values.certainty(pair("a", "b", BCE, alone)) == "p = 0.010, paired by seed, n = 5"
 
 
-@pytest.mark.parametrize(
-    ("more", "end"),
-    [
-        (1, "about 1."),
-        (7, "about 7."),
-        (None, "more than 1,000, or the spread gives no estimate."),
-    ],
-)
-def test_an_open_verdict_says_what_would_settle_it(more: int | None, end: str) -> None:
-    assert judged(Verdict.INCONCLUSIVE, 0.0, 0.005, more_seeds=more).endswith(
-        " Inconclusive: the interval contains both a difference that matters and none. Further seeds for each side to "
-        f"settle it: {end}"
-    )
+def test_what_chance_makes_of_one_run_and_of_seeds_that_are_not_normal() -> None:
+    beats = Beats(probability=0.92, low=0.546, high=0.99)
+    claimed = claim("It is so.", Verdict.SUPPORTED, "a", "b", BCE, difference(-0.02, 0.005), beats=beats)
+    one_run = "One run of \u201ca\u201d is better than one of \u201cb\u201d with probability 0.92 [0.55, 0.99]."
+    assert sentences.other_notes(claimed) == [one_run]
+    far = Caveat(kind="not normal", variation="a", seeds=(3,))
+    paired = claimed.model_copy(update={"caveats": (far,), "p_permutation": 0.0625})
+    assert sentences.other_notes(paired) == [
+        "The seeds of \u201ca\u201d are visibly not normal; the farthest off: seeds: 3.",
+        "A sign-flip test, which supposes no distribution: p = 0.062, and no less than 0.062 with 5 pairs.",
+        one_run,
+    ]
+    seen = difference(-0.02, 0.005, n_pairs=0, paired=False)
+    unpaired = claimed.model_copy(update={"p_permutation": 0.008, "difference": seen, "beats": None})
+    assert sentences.other_notes(unpaired) == ["A permutation test, which supposes no distribution: p = 0.008."]
 
 
 def not_judged(n_a: int, n_b: int, metric: str | None = BCE, mean: float = -0.1, **more: Any) -> str:
@@ -548,20 +567,22 @@ def test_without_a_judgement_it_says_why() -> None:
 
 
 def test_what_is_beside_a_verdict() -> None:
-    supported, inconclusive, penalised = sample().claims
-    assert sentences.warnings(supported, sample()) == ["confounded by decoder_hidden", "learning rate not tuned"]
+    confounded, inconclusive, penalised = sample().claims
+    assert sentences.warnings(confounded, sample()) == ["by decoder_hidden", "learning rate not tuned"]
+    as_before = confounded.model_copy(update={"verdict": Verdict.SUPPORTED})  # by code of another version, say
+    assert sentences.warnings(as_before, sample()) == ["confounded by decoder_hidden", "learning rate not tuned"]
     assert sentences.warnings(inconclusive, sample()) == []
     assert sentences.warnings(penalised, sample()) == ["last val_loss not comparable", "runs not finished: 1"]
     assert sentences.notes(inconclusive, sample()) == []
-    assert sentences.notes(supported, sample()) == [
+    assert sentences.notes(confounded, sample()) == [
         "The two sides also differ in decoder_hidden (0 against 784), which may explain the difference.",
         "No other learning rate of adam (0.001) and adadelta (0.001) was tried: this also compares the choice of "
         "learning rates.",
         "\u201cOriginal\u201d collapsed to nearly the same picture for every input (seeds: 0 to 4).",
     ]
-    assert sentences.other_notes(supported) == []  # all of it is among the threats
+    assert sentences.other_notes(confounded) == []  # all of it is among the threats
     rising = Caveat(kind="flag", variation="Original", flag="not converged", seeds=(1, 2))
-    assert sentences.other_notes(supported.model_copy(update={"caveats": (rising,)})) == [
+    assert sentences.other_notes(confounded.model_copy(update={"caveats": (rising,)})) == [
         "\u201cOriginal\u201d was still improving at its last epoch (seeds: 1 and 2).",
     ]
     incomparable, *others = sentences.notes(penalised, sample())
@@ -581,21 +602,20 @@ def test_the_answer_comes_first() -> None:
     claims = sample().claims
     assert (
         sentences.summary(sample())[0]
-        == "Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive."
+        == "Claims: 1 of 3 supported, 1 of 3 inconclusive, 1 of 3 confounded (by decoder_hidden)."
     )
-    assert (
-        sentences.summary(sample(claims=claims[:1]))[0] == "Claims: 1 of 1 supported (1 confounded by decoder_hidden)."
-    )
+    assert sentences.summary(sample(claims=claims[:1]))[0] == "Claims: 1 of 1 confounded (by decoder_hidden)."
     assert sentences.summary(sample(claims=claims[1:2]))[0] == "Claims: 1 of 1 inconclusive."
     assert (
-        sentences.summary(sample(claims=claims[::2]))[0] == "Claims: 2 of 2 supported (1 confounded by decoder_hidden)."
+        sentences.summary(sample(claims=claims[::2]))[0]
+        == "Claims: 1 of 2 supported, 1 of 2 confounded (by decoder_hidden)."
     )
     assert (
         sentences.summary(sample(claims=claims[:2]))[0]
-        == "Claims: 1 of 2 supported (1 confounded by decoder_hidden), 1 of 2 inconclusive."
+        == "Claims: 1 of 2 inconclusive, 1 of 2 confounded (by decoder_hidden)."
     )
     assert sentences.summary(sample())[1:] == [
-        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel (n = 5).",
+        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0913, 0.0925] nats per pixel (n = 5).",
         "Planned runs not finished: 1 of 20.",
         "Flagged: \u201cOriginal\u201d (collapsed and not converged).",
     ]
@@ -642,7 +662,7 @@ def test_without_claims_the_differences_are_the_answer() -> None:
     singly = sentences.summary(sample(claims=(), pairs=pairs[:1]))[0]
     assert singly == (
         "\u201cx\u201d is lower than \u201cOriginal\u201d in last val_loss: \u22121.0000 [\u22121.0100, \u22120.9900] "
-        "nats per pixel (Holm-corrected p = 0.010, paired by seed, n = 5)."
+        "nats per pixel (corrected p = 0.010, paired by seed, n = 5)."
     )
     singly = sentences.summary(sample(claims=(), pairs=pairs[2:]))[0]
     assert singly.startswith("\u201cz\u201d shows no difference from \u201cOriginal\u201d in last val_loss: 0.0000 [")
@@ -985,8 +1005,8 @@ TRAINING = Metric(
 
 def test_an_interval_ends_where_the_metrics_values_do() -> None:
     share = METRICS[0].model_copy(update={"unit": "", "least": 0.0, "most": 1.0})
-    assert values.cell_text(cell("training_seconds", 39.3, 26.4), TRAINING) == ("39.3", "[0.0, 93.7]")
-    assert values.cell_text(cell(LOSS, 39.3, 26.4), METRICS[0])[1].startswith("[\u221215.")  # nothing is known
+    assert values.cell_text(cell("training_seconds", 39.3, 45.0), TRAINING) == ("39.3", "[0.0, 95.2]")
+    assert values.cell_text(cell(LOSS, 39.3, 45.0), METRICS[0])[1].startswith("[\u221216.")  # nothing is known
     assert values.cell_text(cell("share", 0.9, 0.2), share)[1].endswith(", 1.0000]")
     assert values.cell_text(cell("share", 0.1, 0.2), share)[1].startswith("[0.0000, ")
     assert values.cell_text(cell("share", 0.1, NAN, 1), share) == ("0.1000", "")  # no interval stays none

@@ -102,7 +102,7 @@ def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
     within = f"the whole interval lies within \N{PLUS-MINUS SIGN}{smallest}"
     difference, equal = claim.difference, claim.direction == "equal"
     way = "lower" if difference.mean < 0 else "higher"
-    real = "" if difference.low <= 0 <= difference.high else f"; {way} it is"
+    real = "" if difference.low <= 0 <= difference.high else f"; that it is {way} is shown"
     others = listed(plain(other.name) for other in claim.confounded_by)
     reason = {
         Verdict.SUPPORTED: f"{within}: equivalent, as claimed"
@@ -129,21 +129,18 @@ def _by_smallest_effect(claim: Claim, metric: Metric) -> str:
     low, high = claim.difference.low, claim.difference.high
     near, far = sorted((abs(low), abs(high)))
     without_zero = not low <= 0 <= high
-    at_near, at_far = (with_unit(number(end, digits_of(high - low, metric.decimals)), metric) for end in (near, far))
+    at_near, at_far = (number(end, digits_of(high - low, metric.decimals)) for end in (near, far))
     if claim.direction == "equal":
-        until = (
-            f"contradicted up to {at_near}, inconclusive up to {at_far}"
-            if without_zero
-            else f"inconclusive up to {at_far}"
-        )
-        return f"By smallest effect: {until}, supported above."
-    if not without_zero:
-        until = f"inconclusive up to {at_far}"
-    elif (high < 0) != (claim.direction == "lower"):
-        until = f"contradicted up to {at_far}"
+        until = f"contradicted up to {at_near}, " if without_zero else ""
+        until, above = f"{until}inconclusive up to {at_far}", "supported"
     else:
-        until = f"supported up to {at_near}, size undecided up to {at_far}"
-    return f"By smallest effect: {until}, negligible above."
+        as_claimed = (high < 0) == (claim.direction == "lower")
+        until, above = f"inconclusive up to {at_far}", "negligible"
+        if without_zero and as_claimed:
+            until = f"supported up to {at_near}, size undecided up to {at_far}"
+        elif without_zero:
+            until = f"contradicted up to {at_far}"
+    return f"By smallest effect of interest{f' ({metric.unit})' if metric.unit else ''}: {until}, {above} above."
 
 
 def pair_sentence(pair: Pair, conclusion: Conclusion) -> str:
