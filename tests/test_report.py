@@ -49,12 +49,12 @@ def test_the_conclusion_table_has_what_confounds_beside_the_verdict() -> None:
     table = tables.results_table(sample()).frame().set_index("variation")
     assert table["verdict"].tolist() == [
         "baseline",
-        "supported, confounded by decoder_hidden, learning rate not tuned",
+        "confounded, by decoder_hidden, learning rate not tuned",
         "inconclusive",
         "supported, last val_loss not comparable, runs not finished: 1",
     ]
     assert table.loc["with_regularizationTerm", "runs"] == "4 of 5"
-    assert table.loc["adam_optimizer", "last val_loss (nats per pixel)"] == "0.0922 [0.0912, 0.0932]"
+    assert table.loc["adam_optimizer", "last val_loss (nats per pixel)"] == "0.0922 [0.0916, 0.0928]"
     assert table.loc["Original", "flags"] == "collapsed, not converged"
     assert "flags" not in tables.results_table(sample(variations=sample().variations[1:])).frame()
     assert "first loss (nats per pixel)" not in table  # no run has it
@@ -80,7 +80,7 @@ def test_a_variation_of_several_claims_and_one_of_none() -> None:
     table = tables.results_table(sample(claims=(first, also))).frame().set_index("variation")
     assert (
         table.loc["adam_optimizer", "verdict"]
-        == "supported against Original, confounded by decoder_hidden, learning rate not tuned; "
+        == "confounded against Original, by decoder_hidden, learning rate not tuned; "
         "inconclusive against 100_epochs"
     )
     assert table.loc["100_epochs", "verdict"] == "lower"  # than the baseline
@@ -88,16 +88,16 @@ def test_a_variation_of_several_claims_and_one_of_none() -> None:
 
 def test_the_forest_gets_the_claims_then_the_variations_of_none() -> None:
     frame = report.differences(sample())
-    assert frame["verdict"].tolist() == ["supported", "inconclusive", "supported"]
+    assert frame["verdict"].tolist() == ["confounded", "inconclusive", "supported"]
     assert frame["smallest"].tolist() == [0.001] * 3
     assert frame.loc[2, "metric"] == "last val_bce"
     assert frame.loc[0, "note"].splitlines() == [
         "\u22120.3476 [\u22120.3490, \u22120.3462]",
-        "confounded by decoder_hidden",
+        "by decoder_hidden",
         "learning rate not tuned",
     ]
     frame = report.differences(sample(claims=sample().claims[:1]))  # of adam_optimizer against Original
-    assert frame["verdict"].tolist() == ["supported", "lower", "lower"]
+    assert frame["verdict"].tolist() == ["confounded", "lower", "lower"]
     assert frame["variation"].tolist()[1:] == ["100_epochs", "with_regularizationTerm"]
     assert frame["smallest"].isna().tolist() == [False, True, True]
     assert report.differences(empty()).empty
@@ -124,7 +124,7 @@ def test_csv_keeps_numbers_whole_and_formulas_dead() -> None:
 def test_the_csv_of_a_conclusion() -> None:
     rows = list(csv.DictReader(io.StringIO(report.conclusion_csv(sample()))))
     assert [row["variation"] for row in rows] == list(NAMES)
-    assert rows[1]["verdict"] == "supported, confounded by decoder_hidden, learning rate not tuned"
+    assert rows[1]["verdict"] == "confounded, by decoder_hidden, learning rate not tuned"
     assert float(rows[1][LOSS]) == 0.0922
     assert float(rows[1][f"{LOSS}_low"]) == sample().variations[1].cells[0].low  # not rounded
     assert (rows[3]["planned"], rows[3]["finished"], rows[3]["seeds"], rows[3]["l1"]) == ("5", "4", "0 1 2 4", "0.0001")
@@ -167,16 +167,17 @@ def shown(conclusion: Conclusion, width: int, everything: bool = False, colours:
 
 def test_the_terminal_says_the_claims_first_one_block_each() -> None:
     lines = shown(sample(), 80)
-    assert lines[:2] == [
-        "Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive.",
-        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0909, 0.0929] nats per pixel",
+    assert lines[:3] == [
+        "Claims: 1 of 3 supported, 1 of 3 inconclusive, 1 of 3 confounded (by",
+        "  decoder_hidden).",
+        "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0913, 0.0925] nats per pixel",
     ]
     first = lines.index("")
     assert lines[first + 1 : first + 8] == [
-        "\u2713 supported: Switching from adadelta to adam significantly improves the loss.",
+        "\u26a0 confounded: Switching from adadelta to adam significantly improves the loss.",
         "  last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel",
-        "  Holm-corrected p < 0.001, paired by seed, n = 5",
-        "  confounded by decoder_hidden",
+        "  corrected p < 0.001, paired by seed, n = 5",
+        "  by decoder_hidden",
         "  learning rate not tuned",
         "",
         "? inconclusive: 100 epochs instead of 50 bring only a marginal improvement.",
@@ -223,7 +224,7 @@ def test_without_claims_each_variation_is_a_block() -> None:
     lines = shown(sample(claims=()), 80)
     place = lines.index("lower: adam_optimizer")
     assert lines[place + 1 : place + 3] == [
-        "  last val_loss: 0.0922 [0.0912, 0.0932] nats per pixel, runs finished: 5",
+        "  last val_loss: 0.0922 [0.0916, 0.0928] nats per pixel, runs finished: 5",
         "  minus \u201cOriginal\u201d: \u22120.3470 [\u22120.3480, \u22120.3460] nats per pixel",
     ]
     assert "baseline: Original" in lines
@@ -234,7 +235,7 @@ def test_without_claims_each_variation_is_a_block() -> None:
 def test_a_verdict_has_its_colour_on_a_terminal_only() -> None:
     coloured = shown(sample(), 80, colours=True)
     assert (
-        "\x1b[1;32m\u2713 supported\x1b[0m: Switching from adadelta to adam significantly improves the loss."
+        "\x1b[1;35m\u26a0 confounded\x1b[0m: Switching from adadelta to adam significantly improves the loss."
         in coloured
     )
     assert any(line.startswith("\x1b[1;33m? inconclusive\x1b[0m: ") for line in coloured)
@@ -343,7 +344,7 @@ def test_the_report_in_markdown() -> None:
     text = report.to_markdown(sample(), ["forest.png", "loss curves.png", "Original.png", "secret.png"])
     lines = text.splitlines()
     assert lines[0] == "# published"
-    assert "**Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive.**" in lines
+    assert "**Claims: 1 of 3 supported, 1 of 3 inconclusive, 1 of 3 confounded (by decoder_hidden).**" in lines
     assert [line for line in lines if line.startswith("## ")] == [
         f"## {heading}"
         for heading in (
@@ -405,7 +406,7 @@ def test_nothing_to_report_is_said_in_few_words() -> None:
 
 def test_the_note_of_a_study_is_its_description_its_answer_and_its_verdicts() -> None:
     text = report.note(sample())
-    assert text.startswith("The four runs of the published study, exactly as they were run.\n\n**Claims: 2 of 3 supp")
+    assert text.startswith("The four runs of the published study, exactly as they were run.\n\n**Claims: 1 of 3 supp")
     assert f"\n\n{markdown.table(tables.claims_table(sample()))}\nLowest last val_loss: " in text
     many = sample(claims=sample().claims * 50)
     text = report.note(many)
@@ -477,14 +478,14 @@ def page() -> Page:
 
 def test_the_page_says_the_answer_first(page: Page) -> None:
     body = page.texts[[text for _, text in page.texts].index("published", 1) :]
-    assert body[1][1] == "Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive."
+    assert body[1][1] == "Claims: 1 of 3 supported, 1 of 3 inconclusive, 1 of 3 confounded (by decoder_hidden)."
     texts = [text for _, text in body]
     first = texts.index("Switching from adadelta to adam significantly improves the loss.")
-    assert texts[first - 1] == "supported"
+    assert texts[first - 1] == "confounded"
     assert texts[first + 1 : first + 5] == [
-        "confounded by decoder_hidden",
+        "by decoder_hidden",
         "learning rate not tuned",
-        "last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel (Holm-corrected p < 0.001, paired by "
+        "last val_loss: \u22120.3476 [\u22120.3490, \u22120.3462] nats per pixel (corrected p < 0.001, paired by "
         "seed, n = 5)",
         "evidence",
     ]
@@ -493,9 +494,9 @@ def test_the_page_says_the_answer_first(page: Page) -> None:
     assert texts[row : row + 8] == [
         "adam_optimizer",
         "5",
-        "\u2713",
-        "supported",
-        "confounded by decoder_hidden",
+        "\u26a0",
+        "confounded",
+        "by decoder_hidden",
         "learning rate not tuned",
         "against Original",
         "0.0922",
@@ -525,7 +526,7 @@ def test_the_page_has_the_evidence(page: Page) -> None:
 def test_the_numbers_of_the_page_are_in_its_tables(page: Page) -> None:
     texts = [text for _, text in page.texts]
     row = texts.index("100_epochs", texts.index("Results"))
-    best = [["0.0919", "(best)", "[0.0909, 0.0929]"]] * 2 + [["21.00", "(best)", "[20.90, 21.10]"]]
+    best = [["0.0919", "(best)", "[0.0913, 0.0925]"]] * 2 + [["21.00", "(best)", "[20.94, 21.06]"]]
     assert texts[row : row + 5] == ["100_epochs", "5", "?", "inconclusive", "against adam_optimizer"]
     assert texts[row + 5 : row + 14] == [text for each in best for text in each]
     assert texts.count("(best)") == 3
@@ -561,7 +562,7 @@ def test_the_page_is_built_for_every_reader(page: Page) -> None:
     drawings = [attributes for attributes in page.all("svg") if "viewbox" in attributes]
     assert [attributes["role"] for attributes in drawings] == ["img"] * 3
     assert drawings[0]["aria-label"].startswith(
-        "Differences with their 95 % intervals. \u201cadam_optimizer\u201d minus \u201cOriginal\u201d: supported;"
+        "Differences with their 95 % intervals. \u201cadam_optimizer\u201d minus \u201cOriginal\u201d: confounded;"
     )
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))

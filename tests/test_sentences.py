@@ -620,7 +620,7 @@ def test_the_answer_comes_first() -> None:
         "Flagged: \u201cOriginal\u201d (collapsed and not converged).",
     ]
     assert sentences.summary(sample(metric=PSNR))[1].startswith(
-        "Highest PSNR: \u201c100_epochs\u201d, 21.00 [20.90, 21.10] dB"
+        "Highest PSNR: \u201c100_epochs\u201d, 21.00 [20.94, 21.06] dB"
     )
 
 

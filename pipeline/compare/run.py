@@ -374,7 +374,7 @@ def _reproduced(conclusion: Conclusion) -> dict[str, str]:
 
 def _verdict(claim: Claim) -> str:
     confounded = ", ".join(other.name for other in claim.confounded_by)
-    return f"{claim.verdict}{f', confounded by {confounded}' if confounded else ''}"
+    return f"{claim.verdict}{f' (by {confounded})' if confounded else ''}"
 
 
 def _changed(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> Iterable[str]:
