@@ -12,7 +12,7 @@ import io
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,6 +49,7 @@ _ENLARGEMENT = 4  # pixels of a strip per pixel of an image
 _GAP = 2  # pixels of an image between the pictures of a grid
 _LONGEST, _LONGEST_NOTE = 34, 40  # characters of a name in a picture, and of a line beside it
 _DIRECTIONS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
+LARGEST = 1e100  # of larger values there is no axis: matplotlib's own arithmetic overflows
 MOST_LINES, MOST_PAIRS, MOST_ROWS = len(_LINES), 30, 30  # what one picture names; the rest it counts
 _RATIO_FOR_LOG = 4.0  # of the largest value to the smallest: above that a linear axis hides the small ones
 _AXIS_INCHES, _DIGIT_INCHES = 3.0, 0.08  # of a forest: how wide its axis is at least, and a character beside it
@@ -270,9 +271,9 @@ def forest(differences: pd.DataFrame) -> Figure:
     """Differences with their intervals, a panel for each metric, and the band below the smallest effect of interest.
 
     Args:
-        differences: one row per pair: `variation, against, metric, unit, mean, low, high, smallest, verdict, note`. Of
-            these `unit`, `smallest` (0 or NaN: no band), `verdict` (a `Verdict`'s text, or another) and `note` (lines
-            beside it) may be empty. A mean without an interval (NaN) is a hollow mark;
+        differences: one row per pair: `variation, against, metric, unit, mean, low, high, seeds, smallest, verdict,
+            note`. Of these `unit`, `seeds` (each seed's own difference: dots), `smallest` (0 or NaN: no band), `verdict`
+            (a `Verdict`'s text, or another) and `note` (lines beside it) may be empty. A mean without an interval (NaN) is a hollow mark;
             without a finite mean there is none.
 
     Where an interval reaches far beyond the band, the axis is linear inside it and logarithmic outside. Of more than
@@ -331,6 +332,7 @@ def _interval(axis: Axes, place: int, row: Mapping[Any, Any]) -> None:
         axis.plot([low, high], [place, place], color=colour, linewidth=2.2, solid_capstyle="butt", **ends)
     if np.isfinite(mean):
         axis.plot([mean], [place], color=colour, marker=marker, markersize=5, markerfacecolor=None if known else "none")
+    _dots(axis, place, row["seeds"])
     lines = [(verdict, "bold")] if verdict else []
     lines += [(short(line, _LONGEST_NOTE), "normal") for line in str(row["note"] or "").splitlines()]
     where: dict[str, Any] = {"xycoords": axis.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
@@ -341,9 +343,15 @@ def _interval(axis: Axes, place: int, row: Mapping[Any, Any]) -> None:
         )
 
 
+def _dots(axis: Axes, place: float, values: Sequence[float]) -> None:
+    """Every seed's own value, below its row's mean."""
+    drawn = [value for value in values if abs(value) < LARGEST]  # no NaN either
+    axis.plot(drawn, [place + 0.22] * len(drawn), ".", color=_INK, markersize=4, alpha=0.6, markeredgewidth=0)
+
+
 def _difference_scale(axis: Axes, rows: pd.DataFrame, smallest: Array) -> None:
-    values = rows[["mean", "low", "high"]].to_numpy(float)
-    values = values[np.isfinite(values)]
+    values = np.concatenate([rows[["mean", "low", "high"]].to_numpy(float).ravel(), *map(np.asarray, rows["seeds"])])
+    values = values[np.abs(values) < LARGEST]
     edges = [*values.tolist(), *smallest.tolist(), *(-smallest).tolist(), 0.0]
     left, right = min(edges), max(edges)
     linear = float(smallest.max()) if len(smallest) else 0.0
@@ -385,6 +393,32 @@ def _decades(linear: float, left: float, right: float) -> list[float]:
     positive = [power for power in powers if power <= 1.6 * right and power > 2 * linear]
     negative = [-power for power in powers if power <= -1.6 * left and power > 2 * linear]
     return sorted([*negative, -linear, 0.0, linear, *positive])
+
+
+def seeds(values: pd.DataFrame, metric: str, unit: str = "") -> Figure:
+    """Every seed's own value by variation, and their mean: how far one run tells of the next.
+
+    Args:
+        values: one row per run: `variation, seed, value`. Of more than `MOST_ROWS` variations the first are shown.
+    """
+    groups = [(name, rows["value"].to_numpy(float)) for name, rows in values.groupby("variation", sort=False)]
+    shown = groups[:MOST_ROWS]
+    figure = Figure(figsize=(7.6, 0.3 * len(shown) + 0.9), layout="constrained")
+    axis = figure.subplots()
+    _style_axes(axis)
+    axis.set_yticks(
+        range(len(shown)), [short(str(name)) for name, _ in shown], fontsize=8.5, color=_INK, parse_math=False
+    )
+    axis.tick_params(axis="y", length=0)
+    axis.set_ylim(len(shown) - 0.4, -0.6)
+    for place, (_, own) in enumerate(shown):
+        drawn = own[np.abs(own) < LARGEST]
+        axis.plot(drawn, [place] * len(drawn), "o", color=_BLUE, markersize=4.5, alpha=0.55, markeredgewidth=0)
+        if len(drawn):
+            axis.plot([drawn.mean()], [place], "|", color=_INK, markersize=13, markeredgewidth=1.4)
+    hidden = f"; not shown: {len(groups) - len(shown):,} more variations" if len(groups) > len(shown) else ""
+    axis.set_xlabel(f"{_with_unit(metric, unit)}: a dot is a seed, a line their mean{hidden}", fontsize=9)
+    return figure
 
 
 # --- As files -----------------------------------------------------------------------------------------------------

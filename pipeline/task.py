@@ -85,6 +85,10 @@ class Task(Protocol):
         """The parameter that makes a repetition: the seed."""
 
     @property
+    def varied(self) -> str:
+        """What differs between repetitions, in words: the source of the variance that every interval covers."""
+
+    @property
     def no_better(self) -> Mapping[str, float]:
         """By parameter, a value beyond which there is none: no grid can go on there."""
 

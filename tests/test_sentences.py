@@ -513,7 +513,8 @@ def test_a_verdict_and_its_evidence() -> None:
         f"{by}contradicted up to 0.00010, inconclusive up to 0.00030, supported above."
     )
     assert judged(Verdict.NEGLIGIBLE, 0.0002, 0.0001, test="equivalence") == (
-        f"{small} {within}: any difference is smaller; that it is higher is shown. {by}contradicted up to 0.00030, negligible above."
+        f"{small} {within}: any difference is smaller; that it is higher is shown. "
+        f"{by}contradicted up to 0.00030, negligible above."
     )
     none = judged(Verdict.NEGLIGIBLE, 0.0001, 0.0002, test="equivalence")
     assert none.endswith(f"any difference is smaller. {by}inconclusive up to 0.00030, negligible above.")

@@ -48,13 +48,11 @@ class Analysis:
     Args:
         histories: `run_id, epoch` and `grouped.convergence_metric`, of `grouped.with_history`; may be empty.
         elsewhere: runs of other studies among which a variation with a stated parameter may be; may be None.
-        looks: at how many looks at the study verdicts may be given, this one included.
     """
 
     grouped: GroupedRuns
     histories: pd.DataFrame
     elsewhere: pd.DataFrame | None = None
-    looks: int = 1
     _means: dict[tuple[str, str], float] = field(default_factory=dict)
     _normal: dict[tuple[str, str], float] = field(default_factory=dict)
     _not_tuned: dict[Any, list[str]] = field(default_factory=dict)
@@ -237,7 +235,9 @@ class Analysis:
     def _level(self, parts: Sequence[Mapping[str, Any]]) -> float:
         """The level of each interval of a family, so that all of them hold at once, at every look at the study."""
         family = sum(math.isfinite(part["difference"].estimate.error) for part in parts)
-        return inference.ALPHA / max(1, family) / self.looks
+        study = self.grouped.request.study
+        looks = max(self.grouped.request.looks, study.looks if study else 1)
+        return inference.ALPHA / max(1, family) / looks
 
     def _at_better_rates(self, claim: Claim, claims: Sequence[Claim]) -> tuple[int, ...]:
         """Which claims compare the same optimizers, but with learning rates at which each side that changes is better.

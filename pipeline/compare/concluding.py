@@ -20,7 +20,7 @@ from pipeline.compare.grouping import GroupedRuns, column_of, comparable, distin
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, REUSED_FROM
 
 _MOST_SHOWN = 12  # metrics of other people's runs
-_RESERVED = ("conclusion", "report", "loss_curves", "differences", "digits", "forest")  # files of ours
+_RESERVED = ("conclusion", "report", "loss_curves", "differences", "digits", "forest", "seeds")  # files of ours
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -51,6 +51,9 @@ def conclude(
         completeness=tuple(analysis.completeness),
         pairs=tuple(pairs),
         claims=tuple(claims),
+        looks=grouped.request.looks,
+        looks_planned=study.looks if study else 1,
+        varied=grouped.task.varied if grouped.by_task else "",
         noise=tuple(analysis.noise()),
         determinism=tuple(analysis.determinism()),
         checks=tuple(checks.run(analysis, claims or [pair for pair in pairs if pair.asked == grouped.primary_metric])),

@@ -459,8 +459,9 @@ class Conclusion(_Part):
         description="each variation against the baseline, for each metric that is `compared`"
     )
     claims: tuple[Claim, ...] = Field(description="the study's")
-    looks: int = Field(1, description="how often the study was looked at, with fewer seeds before; the level is shared")
-    looks_planned: int = Field(1, description="how often it was to be looked at")
+    looks: int = Field(1, description="how often the study was looked at: this time, and each time with fewer seeds")
+    looks_planned: int = Field(1, description="how often it was to be; the level is shared out over the larger number")
+    varied: str = Field("", description="what differs between repetitions; empty where that is not known")
     noise: tuple[Noise, ...] = Field(description="of a study with `aa_test`")
     determinism: tuple[Determinism, ...] = Field(description="of a study with `aa_test`")
     checks: tuple[Check, ...] = Field(description="each once")

@@ -29,9 +29,10 @@ SEEDS = ("seed", "random_state", "random_seed", "rng_seed")  # what tells repeti
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """What is asked: a study's questions, or each variation against a baseline."""
+    """What is asked: a study's questions, at a look at it that may not be the first, or variations against a baseline."""
 
     study: Study | None = None
+    looks: int = 1
     group_by: tuple[str, ...] = ()
     metric: str = ""
     metrics: tuple[str, ...] = ()

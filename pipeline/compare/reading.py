@@ -212,8 +212,19 @@ def _unclipped(value: float) -> float:
     return value if abs(value) < _LARGEST or math.isnan(value) else math.copysign(math.inf, value)
 
 
-def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> tuple[str, Study]:
-    """The latest parent run of a study, or the one of that ID, and what was to be run.
+class Plan(NamedTuple):
+    """A study's parent run, what was to be run, and how often it was looked at, this time included."""
+
+    run_id: str
+    study: Study
+    looks: int
+
+
+def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> Plan:
+    """That of the latest parent run of a study, or of the one of that ID.
+
+    A study that finished before with fewer seeds, and the same claims, was looked at then: nobody extends a study whose
+    result he has not seen.
 
     Raises:
         UserError: there is none, or it has no plan.
@@ -227,16 +238,33 @@ def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> tup
         names = sorted({run.data.tags[STUDY] for run in parents if STUDY in run.data.tags})
         known = f"there are {listed(map(quoted, names))}" if names else "run it with mlflow run . -e study -P study=..."
         raise UserError(f"study={quoted(study)} has no run in this experiment{did_you_mean(study, names)}; {known}")
-    text = _artifact(chosen.info.run_id, PLAN_FILE)
-    if text is None:
-        raise UserError(f"the run {chosen.info.run_id} of the study {study} has lost its {PLAN_FILE}; run it again")
-    try:
-        return chosen.info.run_id, Study.model_validate_json(text)
-    except ValueError:
+    now = _plan(chosen)
+    if now is None:
         raise UserError(
-            f"{PLAN_FILE} of the run {chosen.info.run_id} is of another version of this project; "
+            f"{PLAN_FILE} of the run {chosen.info.run_id} is lost or of another version of this project; "
             f"run the study {study} again, or compare without --study"
-        ) from None
+        )
+    before = {
+        run.data.tags[PLAN]: run
+        for run in wanted
+        if run.info.status == "FINISHED" and run.info.start_time < chosen.info.start_time
+    }
+    earlier = {plan.seeds for plan in map(_plan, before.values()) if plan is not None and _extended(plan, now)}
+    return Plan(chosen.info.run_id, now, len(earlier) + 1)
+
+
+def _plan(parent: Run) -> Study | None:
+    text = _artifact(parent.info.run_id, PLAN_FILE)
+    try:
+        return None if text is None else Study.model_validate_json(text)
+    except ValueError:
+        return None
+
+
+def _extended(before: Study, now: Study) -> bool:
+    """Whether a study is another one with more seeds, and judges again what that one judged."""
+    claimed = ({(claim.variation, claim.against, claim.metric) for claim in each.claims} for each in (before, now))
+    return set(before.seeds) < set(now.seeds) and bool(set.intersection(*claimed))
 
 
 def _artifact(run_id: str, path: str) -> bytes | None:

@@ -42,7 +42,6 @@ from pipeline.tracking.names import COMPARED, MLFLOW_PARENT_RUN_ID, NOTE, REUSED
 
 TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
 _CLOSE = 1e-9  # relative: two versions of a library may sum in another order
-_LARGEST_DRAWN = 1e100
 _MOST_BYTES = 2**29  # of a conclusion.json: one of 100,000 runs has a tenth of that
 
 
@@ -93,15 +92,15 @@ def compare(options: Options) -> str:
 
 def _find(options: Options, of: Task, study_run_id: str | None = None) -> _Found:
     experiment = reading.experiment(options.experiment or None)
-    study, parent = None, None
+    study, parent, looks = None, None, 1
     if options.study:
-        parent, study = reading.study_plan(experiment.id, options.study, study_run_id)
+        parent, study, looks = reading.study_plan(experiment.id, options.study, study_run_id)
     runs = reading.runs(experiment.id, of, options.filter)
     elsewhere = None
     if parent is not None:
         children = runs.get(f"tags.{MLFLOW_PARENT_RUN_ID}", pd.Series(None, runs.index, dtype=object)) == parent
         runs, elsewhere = runs[children], runs[~children]
-    request = CompareRequest(study, options.group_by, options.metric, options.metrics, options.baseline)
+    request = CompareRequest(study, looks, options.group_by, options.metric, options.metrics, options.baseline)
     origin = {
         "command": _command(options, experiment.name),
         "experiment": experiment.name,
@@ -168,6 +167,10 @@ def _pictures(
     differences = _drawable(report.differences(conclusion), ["mean", "low", "high", "smallest"])
     if len(differences):
         draw(report.FOREST, plots.forest(differences))
+    seeds = report.seeds(conclusion)
+    if seeds["seed"].nunique() > 1:
+        main = values.metric_of(conclusion, conclusion.metric)
+        draw(report.SEEDS, plots.seeds(seeds, main.label, main.unit))
     if len(histories) and histories["epoch"].nunique() > 1:
         metric = values.metric_of(conclusion, grouped.convergence_metric)
         order = {name: place for place, name in enumerate(grouped.plotted)}
@@ -181,9 +184,9 @@ def _pictures(
 
 
 def _drawable(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Without the values for which matplotlib has no axis: its own arithmetic overflows."""
+    """Without the values that no axis can show."""
     values = frame[columns].astype(float)
-    return frame.assign(**values.where(values.abs() < _LARGEST_DRAWN))
+    return frame.assign(**values.where(values.abs() < plots.LARGEST))
 
 
 def _draw_digits(grouped: GroupedRuns, conclusion: Conclusion, draw: Any) -> dict[str, str]:

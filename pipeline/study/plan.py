@@ -238,6 +238,12 @@ class Study(_Declared):
     seeds: tuple[Annotated[int, Field(ge=0, lt=_SEEDS_END)], ...] = Field(
         description="a list of seeds, or how many: 3 is [0, 1, 2]", min_length=1
     )
+    looks: int = Field(
+        1,
+        ge=1,
+        le=10,
+        description="how often verdicts are to be read, with more seeds each time: the looks share the level",
+    )
     aa_test: bool = Field(
         False,
         description="also run the baseline against itself: with as many fresh seeds, and once more with the first seed",

@@ -17,6 +17,7 @@ class Autoencoder:
     """See `pipeline.task.Task`."""
 
     repetition = "seed"
+    varied = "initialisation and order of the images; training and validation images stay the same"
     metrics = METRICS
     no_better: Mapping[str, float] = {"l1": 0.0, "decoder_hidden": 0.0}
 

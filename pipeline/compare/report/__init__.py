@@ -10,6 +10,8 @@ from pipeline.compare.report.markdown import to_markdown as to_markdown
 from pipeline.compare.report.sections import CURVES as CURVES
 from pipeline.compare.report.sections import DIGITS as DIGITS
 from pipeline.compare.report.sections import FOREST as FOREST
+from pipeline.compare.report.sections import SEEDS as SEEDS
 from pipeline.compare.report.tables import conclusion_csv as conclusion_csv
 from pipeline.compare.report.tables import differences as differences
+from pipeline.compare.report.tables import seeds as seeds
 from pipeline.compare.report.terminal import to_terminal as to_terminal

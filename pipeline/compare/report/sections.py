@@ -27,7 +27,7 @@ from pipeline.compare.report.blocks import (
 )
 
 # The pictures of a report, by the names of their files; others are called after `Variation.file`.
-FOREST, CURVES, DIGITS = "forest", "loss_curves", "digits"
+FOREST, SEEDS, CURVES, DIGITS = "forest", "seeds", "loss_curves", "digits"
 
 _METRICS_FIRST, _COLUMNS_MORE = 4, 7  # columns beside the verdict, and of each further table: as wide as paper
 _MOST_LINKS = 20  # to the runs of one side of a claim
@@ -54,7 +54,7 @@ def report(conclusion: Conclusion, pictures: Collection[str] = ()) -> Report:
     sections = [
         _verdicts(conclusion),
         Section(sentences.THREATS, [Items([Item(r.why, label=Span(r.what, "warning")) for r in risks], "threat")]),
-        _results(conclusion),
+        _results(conclusion, pictures),
         _differences(conclusion, pictures),
         _evidence(conclusion, risks),
         _pictures(conclusion, pictures),
@@ -70,13 +70,14 @@ def report(conclusion: Conclusion, pictures: Collection[str] = ()) -> Report:
 def _verdicts(conclusion: Conclusion) -> Section:
     if not conclusion.claims:
         overview = [tables.overview_table(conclusion)] if conclusion.variations else []
-        return Section("Verdicts", [], brief=overview)
+        return Section("Verdicts", paragraphs(sentences.interval_notes(conclusion)), brief=overview)
     table = tables.claims_table(conclusion)
     evidence = Paragraph((Span("What each verdict rests on:"), Span("Evidence", link="#evidence")), only="markdown")
-    return Section("Verdicts", [table, evidence], brief=[table])
+    level = paragraphs(sentences.interval_notes(conclusion))
+    return Section("Verdicts", [table, *level, evidence], brief=[table, *level])
 
 
-def _results(conclusion: Conclusion) -> Section:
+def _results(conclusion: Conclusion, pictures: Collection[str]) -> Section:
     table = tables.results_table(conclusion)
     if not table.rows:
         return Section("Results", [])
@@ -89,6 +90,7 @@ def _results(conclusion: Conclusion) -> Section:
         return [table.part(place, min(place + _COLUMNS_MORE, end)) for place in places]
 
     blocks: list[Block] = [replace(table.part(1, first), unfold=True), *paragraphs(sentences.table_notes(conclusion))]
+    blocks += [Picture(SEEDS, "The main metric of every seed.", "Every seed's own value.")] if SEEDS in pictures else []
     blocks += _fold("More metrics", parts(first, params))
     blocks += _fold("What the variations change", parts(params, len(table.columns)))
     return Section("Results", blocks)
@@ -101,7 +103,9 @@ def _fold(title: str, blocks: Sequence[Block], only: str = "", screen: bool = Fa
 def _differences(conclusion: Conclusion, pictures: Collection[str]) -> Section:
     shown = tables.differences(conclusion).head(values.MOST_LISTED).to_dict("records")
     pairs = "; ".join(f"{values.name(r['variation'])} minus {values.name(r['against'])}: {r['verdict']}" for r in shown)
-    caption = "Means with 95 % intervals; shaded: below the smallest effect of interest."
+    caption = (
+        "Means with 95 % intervals, all at once; dots: each seed's own difference; shaded: below the smallest effect."
+    )
     forest = Picture(FOREST, f"Differences with their 95 % intervals. {pairs}.", caption)
     main, others = (tables.pairs_table(conclusion, main) for main in (True, False))
     baseline = f" {values.plain(conclusion.baseline, values.LONGEST_NAME)}" if conclusion.baseline else ""
@@ -151,7 +155,7 @@ def _pictures(conclusion: Conclusion, pictures: Collection[str]) -> Section:
         alternative = f"The same test images, and below them their reconstructions by {names}."
         blocks.append(Picture(DIGITS, alternative, "The same test images, reconstructed by every variation."))
     called = {each.file: each.name for each in conclusion.variations if each.file in pictures}
-    known = {*called, *curves, FOREST, DIGITS}
+    known = {*called, *curves, FOREST, SEEDS, DIGITS}
     own = [
         Picture(
             stem,

@@ -29,7 +29,7 @@ from pipeline.compare.conclusion import (
     RunOutcome,
     Variation,
 )
-from pipeline.compare.inference import Verdict
+from pipeline.compare.inference import ALPHA, CONFIDENCE, Verdict
 from pipeline.compare.report.values import (
     MOST_LISTED,
     MOST_ROWS,
@@ -141,6 +141,35 @@ def _by_smallest_effect(claim: Claim, metric: Metric) -> str:
         elif without_zero:
             until = f"contradicted up to {at_far}"
     return f"By smallest effect of interest{f' ({metric.unit})' if metric.unit else ''}: {until}, {above} above."
+
+
+def interval_notes(conclusion: Conclusion) -> list[str]:
+    """What the intervals of differences cover, with what confidence, at which look."""
+    judged = conclusion.claims or [pair for pair in conclusion.pairs if pair.asked == conclusion.metric]
+    family = [each.difference.confidence for each in judged if math.isfinite(each.difference.low)]
+    if not family:
+        return []
+    found = []
+    if min(family) > CONFIDENCE:
+        each = f"{100 * min(family):.2f}".rstrip("0").rstrip(".")
+        found.append(f"Each interval is one of {each} %, so that with 95 % all {len(family):,} are right at once.")
+    looks, planned = conclusion.looks, conclusion.looks_planned
+    if looks > 1 or planned > 1:
+        found.append(
+            f"Look {looks} at this study, planned: {planned}; each is judged at {_share(1 / max(looks, planned))}."
+        )
+    if looks > planned:
+        total = sum(1 / max(look, planned) for look in range(1, looks + 1))
+        found.append(
+            f"Earlier looks were judged at more: a false verdict at any look has a chance of up to {_share(total)}."
+        )
+    if conclusion.varied:
+        found.append(f"The intervals cover what differs between seeds ({conclusion.varied}), and nothing else.")
+    return found
+
+
+def _share(of_level: float) -> str:
+    return f"{100 * ALPHA * of_level:.2g} %"
 
 
 def pair_sentence(pair: Pair, conclusion: Conclusion) -> str:

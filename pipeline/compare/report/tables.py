@@ -48,9 +48,27 @@ def differences(conclusion: Conclusion) -> pd.DataFrame:
         seen = values.difference_text(pair.difference, metric.model_copy(update={"unit": ""}))
         note = "\n".join([seen, *warnings(pair, conclusion)[:2]])
         sides = (pair.variation, pair.against, metric.label, metric.unit)
-        rows.append((*sides, pair.difference.mean, low, high, smallest, verdict, note))
-    columns = ["variation", "against", "metric", "unit", "mean", "low", "high", "smallest", "verdict", "note"]
+        own = _by_pair(pair, conclusion) if pair.difference.paired else ()
+        rows.append((*sides, pair.difference.mean, low, high, own, smallest, verdict, note))
+    columns = ["variation", "against", "metric", "unit", "mean", "low", "high", "seeds", "smallest", "verdict", "note"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _by_pair(pair: Pair, conclusion: Conclusion) -> tuple[float, ...]:
+    """The difference of each seed that both sides have."""
+    sides = {each.name: values.cell_of(each, pair.metric or "") for each in conclusion.variations}
+    a, b = (
+        dict(zip(cell.seeds, cell.values, strict=True)) if cell else {}
+        for cell in map(sides.get, (pair.variation, pair.against))
+    )
+    return tuple(a[seed] - b[seed] for seed in a if seed in b)
+
+
+def seeds(conclusion: Conclusion) -> pd.DataFrame:
+    """What `plots.seeds` plots: the main metric of every seed, `variation, seed, value`."""
+    cells = ((each.name, values.cell_of(each, conclusion.metric or "")) for each in conclusion.variations)
+    rows = [(name, *each) for name, cell in cells if cell for each in zip(cell.seeds, cell.values, strict=True)]
+    return pd.DataFrame(rows, columns=["variation", "seed", "value"])
 
 
 def _text(text: str) -> Line:
@@ -80,7 +98,7 @@ def claims_table(conclusion: Conclusion) -> Table:
         evidence = Span("evidence", "detail", f"#evidence-{number}")
         row = (_verdict(str(claim.verdict), claim, conclusion), _name(claim.says, 200), _text(seen))
         rows.append((*row, (Span(test), evidence)))
-    columns = [Column("verdict"), Column("claim"), Column("difference", "95 % interval"), Column("test")]
+    columns = [Column("verdict"), Column("claim"), Column("difference", "95 % interval, all at once"), Column("test")]
     return Table("Verdicts", columns, rows, cards=True, anchor="claim")
 
 
@@ -122,7 +140,13 @@ def results_table(conclusion: Conclusion) -> Table:
             mean, span = values.cell_text(cell, metric)
             is_best = cell is not None and cell.mean == best.get(metric.name) and variation in candidates
             fewer = f"n = {cell.n}" if cell and cell.n and cell.n != variation.finished else ""
-            spans = (Span(mean, "best" if is_best else ""), Span(span, "below"), Span(fewer, "detail"))
+            worst = f"worst {values.number(cell.worst, metric.decimals)}" if cell and cell.n > 1 else ""
+            spans = (
+                Span(mean, "best" if is_best else ""),
+                Span(span, "below"),
+                Span(worst, "detail"),
+                Span(fewer, "detail"),
+            )
             row.append(tuple(each for each in spans if each.text))
         rows.append((*row, *(_name(values.scalar(variation.params.get(key))) for key in conclusion.differing)))
     columns = [Column("variation"), Column("runs", number=True), Column("verdict")]
@@ -168,7 +192,7 @@ def pairs_table(conclusion: Conclusion, main: bool | None = None) -> Table:
         row = list(map(_text, (values.label_of(metric) + asked, difference, values.plain(metric.unit), relative)))
         finding = (Span(pair.finding), *_beside(pair, conclusion))
         rows.append((_name(pair.variation), *row, _text(values.p_value(pair.p_corrected)), finding))
-    columns = [Column("variation"), Column("metric"), Column("difference", "95 % interval")]
+    columns = [Column("variation"), Column("metric"), Column("difference", "95 % interval, all at once")]
     columns += [Column("unit"), Column("relative"), Column("p", "corrected"), Column("finding")]
     label = f"Differences from the baseline in {'other metrics' if main is False else 'the main metric'}"
     return Table(label, columns, rows)
