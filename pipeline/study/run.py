@@ -22,12 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from mlflow.entities import Run as MlflowRun
 
 from pipeline import cli
 from pipeline.errors import Interrupted, UserError
 from pipeline.progress import Counts, StudyDisplay, Watched, duration
-from pipeline.study import plan
+from pipeline.study import plan, power
 from pipeline.study.executors import Workers, cores, what_ended
 from pipeline.study.options import Options
 from pipeline.study.plan import Study
@@ -108,7 +109,9 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
     runs = [_planned(study, variation, config, hashes, folder) for variation, config in study.runs()]
     if options.dry_run:
         found = _find(experiment, study, digests, runs, options)
-        return _dry_run(experiment, study, _classify(runs, found, options), options)
+        work = _classify(runs, found, options)
+        outlook = power.outlook(study, _earlier_values(experiment, work, found), options.power, options.detect)
+        return "\n".join([*_dry_run(experiment, study, work, options), *outlook])
 
     for told in journal.set_aside_damaged(folder):
         print(told, file=sys.stderr, flush=True)
@@ -471,7 +474,7 @@ def _command(options: Options) -> str:
     return " ".join([command("study"), *words])
 
 
-def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options) -> str:
+def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options) -> list[str]:
     lines = [f"{study.name}: {work.planned} runs, {len(study.configurations())} variations x {len(study.seeds)} seeds"]
     for state, some in (("done", work.done), ("to reuse", work.reusable), ("to train", work.to_train)):
         lines += [f"{state}: {run.child.name}" for run in some]
@@ -485,7 +488,23 @@ def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options)
         time_left = f"estimated time: unknown; {missing}"
     counted = f"{len(work.done)} done, {len(work.reusable)} to reuse, {len(work.to_train)} to train"
     trainings = f"{len(groups)} training{'' if len(groups) == 1 else 's'}"
-    return "\n".join([*lines, f"{counted} in {trainings}, {jobs} at a time; {time_left}"])
+    return [*lines, f"{counted} in {trainings}, {jobs} at a time; {time_left}"]
+
+
+def _earlier_values(experiment: Experiment, work: Work, found: Found) -> Callable[[str, str], pd.Series]:
+    """Of a variation and a metric, what those of its planned runs gave that have finished, by seed."""
+    rows: dict[str, dict[str, Mapping[str, float]]] = {}
+    with contextlib.suppress(store.StoreAwayError):
+        for run in [*work.done, *work.reusable] if experiment.id else []:
+            origin = run.stands_in_for_it(found) or search.finished_run(run.identities, found)
+            if origin:
+                rows.setdefault(run.variation, {})[run.child.tags[SEED]] = origin.data.metrics
+
+    def values(variation: str, metric: str) -> pd.Series:
+        known = rows.get(variation, {})
+        return pd.Series({seed: each[metric] for seed, each in known.items() if metric in each}, dtype=float)
+
+    return values
 
 
 def _seconds(experiment: Experiment, task: Task, longest: Planned) -> float:

@@ -112,6 +112,17 @@ def find(
         return Found(parent, bool(parents) and parents[0].info.status == FINISHED, finished, elsewhere)
 
 
+def finished_run(identities: Sequence[Identity], found: Found) -> MlflowRun | None:
+    """The run of a study that is finished and has one of these identities.
+
+    Raises:
+        StoreAwayError: a server does not answer.
+    """
+    run_id = next((found.finished[identity] for identity in identities if identity in found.finished), None)
+    with store.tracking_store():
+        return store.client_of().get_run(run_id) if run_id else None
+
+
 def _original(client: mlflow.MlflowClient, experiment: str, fingerprint: str, data_hash: str) -> MlflowRun | None:
     """The first finished run of a configuration that stands for no other."""
     tags = {FINGERPRINT: fingerprint, DATA_HASH: data_hash}
