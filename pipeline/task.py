@@ -84,9 +84,8 @@ class Task(Protocol):
     def repetition(self) -> str:
         """The parameter that makes a repetition: the seed."""
 
-    @property
-    def varied(self) -> str:
-        """What differs between repetitions, in words: the source of the variance that every interval covers."""
+    def varied(self, params: Mapping[str, Any]) -> str:
+        """What differs between the repetitions of a configuration, in words: the variance that its intervals cover."""
 
     @property
     def no_better(self) -> Mapping[str, float]:

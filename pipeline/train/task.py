@@ -17,7 +17,6 @@ class Autoencoder:
     """See `pipeline.task.Task`."""
 
     repetition = "seed"
-    varied = "initialisation and order of the images; training and validation images stay the same"
     metrics = METRICS
     no_better: Mapping[str, float] = {"l1": 0.0, "decoder_hidden": 0.0}
 
@@ -28,6 +27,10 @@ class Autoencoder:
     @cached_property
     def schema(self) -> dict[str, Any]:
         return dict(RunConfig.model_json_schema()["properties"])
+
+    def varied(self, params: Mapping[str, Any]) -> str:
+        names = {"init": "first weights", "order": "order of the images", "split": "which images are held out"}
+        return ", ".join(names[source] for source in str(params["vary"]).split("+"))
 
     def configure(self, changes: Mapping[str, Any]) -> RunConfig:
         return RunConfig.model_validate(changes)
