@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from pipeline.metrics import METRICS, TRAINING_SECONDS
-from pipeline.task import Program
+from pipeline.metrics import FIRST, LAST, METRICS, QUALITY, TRAINING_SECONDS
+from pipeline.task import Part, Program
 from pipeline.train.config import RunConfig
 from pipeline.train.size import FILTERS, KERNEL
 
@@ -21,6 +21,8 @@ class Autoencoder:
     metrics = METRICS
     no_better: Mapping[str, float] = {"l1": 0.0, "decoder_hidden": 0.0}
 
+    to_hold_out = "set validation above 0, which holds training images out"
+
     @cached_property
     def parameters(self) -> dict[str, Any]:
         return RunConfig().params
@@ -28,6 +30,15 @@ class Autoencoder:
     @cached_property
     def schema(self) -> dict[str, Any]:
         return dict(RunConfig.model_json_schema()["properties"])
+
+    def measured_on(self, config: RunConfig, metric: str) -> Part:
+        """Where no images are held out, the test images are what training is watched on."""
+        row = metric.removeprefix(FIRST).removeprefix(LAST)
+        if row.startswith("test_"):
+            return "test"
+        if row not in QUALITY and not row.startswith("val_"):
+            return "training"
+        return "validation" if config.params.get("validation") else "test"
 
     def configure(self, changes: Mapping[str, Any]) -> RunConfig:
         return RunConfig.model_validate(changes)
