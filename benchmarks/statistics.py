@@ -1,4 +1,4 @@
-"""How often a study says something false, and what it still finds, by simulation of `compare.inference`:
+"""How often a study says something false, and what it still finds, by simulation of `pipeline.inference`:
 
 python -m benchmarks.statistics
 
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.compare import inference
-from pipeline.compare.inference import Estimate, Verdict
+from pipeline import inference
+from pipeline.inference import Estimate, Verdict
 
 Array = NDArray[Any]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Array]

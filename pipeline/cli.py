@@ -107,8 +107,11 @@ class _Parser(argparse.ArgumentParser):
 def _one_line(error: ValidationError, options: type[BaseModel]) -> str:
     parts = []
     for problem in error.errors():
-        name = str(problem["loc"][0])
         rule = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        if not problem["loc"]:  # of several parameters together
+            parts.append(rule)
+            continue
+        name = str(problem["loc"][0])
         default = options.model_fields[name].default
         usual = f" (default: {default})" if default not in ("", ()) else ""
         parts.append(f"{name}={quoted(problem['input'])} cannot be used: {rule}{usual}")

@@ -271,10 +271,10 @@ def forest(differences: pd.DataFrame) -> Figure:
     """Differences with their intervals, a panel for each metric, and the band below the smallest effect of interest.
 
     Args:
-        differences: one row per pair: `variation, against, metric, unit, mean, low, high, seeds, smallest, verdict,
-            note`. Of these `unit`, `seeds` (each seed's own difference: dots), `smallest` (0 or NaN: no band), `verdict`
-            (a `Verdict`'s text, or another) and `note` (lines beside it) may be empty. A mean without an interval (NaN) is a hollow mark;
-            without a finite mean there is none.
+        differences: one row per pair: `variation, against, metric, mean, low, high`, and what may be empty: `unit`,
+            `seeds` (each seed's own difference: dots), `smallest` (0 or NaN: no band),
+            `verdict` (a `Verdict`'s text, or another) and `note` (lines beside it). A mean without an interval (NaN) is
+            a hollow mark; without a finite mean there is none.
 
     Where an interval reaches far beyond the band, the axis is linear inside it and logarithmic outside. Of more than
     `MOST_PAIRS` pairs the first are shown and the others counted.

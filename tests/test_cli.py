@@ -119,6 +119,7 @@ def test_help_is_there_at_once(name: str) -> None:
     ("words", "code", "out", "err"),
     [
         ("--version", 0, f"variations {pipeline.__version__}\n", ""),
+        ("study --power 0.9", 2, "", "error: power and detect are questions to a dry run; give dry_run, too\n"),
         ("store --all", 2, "", "error: unknown parameter 'all'; there are no parameters\n"),
         (
             "trian --epochs 1",

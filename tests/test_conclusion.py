@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline.compare import checks, concluding, evidence, inference
+from pipeline import inference
+from pipeline.compare import checks, concluding, evidence
 from pipeline.compare.conclusion import Conclusion, Finding, Unequal
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
 from pipeline.compare.report import sentences

@@ -19,8 +19,8 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
 from benchmarks import statistics as simulated
-from pipeline.compare import inference
-from pipeline.compare.inference import ALPHA, Difference, Estimate, Verdict
+from pipeline import inference
+from pipeline.inference import ALPHA, Difference, Estimate, Verdict
 
 Array = NDArray[Any]
 SAMPLES = 10_000

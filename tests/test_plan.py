@@ -349,7 +349,7 @@ def test_images_count() -> None:
 
 # Mistakes.
 
-KEYS = "name, description, base, grid, variations, baseline, seeds, aa_test, claims, published"
+KEYS = "name, description, base, grid, variations, baseline, seeds, looks, nuisance, tuning, aa_test, claims, published"
 PARAMETERS = ", ".join(name for name in RunConfig.model_fields if name != "seed")
 
 

@@ -233,7 +233,7 @@ DIFFERENCES = pd.DataFrame(
         ("none", "adam", "PSNR", "dB", math.nan, math.nan, math.nan, 0.5, "not judged", ""),
     ],
     columns=_COLUMNS,
-)
+).assign(seeds=[(-0.31, -0.25, -0.34), (), (), (0.9, 1.7), ()])
 
 
 def test_the_forest_has_a_panel_per_metric_and_a_row_per_pair() -> None:
@@ -250,6 +250,8 @@ def test_the_forest_has_a_panel_per_metric_and_a_row_per_pair() -> None:
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in means] == [(-0.3, 0), (0.0002, 1), (0.05, 2)]  # type: ignore[index]
     assert [line.get_markerfacecolor() == "none" for line in means] == [False, False, True]  # no interval: hollow
     assert len({(line.get_color(), str(line.get_marker())) for line in means}) == 3
+    dots = [np.asarray(line.get_xdata()).tolist() for line in loss.lines if line.get_marker() == "."]
+    assert dots == [[-0.31, -0.25, -0.34], [], []]  # each seed's own difference
     bands = [(bar.get_x(), bar.get_width()) for bar in loss.patches]  # type: ignore[attr-defined]
     assert bands == [(-0.001, 0.002), (-0.002, 0.004), (0, 0)]
     texts = [(text.get_text(), text.xy[1]) for text in loss.texts]  # type: ignore[attr-defined]
@@ -276,7 +278,7 @@ def test_the_axis_shows_the_band_and_what_is_far_from_it() -> None:
     for axis, reach in ((loss, 0.4), (psnr, 1.5)):
         left, right = axis.get_xlim()
         assert left < min(-0.0005, -reach if axis is loss else -0.5)
-        assert right > (0.05 if axis is loss else reach)
+        assert right > (0.05 if axis is loss else 1.7)  # no dot is cut off
     ticks = [label.get_text() for label in loss.get_xticklabels()]
     assert ticks == ["\N{MINUS SIGN}0.1", "\N{MINUS SIGN}0.002", "0", "0.002"]
 
@@ -286,7 +288,7 @@ def test_the_axis_shows_the_band_and_what_is_far_from_it() -> None:
 @pytest.mark.parametrize("name", ["adam", "a name that is as long as any can be"])
 def test_the_labels_of_a_forest_do_not_touch(smallest: float, reach: tuple[float, float], name: str) -> None:
     rows = [(name, name, "m", "", sum(reach) / 2, *reach, smallest, "supported", "confounded by something long, too")]
-    figure = plots.forest(pd.DataFrame(rows, columns=_COLUMNS))
+    figure = plots.forest(pd.DataFrame(rows, columns=_COLUMNS).assign(seeds=[reach]))
     figure.draw_without_rendering()
     (axis,) = figure.axes
     boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
@@ -298,7 +300,7 @@ def test_the_labels_of_a_forest_do_not_touch(smallest: float, reach: tuple[float
 def test_the_ends_of_an_interval_are_seen_above_its_mark() -> None:
     narrow = DIFFERENCES.iloc[:1].assign(mean=-0.3, low=-0.3000001, high=-0.2999999)
     (axis,) = plots.forest(narrow).axes
-    whisker, mark = [line for line in axis.lines if line.get_marker() not in ("None", None)]
+    whisker, mark = [line for line in axis.lines if line.get_marker() not in ("None", None, ".")]
     assert whisker.get_marker() == "|"
     assert whisker.get_markersize() > 2 * mark.get_markersize()
 
@@ -321,6 +323,18 @@ def test_of_many_pairs_the_forest_counts_the_rest() -> None:
     assert f"not shown: {1000 - plots.MOST_PAIRS} more" in text_of(figure)
 
 
+def test_every_seed_is_a_dot_and_their_mean_a_line() -> None:
+    values = pd.DataFrame({"variation": ["b", "b", "a", "b"], "seed": [0, 1, 0, 2], "value": [0.1, 0.2, 0.5, 1e200]})
+    (axis,) = plots.seeds(values, "val_bce", "nats").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["b", "a"]
+    drawn = [(str(line.get_marker()), np.asarray(line.get_xdata()).tolist()) for line in axis.lines]
+    assert drawn == [("o", [0.1, 0.2]), ("|", [pytest.approx(0.15)]), ("o", [0.5]), ("|", [0.5])]
+    assert axis.get_xlabel() == "val_bce (nats): a dot is a seed, a line their mean"
+    many = pd.DataFrame({"variation": [f"v{n}" for n in range(plots.MOST_ROWS + 2)], "seed": 0, "value": 1.0})
+    (axis,) = plots.seeds(many, "m").axes
+    assert axis.get_xlabel().endswith("; not shown: 2 more variations")
+
+
 # --- Files --------------------------------------------------------------------------------------------------------
 
 HOSTILE = "<script>\n$\\frac{$ & 自编码 عربي\x00"
@@ -331,6 +345,7 @@ def pictures() -> dict[str, Figure]:
     return {
         "forest": plots.forest(DIFFERENCES.assign(variation=HOSTILE, verdict=HOSTILE, metric=HOSTILE, unit=HOSTILE)),
         "curves": plots.curves(histories(**{HOSTILE: [[1.0, 0.5]]}), "val_bce", HOSTILE),
+        "seeds": plots.seeds(pd.DataFrame({"variation": [HOSTILE], "seed": [0], "value": [0.5]}), HOSTILE, HOSTILE),
         "digits": plots.digit_grid(x, {HOSTILE: x}),
         "reconstructions": plots.reconstructions(x, x, HOSTILE),
         "loss": plots.loss_curve(history(0), HOSTILE),

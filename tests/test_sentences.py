@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.compare import inference
+from pipeline import inference
 from pipeline.compare.conclusion import (
     Beats,
     Caveat,
@@ -34,8 +34,8 @@ from pipeline.compare.conclusion import (
     Unequal,
     Variation,
 )
-from pipeline.compare.inference import Verdict
 from pipeline.compare.report import sentences, values
+from pipeline.inference import Verdict
 
 NATS = "nats per pixel"
 LOSS, BCE, PSNR = "last_val_loss", "last_val_bce", "psnr"

@@ -297,6 +297,29 @@ def test_a_dry_run_tells_and_changes_nothing(small_npz: Path, tmp_path: Path) ->
     assert set(runs_in(tmp_path)) == {"small", "sgd seed 0"}
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("store")
+def test_a_dry_run_says_what_the_seeds_would_show(small_npz: Path, tmp_path: Path) -> None:
+    claim = {"says": "It is.", "variation": "sgd", "against": "plain", "about": ["optimizer"], "direction": "higher"}
+    claims = [{**claim, "metric": "last_val_bce", "smallest_effect": 0.001}]
+    variations = {"plain": {}, "sgd": {"optimizer": "sgd"}}
+    file = declared(tmp_path / "s.yaml", small_npz, variations, seeds=3, claims=claims)
+    about = "  sgd minus plain in last_val_bce: 3 seeds would show"
+    unknown = make(file, dry_run=True).splitlines()[-2:]
+    assert unknown[0] == "with a power of 80%, at a level shared by 1 claims:"
+    # statsmodels' TTestPower().solve_power(nobs=3, alpha=0.05, power=0.8)
+    assert unknown[1].startswith(f"{about} 3.3 standard deviations of a pair's difference; smallest effect of interest")
+    make(file)
+    runs = runs_in(tmp_path)
+    a, b = ([runs[f"{name} seed {seed}"].data.metrics["last_val_bce"] for seed in range(3)] for name in variations)
+    spread = float(np.std(np.subtract(a, b), ddof=1))
+    shown = make(file, dry_run=True).splitlines()[-1]
+    assert shown.startswith(f"{about} {3.264 * spread:.2g}; ")
+    assert shown.endswith("(as 3 earlier seeds spread)")
+    needed = make(file, dry_run=True, detect=3.27 * spread).splitlines()[-1]
+    assert f": 3 seeds would show {3.27 * spread:g} (" in needed
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -36,8 +36,11 @@ class ToyConfig(BaseModel):
     def params(self) -> dict[str, Any]:
         return self.model_dump()
 
-    logged = params
-    data: ClassVar = "toy data"
+    @property
+    def logged(self) -> dict[str, Any]:
+        return self.params
+
+    data: ClassVar[str] = "toy data"
 
     @property
     def name(self) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.compare import digests, evidence, inference
+from pipeline import inference
+from pipeline.compare import digests, evidence
 from pipeline.compare.conclusion import (
     Beats,
     Caveat,

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from pipeline import cli
-from pipeline.compare.inference import CONFIDENCE, Verdict
+from pipeline.inference import CONFIDENCE, Verdict
 
 SCHEMA_VERSION = 3
 

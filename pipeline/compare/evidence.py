@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from pipeline.compare.inference import mean_interval, one_per_seed, quantile
+from pipeline.inference import mean_interval, one_per_seed, quantile
 
 Array = NDArray[Any]
 

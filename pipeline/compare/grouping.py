@@ -29,7 +29,7 @@ SEEDS = ("seed", "random_state", "random_seed", "rng_seed")  # what tells repeti
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """What is asked: a study's questions, at a look at it that may not be the first, or variations against a baseline."""
+    """What is asked: a study's questions, at so many looks at it, or each variation against a baseline."""
 
     study: Study | None = None
     looks: int = 1

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.compare import evidence, inference
+from pipeline import inference
+from pipeline.compare import evidence
 from pipeline.compare.analysis import Analysis, as_data
 from pipeline.compare.conclusion import PaperValue, Published, PublishedDifference, PublishedValue
 from pipeline.compare.grouping import column_of, distinct, plain, without_repetition

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.study import plan
 
@@ -26,7 +26,13 @@ class Options(BaseModel):
         description="true = also run the baseline against itself, to see what chance does (A/A test)",
         json_schema_extra={"formerly": "a_a"},
     )
-    dry_run: bool = Field(False, description="show what would be run, and run nothing")
+    dry_run: bool = Field(False, description="show what would be run and what it could find, and run nothing")
+    power: float = Field(0.8, gt=0, lt=1, description="of a dry run: how probably a true difference is to be found")
+    detect: float = Field(
+        0.0,
+        ge=0,
+        description="of a dry run: a true difference, to be told how many seeds find it; 0 = what those planned find",
+    )
 
     @field_validator("seeds")
     @classmethod
@@ -34,6 +40,12 @@ class Options(BaseModel):
         if seeds:
             plan.as_seeds(seeds)
         return seeds
+
+    @model_validator(mode="after")
+    def _asked_before(self) -> Options:
+        if not self.dry_run and self.model_fields_set & {"power", "detect"}:
+            raise ValueError("power and detect are questions to a dry run; give dry_run, too")
+        return self
 
     @field_validator("filter")
     @classmethod

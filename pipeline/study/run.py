@@ -22,12 +22,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from mlflow.entities import Run as MlflowRun
 
 from pipeline import cli
 from pipeline.errors import Interrupted, UserError
 from pipeline.progress import Counts, StudyDisplay, Watched, duration
-from pipeline.study import plan
+from pipeline.study import plan, power
 from pipeline.study.executors import Workers, cores, what_ended
 from pipeline.study.options import Options
 from pipeline.study.plan import Study
@@ -74,9 +75,9 @@ class Planned:
         """What tells it apart within its study, now and in versions before."""
         return [(self.variation, each, self.data_hash) for each in self.child.config.fingerprints]
 
-    def finished_in(self, found: Found) -> bool:
-        """Whether its study has it."""
-        return any(identity in found.finished for identity in self.identities)
+    def finished_in(self, found: Found) -> MlflowRun | None:
+        """The finished run that its study has of it."""
+        return next((found.finished[each] for each in self.identities if each in found.finished), None)
 
     def stands_in_for_it(self, found: Found) -> MlflowRun | None:
         """A finished run that the study can reuse for it."""
@@ -203,8 +204,8 @@ def _result(run: Planned, found: Found, metric: str) -> float:
         known = Journal(run.child.folder)
         lines = [line for line, _ in known.read() if line["operation"] == "metrics"] if known.status == FINISHED else []
         return next((p[1] for line in reversed(lines) for p in reversed(line["points"]) if p[0] == metric), math.nan)
-    stored = (found.finished[each] for each in run.identities if each in found.finished)
-    return next((each.data.metrics.get(metric, math.nan) for each in stored), math.nan)
+    stored = run.finished_in(found)
+    return float(stored.data.metrics.get(metric, math.nan)) if stored else math.nan
 
 
 def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
@@ -611,7 +612,22 @@ def _dry_run(place: _Place) -> str:
         time_left = f"estimated time: unknown; {missing}"
     counted = ", ".join(f"{len(some)} {states[name]}" for name, some in runs.items())
     trainings = f"{len(groups)} training{'' if len(groups) == 1 else 's'}"
-    return "\n".join([*lines, f"{counted} in {trainings}, {jobs} at a time; {time_left}"])
+    outlook = power.outlook(study, _earlier_values(reported), options.power, options.detect)
+    return "\n".join([*lines, f"{counted} in {trainings}, {jobs} at a time; {time_left}", *outlook])
+
+
+def _earlier_values(stage: _Stage) -> Callable[[str, str], pd.Series]:
+    """Of a variation and a metric, what those of its planned runs gave that have finished, by seed."""
+    rows: dict[str, dict[str, Mapping[str, float]]] = {}
+    for run in (*stage.work.done, *stage.work.reusable):
+        if origin := run.stands_in_for_it(stage.found) or run.finished_in(stage.found):
+            rows.setdefault(run.variation, {})[run.child.tags[SEED]] = origin.data.metrics
+
+    def values(variation: str, metric: str) -> pd.Series:
+        known = rows.get(variation, {})
+        return pd.Series({seed: each[metric] for seed, each in known.items() if metric in each}, dtype=float)
+
+    return values
 
 
 def _seconds(experiment: Experiment, task: Task, longest: Planned) -> float:

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 
 import pandas as pd
 
-from pipeline.compare.inference import Verdict
 from pipeline.compare.report.values import MOST_ROWS
+from pipeline.inference import Verdict
 
 SIGNS: dict[str, str] = {
     Verdict.SUPPORTED: "\N{CHECK MARK}",

@@ -29,7 +29,6 @@ from pipeline.compare.conclusion import (
     RunOutcome,
     Variation,
 )
-from pipeline.compare.inference import ALPHA, CONFIDENCE, Verdict
 from pipeline.compare.report.values import (
     MOST_LISTED,
     MOST_ROWS,
@@ -57,6 +56,7 @@ from pipeline.compare.report.values import (
     with_unit,
     without_repeats,
 )
+from pipeline.inference import ALPHA, CONFIDENCE, Verdict
 from pipeline.metrics import FLAGS, contained
 
 THREATS, COMPLETENESS = "Threats to validity", "Completeness"  # headings

@@ -15,11 +15,11 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from pipeline.compare.conclusion import Conclusion
-from pipeline.compare.inference import Verdict
 from pipeline.compare.report import blocks
 from pipeline.compare.report.blocks import SIGNS, shown, text_of
 from pipeline.compare.report.sections import report
 from pipeline.compare.report.values import first
+from pipeline.inference import Verdict
 
 _STYLES: dict[str, str] = {
     Verdict.SUPPORTED: "bold green",

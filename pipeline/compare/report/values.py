@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
 
 from pipeline.compare.conclusion import Cell, Conclusion, Difference, Metric, Pair, RunRecord, Variation
-from pipeline.compare.inference import CONFIDENCE
+from pipeline.inference import CONFIDENCE
 from pipeline.metrics import LAST
 from pipeline.plots import short
 
