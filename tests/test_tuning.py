@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ import yaml
 from mlflow.entities import Run
 
 from pipeline import task
+from pipeline.compare import run as compare
+from pipeline.compare.conclusion import Check, Conclusion
 from pipeline.errors import UserError
 from pipeline.study import plan, tuning
 from pipeline.study import run as study
+from tests.test_conclusion import conclude
 from tests.test_study import runs_in
 from tests.toy import Toy
 
@@ -247,10 +250,10 @@ def test_a_dry_run_shows_both_phases(tmp_path: Path) -> None:
     shown = make(tmp_path, dry_run=True).splitlines()
     assert shown[0] == "tuned: 6 runs, 2 variations x 3 seeds, tuned by 16 more"
     assert "to train: clever tuning rate=10.0 seed 1000001" in shown
-    assert shown[-1].startswith("0 done, 0 to reuse, 22 to train in 22 trainings")
+    assert any(line.startswith("0 done, 0 to reuse, 22 to train in 22 trainings") for line in shown)
     assert runs_in(tmp_path) == {}
     make(tmp_path)
-    assert make(tmp_path, dry_run=True).splitlines()[-1].startswith("22 done, 0 to reuse, 0 to train")
+    assert "\n22 done, 0 to reuse, 0 to train" in make(tmp_path, dry_run=True)
 
 
 @pytest.mark.slow
@@ -261,3 +264,109 @@ def test_the_phase_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert lines[0].startswith("tuning: 0 of 16 done")
     assert "tuned: plain: rate=0.1" in lines
     assert any(line.startswith("reporting: 0 of 6 done") for line in lines)
+
+
+# --- What compare says of it
+
+
+def compared(folder: Path) -> Conclusion:
+    compare.compare(compare.Options(study="tuned", out=folder / "out"))
+    return compare.read_conclusion(str(folder / "out" / "conclusion.json"))
+
+
+def check(conclusion: Conclusion, kind: str) -> Check:
+    return next(check for check in conclusion.checks if check.kind == kind)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("db", "toy")
+def test_the_claim_is_judged_on_the_reported_runs_of_the_tuned_sides(tmp_path: Path) -> None:
+    make(tmp_path)
+    conclusion = compared(tmp_path)
+    (claim,) = conclusion.claims
+    assert claim.verdict == "supported"
+    assert claim.difference.mean == pytest.approx(0.25 - 0.5)
+    assert (claim.difference.n_a, claim.difference.n_b) == (3, 3)
+    assert not claim.confounded_by, "the rate is each side's own"
+    assert not claim.caveats
+    plain, clever = conclusion.tuning
+    assert (plain.variation, clever.variation) == ("plain", "clever")
+    assert (plain.chosen, clever.chosen) == ({"rate": 0.1}, {"rate": 1.0})
+    assert (plain.best, clever.best) == (plain.chosen, clever.chosen)
+    assert (plain.metric, plain.seeds, plain.runs, plain.steps) == ("val_error", (1_000_000, 1_000_001), 8, 16)
+    assert [point.mean for point in plain.points] == pytest.approx([1.5005, 0.5005, 1.5005, 2.5005])
+    assert [point.sd for point in plain.points] == pytest.approx([0.001 / math.sqrt(2)] * 4)
+    assert plain.points[1].results == pytest.approx((0.5, 0.501))
+    assert 0 <= plain.seconds < 600
+    assert check(conclusion, "best at the edge of the grid").passed
+    assert [run.reason for run in conclusion.runs if not run.used] == [
+        "it was made to tune its variation, and is not reported"
+    ] * 16
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "| plain | rate=0.1 | error, validation | rate=0.01: 1.5005 ± 0.0007; rate=0.1: 0.5005" in report
+    assert "Runs in no variation" not in report
+
+    assert compare.verify(conclusion) == []
+    other = conclusion.tuning[0].model_copy(update={"chosen": {"rate": 1.0}})
+    assert compare.verify(conclusion.model_copy(update={"tuning": (other, clever)})) == [
+        "tuning: chosen of plain: it was rate=1.0, the best by its runs rate=0.1, "
+        "it would now be rate=0.1, the best by its runs rate=0.1"
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("db", "toy")
+def test_what_is_best_at_the_edge_says_that_the_grid_is_to_be_widened(tmp_path: Path) -> None:
+    make(tmp_path, {**DECLARED, "nuisance": {"rate": [0.1, 0.5]}})
+    conclusion = compared(tmp_path)
+    assert [each.at_the_edge for each in conclusion.tuning] == [("rate",), ("rate",)]
+    found = check(conclusion, "best at the edge of the grid")
+    assert not found.passed
+    assert [(f.variation, f.parameter, f.value, f.tried) for f in found.findings] == [
+        ("plain", "rate", 0.1, (0.1, 0.5)),
+        ("clever", "rate", 0.5, (0.1, 0.5)),
+    ]
+    assert "widen the grid" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("db", "toy")
+def test_a_side_that_was_not_tuned_is_said_beside_the_claim(tmp_path: Path) -> None:
+    fixed = {"name": "plain", "changes": {"rate": 0.1}}
+    make(tmp_path, {**DECLARED, "variations": [fixed, DECLARED["variations"][1]]})
+    (claim,) = (conclusion := compared(tmp_path)).claims
+    assert [(c.kind, c.tuning_runs) for c in claim.caveats] == [("unequal tuning", (8, 0))]
+    assert [other.name for other in claim.confounded_by] == ["rate"]
+    assert "not tuned with the same effort: 8 against 0 runs" in (tmp_path / "out" / "report.md").read_text()
+    assert [each.variation for each in conclusion.tuning] == ["clever"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("db", "toy")
+def test_what_is_reported_on_the_data_of_the_tuning_is_said_to_be_too_good(tmp_path: Path) -> None:
+    make(tmp_path, {**DECLARED, "claims": []})
+    found = check(compared(tmp_path), "selected on the reported data")
+    assert [(f.variation, f.metric) for f in found.findings] == [("plain", "val_error"), ("clever", "val_error")]
+
+
+def test_a_learning_rate_that_was_tuned_on_both_sides_is_no_threat() -> None:
+    def caveats(nuisance: dict[str, Any]) -> list[str]:
+        declared = parse(
+            base={"epochs": 1},
+            variations=[{"name": name, "changes": {"optimizer": name}} for name in ("adam", "sgd")],
+            nuisance=nuisance,
+            tuning={"metric": "last_bce"},
+            claims=[
+                {**CLAIM, "variation": "adam", "against": "sgd", "about": ["optimizer"], "metric": "last_val_bce"},
+            ],
+        ).at({name: {"learning_rate": rate} for name, rate in (("adam", 0.01), ("sgd", 0.1)) if nuisance})
+        runs: list[Mapping[str, Any]] = [
+            {"ours": True, "m_last_val_bce": config.learning_rate + config.seed / 1e3, "t_variation": name}
+            | {f"p_{key}": value for key, value in config.params.items()}
+            for name, config in declared.runs()
+        ]
+        (claim,) = conclude(runs, study=declared).claims
+        return [*(caveat.kind for caveat in claim.caveats), *(other.name for other in claim.confounded_by)]
+
+    assert caveats({}) == ["untuned learning rate", "learning_rate"]
+    assert caveats({"learning_rate": [0.001, 0.01, 0.1]}) == []

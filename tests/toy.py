@@ -88,7 +88,7 @@ class ToyProgram:
             raise DivergenceError("training diverged")
         error = run.config.error()
         for step in range(1, run.config.steps + 1):
-            run.log_epoch(step, {"error": error + 1 / step**8})
+            run.log_epoch(step, {"error": error})
         measures = {"val_error": error, "test_error": error + 0.1, "training_seconds": 2.0}
         run.log_epoch(run.config.steps, measures, key="results")
 
