@@ -16,7 +16,7 @@ from pipeline.metrics import METRICS, QUALITY
 from pipeline.study import plan
 from pipeline.train.config import RunConfig
 
-SHIPPED = ("controlled", "published")
+SHIPPED = ("controlled", "published", "tuned")
 STUDY = """\
 name: s
 description: d

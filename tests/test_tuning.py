@@ -134,15 +134,15 @@ def test_the_digest_covers_the_tuning_and_not_what_it_chooses() -> None:
     [
         (
             {"base": {"held_out": 0}},
-            "nuisance: *'plain' would be chosen by val_error, which is of the test data, on which it is reported; "
-            "set held_out above 0, or give another tuning.metric",
+            "nuisance: *'plain' would be chosen by val_error on the test data, on which it is reported; "
+            "give a tuning.metric of other data: ",
         ),
         (
             {"claims": [{**CLAIM, "metric": "val_error"}]},
-            "claims[0].metric = val_error: it is of the validation data, on which 'clever' is tuned; "
+            "claims[0].metric = val_error: it is of the validation data, on which 'plain' is tuned; "
             "allowed: test_error",
         ),
-        ({"tuning": {"metric": "test_error"}}, "test_error, which is of the test data"),
+        ({"tuning": {"metric": "test_error"}}, "test_error on the test data"),
         ({"nuisance": {"rate": [0.1, 0.1]}}, "a value stands there twice; leave one"),
         ({"nuisance": {"seed": [1, 2]}}, "nuisance.seed"),
         ({"tuning": {"seeds": 0}}, "tuning.seeds = 0: "),

@@ -107,7 +107,6 @@ class Toy:
     repetition = "seed"
     varied = "the noise"
     no_better: Mapping[str, float] = field(default_factory=dict)
-    to_hold_out = "set held_out above 0"
     metrics = (
         Metric("error", "error", per_epoch=True, convergence=True),
         Metric("val_error", "error, validation", compared=True, primary=True),

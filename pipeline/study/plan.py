@@ -394,7 +394,7 @@ class Study(_Declared):
 
     def _require_fair_tuning(self) -> None:
         """What is chosen is not reported on the data that it was chosen on."""
-        tuned, metric, measured_on = self.tuned, self.tuning_metric, self.task.measured_on
+        tuned, metric = self.tuned, self.tuning_metric
         if not tuned:
             raise _MisplacedError("every variation sets these parameters itself; leave them out in one", "nuisance")
         count = sum(math.prod(map(len, grid.values())) for grid in tuned.values()) * self.tuning.seeds
@@ -402,21 +402,22 @@ class Study(_Declared):
             raise _MisplacedError(f"these are {count:,} runs to tune by; at most {_MOST_TRIALS:,}", "nuisance")
         if len({(trial.variation, trial.config) for trial in self.trials()}) < count:
             raise _MisplacedError("a value stands there twice; leave one", "nuisance")
-        configs = self.configurations()
-        for name in tuned:
-            if measured_on(configs[name], metric) == "test":
+        ends = [row.name for row in self.task.metrics if not row.per_epoch and not row.is_wall_time]
+        for name, config in self.configurations().items():
+            parts = {each: self.task.measured_on(config, each) for each in (*ends, metric)}
+            if name in tuned and parts[metric] == "test":
+                others = listed(each for each in ends if parts[each] != "test")
                 raise _MisplacedError(
-                    f"{name!r} would be chosen by {metric}, which is of the test data, on which it is reported; "
-                    f"{self.task.to_hold_out}, or give another tuning.metric",
+                    f"{name!r} would be chosen by {metric} on the test data, on which it is reported; "
+                    f"give a tuning.metric of other data: {others}",
                     "nuisance",
                 )
-        for i, claim in enumerate(self.claims):
-            for name in filter(tuned.__contains__, (claim.variation, claim.against)):
-                part = measured_on(configs[name], claim.metric)
-                if part == measured_on(configs[name], metric):
-                    others = [m.name for m in self.task.metrics if measured_on(configs[name], m.name) == "test"]
+            for i, claim in enumerate(self.claims):
+                part = self.task.measured_on(config, claim.metric)
+                if name in tuned and name in (claim.variation, claim.against) and part == parts[metric]:
                     raise _MisplacedError(
-                        f"it is of the {part} data, on which {name!r} is tuned; allowed: {listed(others)}",
+                        f"it is of the {part} data, on which {name!r} is tuned; "
+                        f"allowed: {listed(each for each in ends if parts[each] == 'test')}",
                         *("claims", i, "metric"),
                     )
 

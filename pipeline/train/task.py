@@ -21,8 +21,6 @@ class Autoencoder:
     metrics = METRICS
     no_better: Mapping[str, float] = {"l1": 0.0, "decoder_hidden": 0.0}
 
-    to_hold_out = "set validation above 0, which holds training images out"
-
     @cached_property
     def parameters(self) -> dict[str, Any]:
         return RunConfig().params
