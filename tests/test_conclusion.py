@@ -407,6 +407,54 @@ def grid(first: int, second: int) -> list[Mapping[str, Any]]:
     ]
 
 
+def test_copies_are_no_repetitions() -> None:
+    """Five runs of a side whose seed did nothing: no spread, and a p of 0 if they counted."""
+    values = {"base": [0.123456] * 5, "far": [0.234567] * 5, "real": [0.31, 0.3312, 0.3299, 0.32, 0.3102]}
+    runs: list[Mapping[str, Any]] = [
+        {"p_a": name, "p_seed": str(seed), "m_loss": value, "m_epochs_run": 3.0, "m_training_seconds": seed + 1.0}
+        for name, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+    ]
+    conclusion = conclude(runs, metric="loss", baseline="a=real")
+    flags = {each.name: [(flag.flag, flag.seeds) for flag in each.flags] for each in conclusion.variations}
+    copied = [("identical repetitions", (0, 1, 2, 3, 4))]
+    assert flags == {"a=base": copied, "a=far": copied, "a=real": []}
+    for pair in conclusion.pairs:
+        assert (pair.finding, math.isnan(pair.p_corrected), pair.beats) == ("not judged", True, None)
+        assert pair.difference.mean < 0
+        assert sentences.pair_sentence(pair, conclusion) == (
+            f"Not judged: Copies, not repetitions: the runs of \u201c{pair.variation}\u201d have the very same "
+            "results, whatever their seed."
+        )
+
+
+def test_what_is_no_copy() -> None:
+    columns = ["variation", "seed", "metrics.loss", "metrics.acc"]
+    rows = [
+        ("one seed twice", 0, 0.1234567, 0.5),
+        ("one seed twice", 0, 0.1234567, 0.5),
+        ("coarse", 0, 0.5, 0.97),  # two shares of a hundred images
+        ("coarse", 1, 0.5, 0.97),
+        ("almost", 0, 0.1234567, 0.5),
+        ("almost", 1, 0.12345670001, 0.5),
+        ("two of three", 0, 0.7654321, 0.25),
+        ("two of three", 1, 0.7654321, 0.25),
+        ("two of three", 2, 0.7, 0.25),
+        ("all coarse", 0, 0.5, 0.97),
+        ("all coarse", 1, 0.5, 0.97),
+        ("all coarse", 2, 0.5, 0.97),
+        ("unknown", None, 0.111111, math.nan),
+        ("unknown", None, 0.111111, math.nan),
+    ]
+    found = evidence.copies(pd.DataFrame(rows, columns=columns).astype({"seed": object}), columns[2:])
+    assert found.values.tolist() == [
+        ["two of three", "identical repetitions", (0, 1)],
+        ["all coarse", "identical repetitions", (0, 1, 2)],
+        ["unknown", "identical repetitions", ()],
+    ]
+    assert evidence.copies(pd.DataFrame(rows, columns=columns), []).empty
+
+
 def test_the_work_grows_with_the_variations_and_not_with_their_square() -> None:
     def calls(variations: int) -> int:
         runs, count = grid(5, variations // 5), 0

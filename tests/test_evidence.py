@@ -114,6 +114,21 @@ def test_confounders() -> None:
     assert evidence.confounders(a, b[:0], columns, []) == []
 
 
+def test_unlike_shares_of_the_same_values() -> None:
+    def machines(x: int, y: int) -> pd.DataFrame:
+        return frame(hardware=["x"] * x + ["y"] * y)
+
+    for a, b, found in (
+        ((4, 1), (1, 4), True),
+        ((2, 3), (3, 2), False),
+        ((5, 0), (4, 1), True),
+        ((8, 2), (4, 1), False),
+    ):
+        assert bool(evidence.confounders(machines(*a), machines(*b), ["hardware"], ())) is found
+    half_known = frame(hardware=["x", None, None, "x"])
+    assert evidence.confounders(half_known, half_known[:2], ["hardware"], ()) == []
+
+
 def test_untuned() -> None:
     adam, adadelta, sgd = (frame(optimizer=[name]) for name in ("adam", "adadelta", "sgd"))
     tried = ["adam"] * 3 + ["adadelta"] * 3 + ["sgd"]

@@ -128,7 +128,11 @@ class Analysis:
         losses = [row.name for row in own if row.finite] if grouped.by_task else [grouped.primary_metric or ""]
         losses = [name for name in losses if f"metrics.{name}" in used]
         limits = {flag: (f"metrics.{name}", limit.below, limit.above) for flag, (name, limit) in watched.items()}
-        raised = [evidence.flags(used, limits, [f"metrics.{name}" for name in losses]), self._still_falling()]
+        raised = [
+            evidence.flags(used, limits, [f"metrics.{name}" for name in losses]),
+            self._still_falling(),
+            self._copies,
+        ]
         found: dict[str, list[Flag]] = {}
         for row in pd.concat(raised).itertuples(index=False):
             metric, worst = grouped.convergence_metric or "", math.nan
@@ -138,10 +142,19 @@ class Analysis:
                 worst = float(values.min() if math.isfinite(limit.below) else values.max())
             elif row.flag == "not a number":
                 metric = ", ".join(n for n in losses if not np.isfinite(grouped.values(row.variation, n)).all())
+            elif row.flag == "identical repetitions":
+                metric = ", ".join(grouped.compared)
             of = len(grouped.places[row.variation])
             flag = Flag(flag=row.flag, seeds=row.seeds, of=of, metric=metric, worst=worst)
             found.setdefault(row.variation, []).append(flag)
         return found
+
+    @cached_property
+    def _copies(self) -> pd.DataFrame:
+        used = self.grouped.used
+        names = [name for name in used if name.startswith("metrics.")]
+        lasting = [name for name in names if not self.grouped.metric(name.removeprefix("metrics.")).is_wall_time]
+        return evidence.copies(used, lasting)
 
     def _still_falling(self) -> pd.DataFrame:
         metric = self.grouped.convergence_metric
@@ -281,6 +294,9 @@ class Analysis:
         if key not in self._means:
             self._means[key] = float(inference.one_per_seed(b).mean())
         mean = self._means[key]
+        if {variation, against} & set(self._copies["variation"]):
+            a = b = a[:0]  # one run, many times, tells nothing of chance
+            difference = difference._replace(estimate=_NOTHING.estimate._replace(mean=difference.estimate.mean))
         beside = self._beside(variation, against, about, difference)
         unusual = self._not_normal(metric or asked, variation, against)
         beats = inference.beats(a, b, self.grouped.metric(metric).higher_is_better) if metric else None

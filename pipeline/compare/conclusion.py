@@ -105,7 +105,7 @@ class Flag(_Part):
     """Something wrong with runs of a variation."""
 
     flag: str = Field(
-        description="`not a number`, `not converged` or one of a metric's own: `evidence` and `metrics` say when"
+        description="`not a number`, `not converged`, `identical repetitions` or a metric's own: see `evidence`, `metrics`"
     )
     seeds: tuple[Scalar, ...] = Field(description="the seeds concerned; those that are not known are not listed")
     of: int = Field(description="how many seeds the variation has in all")

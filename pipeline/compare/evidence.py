@@ -7,6 +7,7 @@ seed is not known (NaN) is a repetition of its own that no pair can use.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -96,24 +97,32 @@ def _worst(seeds: pd.DataFrame, higher_is_better: Collection[str]) -> pd.DataFra
 
 
 def confounders(a: pd.DataFrame, b: pd.DataFrame, columns: Sequence[str], named: Collection[str]) -> list[str]:
-    """Those of `columns`, but for the `named`, in which the two sides do not have the same set of values.
+    """Those of `columns`, but for the `named`, in which the two sides are unlike.
 
     Args:
         a, b: the runs of either side, one per row. A missing column is one without values; None and NaN are one value.
         columns: params, data hash, code version, hardware, ...
         named: what the claim says differs.
 
-    Nothing is confounded where a side has no runs.
+    They are unlike where one side has a value that the other has not, or where their shares of the same values are more
+    unlike than alike: four runs on one machine and one on another, against one and four. (The total variation distance
+    of the shares, what would have to move to make them equal, is above one half; it is 0.6 there, and 0.2 for two of
+    five against three of five.) Nothing is confounded where a side has no runs.
     """
     if a.empty or b.empty:
         return []
-    return [name for name in columns if name not in named and _values(a, name) != _values(b, name)]
+    return [name for name in columns if name not in named and _unlike(_shares(a, name), _shares(b, name))]
 
 
-def _values(runs: pd.DataFrame, name: str) -> set[Any]:
+def _unlike(a: Mapping[Any, float], b: Mapping[Any, float]) -> bool:
+    return a.keys() != b.keys() or sum(abs(a[value] - b[value]) for value in a) / 2 > 0.5
+
+
+def _shares(runs: pd.DataFrame, name: str) -> dict[Any, float]:
     if name not in runs:
-        return {None}
-    return {None if pd.isna(value) else value for value in runs[name].unique()}
+        return {None: 1.0}
+    counts = Counter(None if pd.isna(value) else value for value in runs[name].tolist())
+    return {value: count / len(runs) for value, count in counts.items()}
 
 
 def untuned(a: pd.DataFrame, b: pd.DataFrame, all_runs: pd.DataFrame, optimizer: str, learning_rate: str) -> list[str]:
@@ -134,7 +143,7 @@ def untuned(a: pd.DataFrame, b: pd.DataFrame, all_runs: pd.DataFrame, optimizer:
     """
     if any(optimizer not in runs for runs in (a, b, all_runs)) or learning_rate not in all_runs:
         return []
-    if _values(a, optimizer) == _values(b, optimizer):
+    if _shares(a, optimizer).keys() == _shares(b, optimizer).keys():
         return []
     tried = _numbers(all_runs[learning_rate]).groupby(all_runs[optimizer]).nunique()
     used = pd.concat([a[optimizer], b[optimizer]]).dropna().unique()
@@ -210,6 +219,33 @@ def flags(runs: pd.DataFrame, limits: Mapping[str, tuple[str, float, float]], lo
     bad = [~np.isfinite(runs[name].astype(float)) for name in losses if name in runs]
     raised["not a number"] = pd.Series(np.logical_or.reduce(bad) if bad else False, runs.index)
     return _raised(runs, raised)
+
+
+def copies(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """Repetitions that repeat nothing: runs of several seeds with the very same results, so that the seed did nothing.
+
+    Args:
+        runs: as for `flags`; each unknown seed is one of its own.
+        metrics: all that could differ: no wall times.
+
+    Two runs are copies if every metric is the same in both, to the last bit, and one of them has more than four
+    significant digits, which no two independent runs share by chance; of coarse metrics, such as a share of few test
+    images, all runs of a variation must be the same, and three at least.
+
+    Returns:
+        As `flags`: the flag `identical repetitions`.
+    """
+    present = [name for name in metrics if name in runs and runs[name].notna().any()]
+    raised = pd.Series(False, runs.index)
+    for _, rows in runs.groupby("variation", sort=False) if present else ():
+        seeds = rows["seed"].where(rows["seed"].notna(), pd.Series(rows.index, rows.index).map("unknown {}".format))
+        for _, same in rows[present].groupby(present, sort=False, dropna=False):
+            values = same.iloc[0].dropna().astype(float)
+            fine = any(float(f"{value:.4g}") != value for value in values)
+            several = seeds[same.index].nunique()
+            if len(values) and several > 1 and (fine or (len(same) == len(rows) and several > 2)):
+                raised[same.index] = True
+    return _raised(runs, {"identical repetitions": raised})
 
 
 def still_falling(histories: pd.DataFrame, metric: str, share: float = 0.01) -> pd.DataFrame:

@@ -66,8 +66,9 @@ _FLAGS = {
     **{flag.name: (flag.name, flag.says) for flag in FLAGS},
     "not a number": ("non-finite losses", "has non-finite losses"),
     "not converged": ("not converged", "was still improving at its last epoch"),
+    "identical repetitions": ("identical repetitions", "has runs of different seeds with the very same results"),
 }
-_THREATENING = {flag.name for flag in FLAGS if flag.is_threat}
+_THREATENING = {"identical repetitions", *(flag.name for flag in FLAGS if flag.is_threat)}
 
 
 def _capital(sentence: str) -> str:
@@ -195,6 +196,9 @@ def _not_judged(pair: Pair, metric: Metric) -> str:
     for side, n in seeds.items():
         if n == 0:
             return f"No finished run of {name(side)} has a value of {label_of(metric)}."
+    copied = listed(name(caveat.variation) for caveat in pair.caveats if caveat.flag == "identical repetitions")
+    if copied:
+        return f"Copies, not repetitions: the runs of {copied} have the very same results, whatever their seed."
     few = listed(name(side) for side, n in seeds.items() if n == 1)
     if not few:
         return f"The values of {label_of(metric)} give no interval."
