@@ -67,6 +67,7 @@ class Counts:
     reused: int = 0
     failed: int = 0
     running: int = 0
+    phase: str = ""
 
     @property
     def line(self) -> str:
@@ -74,7 +75,8 @@ class Counts:
         waiting = self.planned - self.finished - self.failed - self.running
         parts = [f"{self.finished} of {self.planned} done" + (f" ({self.reused} reused)" if self.reused else "")]
         parts += [f"{n} {what}" for n, what in ((self.failed, "failed"), (self.running, "running")) if n]
-        return ", ".join([*parts, f"{waiting} waiting"] if waiting else parts)
+        line = ", ".join([*parts, f"{waiting} waiting"] if waiting else parts)
+        return f"{self.phase}: {line}" if self.phase else line
 
 
 @contextmanager

@@ -10,9 +10,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pipeline.metrics import Metric
+
+Part = Literal["training", "validation", "test"]  # of the data, of which `test` is only reported on
 
 
 class Configuration(Hashable, Protocol):
@@ -94,6 +96,9 @@ class Task(Protocol):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What a run logs, in the order in which it is shown."""
+
+    def measured_on(self, config: Any, metric: str) -> Part:
+        """The part of the data of which a metric of such a run is."""
 
     def configure(self, changes: Mapping[str, Any]) -> Any:
         """The `Configuration` of some parameters, all others at their defaults.

@@ -16,7 +16,7 @@ from pipeline.metrics import METRICS, QUALITY
 from pipeline.study import plan
 from pipeline.train.config import RunConfig
 
-SHIPPED = ("controlled", "published")
+SHIPPED = ("controlled", "published", "tuned")
 STUDY = """\
 name: s
 description: d
@@ -101,7 +101,7 @@ def test_each_claim_of_controlled_changes_what_it_is_about_and_nothing_else() ->
 
 def test_the_shipped_studies_are_known_by_what_they_were_known_by() -> None:
     """By their digests the runs that were made are found again; made of MNIST's hash, here of another text."""
-    digests = {name: plan.load(name).digests({"mnist": "a" * 64}) for name in SHIPPED}
+    digests = {name: plan.load(name).digests({"mnist": "a" * 64}) for name in ("controlled", "published")}
     assert digests == {
         "controlled": ("33215471af27",),  # no earlier version held images out
         "published": ("6edb615a3e94", "2f4298d21608"),
@@ -349,7 +349,7 @@ def test_images_count() -> None:
 
 # Mistakes.
 
-KEYS = "name, description, base, grid, variations, baseline, seeds, looks, aa_test, claims, published"
+KEYS = "name, description, base, grid, variations, baseline, seeds, looks, nuisance, tuning, aa_test, claims, published"
 PARAMETERS = ", ".join(name for name in RunConfig.model_fields if name != "seed")
 
 
@@ -562,10 +562,12 @@ def test_a_file_that_is_no_text_or_no_file_is_a_mistake_in_one_line(tmp_path: Pa
     (tmp_path / "wrong.yaml").write_text(STUDY + "x: 1\n")
     for study, says in {
         "publishd": "study='publishd' does not exist, did you mean 'published'?; give controlled, published",
-        f"{tmp_path}/none.yaml": "does not exist; give controlled, published, or the path of a YAML file",
+        f"{tmp_path}/none.yaml": "does not exist; give controlled, published, tuned, or the path of a YAML file",
         "": "study=''",
-        str(tmp_path): f"study='{tmp_path}' is a directory; give controlled, published, or the path of a YAML file",
-        f"{tmp_path}/picture.yaml": "is not a text in UTF-8 (invalid start byte); give controlled, published, or",
+        str(
+            tmp_path
+        ): f"study='{tmp_path}' is a directory; give controlled, published, tuned, or the path of a YAML file",
+        f"{tmp_path}/picture.yaml": "is not a text in UTF-8 (invalid start byte); give controlled, published, tuned, or",
         f"{tmp_path}/wrong.yaml": f"{tmp_path}/wrong.yaml, line 8: x = 1: there is no such key",
         "~nobody-of-this-name/x.yaml": "is in the home of a user that is not known here; give controlled",
         "x" * 5000: "cannot be opened (File name too long); give controlled",

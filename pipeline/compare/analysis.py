@@ -25,9 +25,11 @@ from pipeline.compare.conclusion import (
     Noise,
     Pair,
     RunOutcome,
+    Tuning,
     Unequal,
 )
 from pipeline.compare.grouping import SEEDS, GroupedRuns, column_of, distinct, plain, without_repetition
+from pipeline.compare.tuning import tunings
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, MLFLOW_GIT_COMMIT, REUSED_FROM
 
 OPTIMIZER, RATES = "optimizer", ("learning_rate", "lr", "learning_rate_init")
@@ -369,7 +371,8 @@ class Analysis:
         return {**known, "caveats": (*known["caveats"], *more)} if more else known
 
     def _confounders(self, variation: str, against: str, named: Sequence[str]) -> Iterable[Confounder]:
-        hidden = {self._columns[name] for name in named if name in self._columns}
+        tuned = self.grouped.tuned.get(variation, {}).keys() & self.grouped.tuned.get(against, {}).keys()
+        hidden = {self._columns[name] for name in (*named, *tuned) if name in self._columns}
         open_ = [column for column in self._differing if column not in hidden]
         if not open_:
             return
@@ -397,6 +400,9 @@ class Analysis:
         return {c: each for c, each in every.items() if c in used and used[c].nunique(dropna=False) > 1}
 
     def _caveats(self, variation: str, against: str) -> Iterable[Caveat]:
+        tuned = {name: self.tunings[name].runs if name in self.tunings else 0 for name in (variation, against)}
+        if tuned[variation] != tuned[against]:
+            yield Caveat(kind="unequal tuning", tuning_runs=tuple(tuned.values()))
         optimizers = self._untuned(variation, against)
         if optimizers:
             runs = pd.concat([self.grouped.by_variation[variation], self.grouped.by_variation[against]])
@@ -426,7 +432,21 @@ class Analysis:
         parts = [frame[columns] for frame in frames if set(columns) <= set(frame.columns)]
         return pd.concat(parts).drop_duplicates() if parts else pd.DataFrame()
 
+    @cached_property
+    def tunings(self) -> dict[str, Tuning]:
+        """By variation that was tuned on its own, how."""
+        return {each.variation: each for each in tunings(self.grouped)}
+
     def _untuned(self, variation: str, against: str) -> list[str]:
+        sides = [
+            name
+            for name in (variation, against)
+            if self.rate.removeprefix("params.") in self.grouped.tuned.get(name, ())
+        ]
+        tuned = {optimizer for name in sides for optimizer in self.grouped.sets(f"params.{OPTIMIZER}")[name]}
+        return [optimizer for optimizer in self._with_one_rate(variation, against) if optimizer not in tuned]
+
+    def _with_one_rate(self, variation: str, against: str) -> list[str]:
         optimizer = f"params.{OPTIMIZER}"
         sets = [self.grouped.sets(optimizer)[name] for name in (variation, against)]
         if not all(sets) or sets[0] == sets[1]:

@@ -16,8 +16,8 @@ import pandas as pd
 
 from pipeline.compare import evidence
 from pipeline.compare.analysis import OPTIMIZER, RATES, Analysis
-from pipeline.compare.conclusion import Check, Claim, Finding, Pair
-from pipeline.compare.grouping import comparable, in_order, plain
+from pipeline.compare.conclusion import Check, Claim, Finding, Pair, Tuning
+from pipeline.compare.grouping import GroupedRuns, comparable, in_order, plain
 
 
 class Outcome(NamedTuple):
@@ -88,7 +88,15 @@ def edge_of_grid(design: Design) -> Outcome:
             for column, value in edges
             if column == "value"
         ]
-    return Outcome(bool(wide) or design.metric is None, bool(wide), findings)
+    tunings = design.analysis.tunings.values()
+    for each in tunings:
+        for name in each.at_the_edge:
+            tried, value = in_order(point.values[name] for point in each.points), (each.chosen or {})[name]
+            findings.append(
+                Finding(variation=each.variation, parameter=name, value=value, tried=tried, metric=each.metric)
+            )
+    known = bool(wide) or any(each.chosen for each in tunings)
+    return Outcome(known or design.metric is None, known, findings)
 
 
 def untuned_learning_rate(design: Design) -> Outcome:
@@ -147,10 +155,22 @@ def selected_on_reported_data(design: Design) -> Outcome:
             values = design.settings[name]
             tried = in_order(values[several])
             findings.append(Finding(parameter=name, tried=tried, metric=metric, value=plain(values[best])))
+    findings += [
+        Finding(variation=each.variation, metric=each.metric)
+        for each in design.analysis.tunings.values()
+        if any(_is_reported_on_its_tuning(each, pair, grouped) for pair in design.pairs)
+    ]
     if grouped.chosen_as_best:
         findings.append(Finding(variation=grouped.baseline, metric=metric))
     known = bool(findings) and (grouped.by_task or str(metric).startswith("val") or grouped.chosen_as_best)
     return Outcome(bool(findings) or metric is None, known, findings if known else [])
+
+
+def _is_reported_on_its_tuning(tuning: Tuning, pair: Pair, grouped: GroupedRuns) -> bool:
+    """Whether a pair is judged on the part of the data on which one of its sides was tuned."""
+    config = grouped.task.configure(grouped.configs[tuning.variation])
+    parts = {grouped.task.measured_on(config, name) for name in (tuning.metric, pair.metric or pair.asked)}
+    return tuning.variation in (pair.variation, pair.against) and len(parts) == 1
 
 
 CHECKS: dict[str, Callable[[Design], Outcome]] = {

@@ -58,6 +58,7 @@ def conclude(
         noise=tuple(analysis.noise()),
         determinism=tuple(analysis.determinism()),
         checks=tuple(checks.run(analysis, claims or [pair for pair in pairs if pair.asked == grouped.primary_metric])),
+        tuning=tuple(analysis.tunings.values()),
         published=published.compare(analysis),
         runs=tuple(_records(analysis)),
         histories_of=tuple(grouped.with_history["variation"].drop_duplicates()) if len(histories) else (),

@@ -171,14 +171,23 @@ class Confounder(_Part):
 class Caveat(_Part):
     """Something to know beside a result."""
 
-    kind: Literal["untuned learning rate", "flag", "unpaired", "seeds dropped", "not normal", "runs not finished"] = (
-        Field(description="what it is about")
-    )
+    kind: Literal[
+        "untuned learning rate",
+        "flag",
+        "unpaired",
+        "seeds dropped",
+        "not normal",
+        "runs not finished",
+        "unequal tuning",
+    ] = Field(description="what it is about")
     variation: str | None = Field(None, description="the side concerned; null = both")
     flag: str | None = Field(None, description="for `flag`: which one")
     seeds: tuple[Scalar, ...] = Field((), description="the seeds concerned")
     optimizers: tuple[str, ...] = Field((), description="for an untuned learning rate: whose")
     learning_rates: tuple[Scalar, ...] = Field((), description="the learning rates that they ran with, in that order")
+    tuning_runs: tuple[int, ...] = Field(
+        (), description="for `unequal tuning`: the runs by which `variation` and `against` of the pair were tuned"
+    )
 
 
 class RunOutcome(_Part):
@@ -324,6 +333,33 @@ class Check(_Part):
     findings: tuple[Finding, ...] = Field(description="what was found")
 
 
+class TuningPoint(_Part):
+    """One point of a grid of nuisance parameters."""
+
+    values: dict[str, Scalar] = Field(description="the parameters")
+    results: tuple[Number, ...] = Field(description="of each tuning seed, the metric; NaN of a run that did not finish")
+    mean: Number = Field(description="over the tuning seeds; NaN where one has no result: it cannot be chosen")
+    sd: Number = Field(description="standard deviation over them, with the divisor n - 1")
+    run_ids: tuple[str, ...] = Field(description="the finished runs, of which no other figure is computed")
+
+
+class Tuning(_Part):
+    """How the nuisance parameters of one variation were chosen, on seeds and data that are not reported."""
+
+    variation: str = Field(description="its name")
+    metric: str = Field(description="by whose mean the best point was chosen")
+    seeds: tuple[int, ...] = Field(description="with which each point was tried")
+    points: tuple[TuningPoint, ...] = Field(description="the whole grid")
+    chosen: dict[str, Scalar] | None = Field(description="as the study's run records it; null where nothing is chosen")
+    best: dict[str, Scalar] | None = Field(description="as the runs now say; null where no point has all results")
+    at_the_edge: tuple[str, ...] = Field(
+        description="parameters whose chosen value is the smallest or the largest tried: a better one may lie beyond"
+    )
+    runs: int = Field(description="how many it was to take: points times seeds")
+    steps: int = Field(description="of all of them together, in the unit of the metrics' steps")
+    seconds: Number = Field(description="from start to end, of all of them together; NaN where some were reused")
+
+
 class PublishedValue(_Part):
     """A published value beside ours."""
 
@@ -465,6 +501,7 @@ class Conclusion(_Part):
     noise: tuple[Noise, ...] = Field(description="of a study with `aa_test`")
     determinism: tuple[Determinism, ...] = Field(description="of a study with `aa_test`")
     checks: tuple[Check, ...] = Field(description="each once")
+    tuning: tuple[Tuning, ...] = Field((), description="of each variation of a study that was tuned on its own")
     published: Published | None = Field(description="somebody else's values; null without")
     runs: tuple[RunRecord, ...] = Field(description="every run that was read, by ID")
     histories_of: tuple[str, ...] = Field(

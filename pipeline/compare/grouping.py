@@ -20,7 +20,7 @@ from pipeline.metrics import Metric
 from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.task import Task
 from pipeline.texts import did_you_mean, quoted
-from pipeline.tracking.names import DATA_HASH, FAILURE, FINGERPRINT, REUSED_FROM, VARIATION
+from pipeline.tracking.names import DATA_HASH, FAILURE, FINGERPRINT, REUSED_FROM, ROLE, TUNING, VARIATION
 
 MOST_PLOTTED = 20  # variations of which the histories are read: more lines than that cannot be told apart
 _MOST_COMPARED = 200  # variations: with more, the pairs of one metric are all that anybody could read
@@ -88,6 +88,11 @@ class GroupedRuns:
         study = self.request.study
         base = study.baseline_name if study else None
         return "variation" if base is None else {base + A_A: "A/A", base + AGAIN: "again"}.get(variation, "variation")
+
+    @cached_property
+    def tuned(self) -> dict[str, dict[str, list[Any]]]:
+        """By variation that was tuned on its own, the grid of its nuisance parameters."""
+        return self.request.study.tuned if self.request.study else {}
 
     @cached_property
     def places(self) -> dict[str, NDArray[np.intp]]:
@@ -210,9 +215,11 @@ def _by_plan(runs: pd.DataFrame, study: Study, task: Task) -> dict[str, dict[str
     order = [*study.configurations(), *[n for n in configs if n.endswith((A_A, AGAIN))]]
     tag = column_of(runs, f"tags.{VARIATION}")
     ours = runs["ours"].astype(bool)
-    runs["variation"] = tag.where(tag.isin(list(configs)) & ours, None)
+    tunes = column_of(runs, f"tags.{ROLE}") == TUNING
+    runs["variation"] = tag.where(tag.isin(list(configs)) & ours & ~tunes, None)
     runs["seed"] = column_of(runs, f"params.{task.repetition}").where(ours, None)
     runs.loc[runs["variation"].isna(), "why"] = "it is of no variation of the study's plan"
+    runs.loc[tunes, "why"] = "it was made to tune its variation, and is not reported"
     return {name: configs[name] for name in dict.fromkeys(order)}
 
 

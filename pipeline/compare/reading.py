@@ -9,11 +9,11 @@ metric with them: so whoever asks learns for free which epoch a run has reached.
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import re
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,6 +43,7 @@ from pipeline.tracking.names import (
     FAILURE,
     FINGERPRINT,
     GIT_DIRTY,
+    GRID_POINT,
     HARDWARE,
     LOCK_HASH,
     MLFLOW_GIT_COMMIT,
@@ -54,10 +55,13 @@ from pipeline.tracking.names import (
     PLAN_FILE,
     RECONSTRUCTIONS_FILE,
     REUSED_FROM,
+    ROLE,
     SEED,
     STUDY,
+    TUNED_FILE,
     VARIATION,
 )
+from pipeline.tracking.search import artifact
 
 _TRAIN_NOTHING = ("study", "compare")  # of the entry points: a study's children are runs of their own
 _DIGITS = 10  # on such a picture
@@ -67,6 +71,7 @@ _MOST_PIXELS, _MOST_BYTES = 25_000_000, 50 * 2**20  # of such a picture: images 
 
 _TAGS = (
     *(FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, FAILURE, STUDY, VARIATION, SEED, PLAN, REUSED_FROM),
+    *(ROLE, GRID_POINT),
     *(MLFLOW_RUN_NAME, MLFLOW_PARENT_RUN_ID, MLFLOW_GIT_COMMIT, MLFLOW_PROJECT_ENTRY_POINT),
 )
 _PAGE = 10_000
@@ -254,9 +259,11 @@ def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> Pla
 
 
 def _plan(parent: Run) -> Study | None:
-    text = _artifact(parent.info.run_id, PLAN_FILE)
+    text = artifact(parent.info.run_id, PLAN_FILE)
     try:
-        return None if text is None else Study.model_validate_json(text)
+        study = None if text is None else Study.model_validate_json(text)
+        tuned = artifact(parent.info.run_id, TUNED_FILE) if study and study.nuisance else None
+        return study if study is None or tuned is None else study.at(json.loads(tuned))
     except ValueError:
         return None
 
@@ -265,15 +272,6 @@ def _extended(before: Study, now: Study) -> bool:
     """Whether a study is another one with more seeds, and judges again what that one judged."""
     claimed = ({(claim.variation, claim.against, claim.metric) for claim in each.claims} for each in (before, now))
     return set(before.seeds) < set(now.seeds) and bool(set.intersection(*claimed))
-
-
-def _artifact(run_id: str, path: str) -> bytes | None:
-    """An artifact's content; None where it cannot be had."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return Path(mlflow.MlflowClient().download_artifacts(run_id, path, folder)).read_bytes()
-        except (MlflowException, OSError):
-            return None
 
 
 def histories(run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
@@ -359,7 +357,7 @@ def _small_artifact(run_id: str, file: FileInfo) -> bytes | None:
     size = file.file_size or 0  # some artifact stores do not say it
     if size > _MOST_BYTES:
         raise PictureError(f"it has {size / 2**20:,.0f} MB, more than {_MOST_BYTES / 2**20:.0f}")
-    return _artifact(run_id, file.path)
+    return artifact(run_id, file.path)
 
 
 def _two_arrays(npz: bytes) -> Pictures:

@@ -35,6 +35,7 @@ from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
 from pipeline.compare.options import CONCLUSION, REPORT_HTML, Options
 from pipeline.compare.report import sentences, values
 from pipeline.errors import UserError, first_line
+from pipeline.study.tuning import point_text
 from pipeline.task import Task
 from pipeline.terminal import Console
 from pipeline.texts import command, quoted
@@ -361,7 +362,16 @@ def _changed_verdicts(known: Conclusion, now: Conclusion) -> Iterator[str]:
         for each in (known, now)
     ]
     yield from _changed("difference", *findings)
+    yield from _changed("tuning", *(dict(_tuned(each)) for each in (known, now)))
     yield from _changed("published figure", _reproduced(known), _reproduced(now))
+
+
+def _tuned(conclusion: Conclusion) -> Iterator[tuple[str, str]]:
+    for each in conclusion.tuning:
+        chosen, best = (point_text(point) if point else "none" for point in (each.chosen, each.best))
+        yield f"chosen of {each.variation}", f"{chosen}, the best by its runs {best}"
+        for point in each.points:
+            yield f"{each.metric} of {each.variation} at {point_text(point.values)}", f"{point.mean!r}"
 
 
 def _reproduced(conclusion: Conclusion) -> dict[str, str]:

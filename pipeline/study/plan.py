@@ -35,6 +35,7 @@ from ruamel.yaml.nodes import Node
 from pipeline import cli, metrics, task
 from pipeline.errors import UserError
 from pipeline.study import document
+from pipeline.study.tuning import Point, Trial, points_of
 from pipeline.task import Task
 from pipeline.terminal import printable
 from pipeline.texts import did_you_mean, listed, quoted, several
@@ -46,6 +47,7 @@ A_A, AGAIN = " (A/A)", " (again)"  # behind the baseline's name: its runs with f
 
 _MOST_VARIATIONS, _MOST_SEEDS = 1000, 10_000  # a grid grows fast; more are a mistake
 _SEEDS_END = 2**32  # as `RunConfig.seed`
+_FIRST_TUNING_SEED, _MOST_TRIALS = 1_000_000, 10_000
 _SHOWN_SOURCE = 100  # characters of the file's path in an error
 _MOST_BYTES = 500_000  # of a study file: far more than a study needs
 
@@ -222,6 +224,21 @@ class Published(_Declared):
     )
 
 
+class Tuning(_Declared):
+    """How each variation's nuisance parameters are chosen."""
+
+    seeds: int = Field(2, ge=1, le=1000, description="how many, for each point of the grid; none of them is reported")
+    metric: _Metric | None = Field(None, description="by whose mean the best point is chosen; default: the main metric")
+
+
+_PARTS: dict[str, type[BaseModel]] = {
+    "variations": Variation,
+    "claims": Claim,
+    "published": Published,
+    "tuning": Tuning,
+}
+
+
 class Study(_Declared):
     """A study file."""
 
@@ -244,6 +261,12 @@ class Study(_Declared):
         le=10,
         description="how often verdicts are to be read, with more seeds each time: the looks share the level",
     )
+    nuisance: _Grid = Field(
+        {},
+        description="parameters that no claim is about, and the values among which each variation has its own best "
+        "ones chosen, on seeds that are not reported; a variation that sets one keeps what it sets",
+    )
+    tuning: Tuning = Tuning()
     aa_test: bool = Field(
         False,
         description="also run the baseline against itself: with as many fresh seeds, and once more with the first seed",
@@ -257,6 +280,7 @@ class Study(_Declared):
         return as_seeds(seeds)
 
     _task: Task = PrivateAttr()
+    _points: Mapping[str, Point] = PrivateAttr({})
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo) -> Study:
@@ -267,7 +291,10 @@ class Study(_Declared):
             raise _MisplacedError(
                 f"with the grids these are {points:,} variations; at most {_MOST_VARIATIONS}", "variations"
             )
+        self._require_difference()
         names = list(self.configurations())
+        if self.nuisance:
+            self._require_fair_tuning()
         if self.baseline is not None:
             _require_variation(self.baseline, names, "baseline")
         for i, claim in enumerate(self.claims):
@@ -300,23 +327,99 @@ class Study(_Declared):
     def configurations(self) -> dict[str, Any]:
         """The `Configuration` of each variation, of the first repetition there is, by its name.
 
-        Raises:
-            ValueError: two variations have one name or one configuration.
+        Of one that is tuned, it has the nuisance parameters of `at`, and before that its own.
         """
-        configs: dict[str, Any] = {}
+        return {v.name: self._configured(v, self._points.get(v.name, {})) for v in self.expanded()}
+
+    def _configured(self, variation: Variation, more: Mapping[str, Any]) -> Any:
+        return self.task.configure({**self.base, **variation.changes, **more})
+
+    def _require_difference(self) -> None:
         names: dict[Any, str] = {}
         for variation in self.expanded():
-            name, config = variation.name, self.task.configure({**self.base, **variation.changes})
-            if name in configs:
+            name, grid = variation.name, self._tuned_over(variation)
+            if name in names.values():
                 raise _MisplacedError(f"two are called {name!r}; give each a name of its own", "variations")
             if name.endswith((A_A, AGAIN)):
                 raise _MisplacedError(f"{name!r} ends like a name of `aa_test`; give it another", "variations")
-            if config in names:
+            alike = self._configured(variation, {}), tuple(grid)
+            if alike in names:
                 raise _MisplacedError(
-                    f"{names[config]!r} and {name!r} are the same configuration; leave one of them", "variations"
+                    f"{names[alike]!r} and {name!r} are the same configuration; leave one of them", "variations"
                 )
-            configs[name], names[config] = config, name
-        return configs
+            names[alike] = name
+
+    # --- Tuning
+
+    def _tuned_over(self, variation: Variation) -> dict[str, list[Any]]:
+        return {name: values for name, values in self.nuisance.items() if name not in variation.changes}
+
+    @property
+    def tuned(self) -> dict[str, dict[str, list[Any]]]:
+        """By variation that is tuned, the grid."""
+        return {v.name: grid for v in self.expanded() if (grid := self._tuned_over(v))}
+
+    @property
+    def tuning_metric(self) -> str:
+        """By which the points of the grids are compared."""
+        return self.tuning.metric or next(row.name for row in self.task.metrics if row.primary)
+
+    @property
+    def tuning_seeds(self) -> tuple[int, ...]:
+        """Far from the others, so that more of those change nothing that was tuned."""
+        reported = {*self.seeds, *self._fresh_seeds}
+        others = (seed for seed in itertools.count(_FIRST_TUNING_SEED) if seed not in reported)
+        return tuple(itertools.islice(others, self.tuning.seeds))
+
+    def trials(self) -> list[Trial]:
+        """Every run by which a variation is tuned, seed after seed."""
+        variations = {variation.name: variation for variation in self.expanded()}
+        return [
+            Trial(name, point, self._repeated(self._configured(variations[name], point), seed))
+            for seed in self.tuning_seeds
+            for name, grid in self.tuned.items()
+            for point in points_of(grid)
+        ]
+
+    @property
+    def points(self) -> Mapping[str, Point]:
+        """What was chosen, by variation that is tuned; empty before that."""
+        return self._points
+
+    def at(self, points: Mapping[str, Point]) -> Study:
+        """This study with the nuisance parameters that were chosen, by variation."""
+        tuned = self.model_copy()
+        tuned._points = points
+        return tuned
+
+    def _require_fair_tuning(self) -> None:
+        """What is chosen is not reported on the data that it was chosen on."""
+        tuned, metric = self.tuned, self.tuning_metric
+        if not tuned:
+            raise _MisplacedError("every variation sets these parameters itself; leave them out in one", "nuisance")
+        count = sum(math.prod(map(len, grid.values())) for grid in tuned.values()) * self.tuning.seeds
+        if count > _MOST_TRIALS:
+            raise _MisplacedError(f"these are {count:,} runs to tune by; at most {_MOST_TRIALS:,}", "nuisance")
+        if len({(trial.variation, trial.config) for trial in self.trials()}) < count:
+            raise _MisplacedError("a value stands there twice; leave one", "nuisance")
+        ends = [row.name for row in self.task.metrics if not row.per_epoch and not row.is_wall_time]
+        for name, config in self.configurations().items():
+            parts = {each: self.task.measured_on(config, each) for each in (*ends, metric)}
+            if name in tuned and parts[metric] == "test":
+                others = listed(each for each in ends if parts[each] != "test")
+                raise _MisplacedError(
+                    f"{name!r} would be chosen by {metric} on the test data, on which it is reported; "
+                    f"give a tuning.metric of other data: {others}",
+                    "nuisance",
+                )
+            for i, claim in enumerate(self.claims):
+                part = self.task.measured_on(config, claim.metric)
+                if name in tuned and name in (claim.variation, claim.against) and part == parts[metric]:
+                    raise _MisplacedError(
+                        f"it is of the {part} data, on which {name!r} is tuned; "
+                        f"allowed: {listed(each for each in ends if parts[each] == 'test')}",
+                        *("claims", i, "metric"),
+                    )
 
     @property
     def baseline_name(self) -> str:
@@ -360,10 +463,13 @@ class Study(_Declared):
         runs = [(name, self._repeated(config, seed)) for seed in self.seeds for name, config in configs.items()]
         if self.aa_test:
             name, config = self.baseline_name, configs[self.baseline_name]
-            fresh = [seed for seed in range(2 * len(self.seeds)) if seed not in self.seeds][: len(self.seeds)]
-            runs += [(name + A_A, self._repeated(config, seed)) for seed in fresh]
+            runs += [(name + A_A, self._repeated(config, seed)) for seed in self._fresh_seeds]
             runs.append((name + AGAIN, self._repeated(config, self.seeds[0])))
         return runs
+
+    @property
+    def _fresh_seeds(self) -> list[int]:
+        return [seed for seed in range(2 * len(self.seeds)) if seed not in self.seeds][: len(self.seeds)]
 
     def _repeated(self, config: Any, seed: int) -> Any:
         return self.task.configure({**config.params, self.task.repetition: seed})
@@ -373,10 +479,12 @@ class Study(_Declared):
 
         The first is of now; the others are what versions before have called the same runs.
         """
-        runs = [(name, config.fingerprints, data_hashes[config.data]) for name, config in self.runs()]
+        every = self.runs() + [(trial.variation, trial.config) for trial in self.trials()]
+        runs = [(name, config.fingerprints, data_hashes[config.data]) for name, config in every]
+        how = [self.tuning_metric] if self.nuisance else []
         versions = min(len(fingerprints) for _, fingerprints, _ in runs)
         return tuple(
-            _digest([self.name, sorted((name, prints[version], data) for name, prints, data in runs)])
+            _digest([self.name, sorted((name, prints[version], data) for name, prints, data in runs), *how])
             for version in range(versions)
         )
 
@@ -495,14 +603,13 @@ def _line(problem: Any, root: Node, text: str) -> str:
 
 def _words(problem: Any) -> str:
     if problem["type"] == "model_type":
-        known = {model.__name__: model for model in (Variation, Claim, Published)}[problem["ctx"]["class_name"]]
+        known = {model.__name__: model for model in _PARTS.values()}[problem["ctx"]["class_name"]]
         return f"should be a mapping with the keys {', '.join(known.model_fields)}"
     return _WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
 
 
 def _model_at(keys: Sequence[str | int]) -> type[BaseModel]:
-    parts: dict[str, type[BaseModel]] = {"variations": Variation, "claims": Claim, "published": Published}
-    return parts.get(str(keys[0]), Study) if keys else Study
+    return _PARTS.get(str(keys[0]), Study) if keys else Study
 
 
 def json_schema() -> str:

@@ -32,13 +32,26 @@ from pipeline.study import plan, power
 from pipeline.study.executors import Workers, cores, what_ended
 from pipeline.study.options import Options
 from pipeline.study.plan import Study
+from pipeline.study.tuning import Point, best, point_text
 from pipeline.task import Child, Task
-from pipeline.texts import command, redacted, several
+from pipeline.texts import command, listed, redacted, several
 from pipeline.tracking import journal, launched, search, store
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.delivery import Delivery, end_now, has_ended, record_end
 from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal
-from pipeline.tracking.names import NOTE, PLAN, PLAN_FILE, REUSED_FROM, SEED, STUDY, VARIATION
+from pipeline.tracking.names import (
+    GRID_POINT,
+    NOTE,
+    PLAN,
+    PLAN_FILE,
+    REUSED_FROM,
+    ROLE,
+    SEED,
+    STUDY,
+    TUNED_FILE,
+    TUNING,
+    VARIATION,
+)
 from pipeline.tracking.runs import Experiment
 from pipeline.tracking.search import Found, Identity
 
@@ -62,9 +75,9 @@ class Planned:
         """What tells it apart within its study, now and in versions before."""
         return [(self.variation, each, self.data_hash) for each in self.child.config.fingerprints]
 
-    def finished_in(self, found: Found) -> bool:
-        """Whether its study has it."""
-        return any(identity in found.finished for identity in self.identities)
+    def finished_in(self, found: Found) -> MlflowRun | None:
+        """The finished run that its study has of it."""
+        return next((found.finished[each] for each in self.identities if each in found.finished), None)
 
     def stands_in_for_it(self, found: Found) -> MlflowRun | None:
         """A finished run that the study can reuse for it."""
@@ -86,6 +99,115 @@ class Work:
         return len(self.done) + len(self.reusable) + len(self.to_train)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What is run, and where what it says is kept."""
+
+    options: Options
+    study: Study
+    hashes: Mapping[str, str]
+    digests: Sequence[str]
+    experiment: Experiment
+    folder: Path
+
+    def planned(self, variation: str, config: Any, point: Point | None = None) -> Planned:
+        """A run with its tags; with a `point`, one by which its variation is tuned."""
+        data_hash, seed = self.hashes[config.data], config.params[self.study.task.repetition]
+        tags = {STUDY: self.study.name, VARIATION: variation, SEED: str(seed)}
+        name = f"{variation} seed {seed}"
+        if point is not None:
+            tags |= {ROLE: TUNING, GRID_POINT: point_text(point)}
+            name = f"{variation} tuning {point_text(point)} seed {seed}"
+        places = [self.folder / _key([variation, each, data_hash]) for each in config.fingerprints]
+        place = next((each for each in places if each.exists()), places[0])
+        return Planned(variation, data_hash, Child(place, name, config, tags))
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Runs that can be made in any order: those that tune, then those that are reported."""
+
+    study: Study
+    phase: str  # as it is shown; empty where there is one only
+    found: Found
+    work: Work
+
+    @property
+    def is_to_do(self) -> bool:
+        """Whether some of it is."""
+        return bool(self.work.to_train or self.work.reusable)
+
+
+def _stages(place: _Place) -> tuple[_Stage, _Stage | None]:
+    """Of the runs that tune and of those that are reported; None where what they are is still to be chosen."""
+    trials = [place.planned(trial.variation, trial.config, trial.point) for trial in place.study.trials()]
+    if not trials:
+        return _Stage(place.study, "", Found(), Work()), _reported(place, {})
+    tuning = _stage(place, place.study, trials, "tuning")
+    points = _recorded_points(place, tuning.found)
+    return tuning, None if points is None else _reported(place, points)
+
+
+def _reported(place: _Place, points: Mapping[str, Point]) -> _Stage:
+    study = place.study.at(points)
+    return _stage(place, study, [place.planned(*each) for each in study.runs()], "reporting" if points else "")
+
+
+def _stage(place: _Place, study: Study, runs: Sequence[Planned], phase: str) -> _Stage:
+    found, options = Found(), place.options
+    with contextlib.suppress(store.StoreAwayError):
+        if place.experiment.id:
+            wanted = None if options.retrain else [run.identities for run in runs]
+            found = search.find(place.experiment.id, study.name, place.digests, wanted, look_only=options.dry_run)
+    return _Stage(study, phase, found, _classify(runs, found, options))
+
+
+def _recorded_points(place: _Place, found: Found) -> dict[str, Point] | None:
+    """What an earlier start has chosen; None where none has, or it is not to be had."""
+    if place.options.retrain:
+        return None
+    if (place.folder / HEADER).exists() and _has_files(Journal(place.folder), TUNED_FILE):
+        return dict(json.loads((place.folder / journal.ARTIFACTS / TUNED_FILE).read_bytes()))
+    content = search.artifact(found.parent, TUNED_FILE) if found.parent else None
+    return dict(json.loads(content)) if content else None
+
+
+def _choose(study: Study, tuning: _Stage) -> dict[str, Point]:
+    """By variation, the best point of its grid.
+
+    Raises:
+        UserError: no point of a grid has a result of every seed.
+    """
+    metric = study.tuning_metric
+    higher_is_better = next(row.higher_is_better for row in study.task.metrics if row.name == metric)
+    points = {(trial.variation, point_text(trial.point)): trial.point for trial in study.trials()}
+    results: dict[tuple[str, str], list[float]] = {key: [] for key in points}
+    for run in (*tuning.work.done, *tuning.work.reusable, *tuning.work.to_train):
+        results[run.variation, run.child.tags[GRID_POINT]].append(_result(run, tuning.found, metric))
+    chosen = {}
+    for name in study.tuned:
+        own = [(points[key], values) for key, values in results.items() if key[0] == name]
+        point = best(own, higher_is_better)
+        if point is None:
+            raise UserError(
+                f"{name!r} cannot be tuned: no point of its grid has a finite {metric} with every seed "
+                f"({listed(point_text(point) for point, _ in own)}); give other values in nuisance"
+            )
+        chosen[name] = point
+        print(f"tuned: {name}: {point_text(point)}", flush=True)
+    return chosen
+
+
+def _result(run: Planned, found: Found, metric: str) -> float:
+    """The last value of a metric of a run that has finished; NaN without."""
+    if (run.child.folder / HEADER).exists():
+        known = Journal(run.child.folder)
+        lines = [line for line, _ in known.read() if line["operation"] == "metrics"] if known.status == FINISHED else []
+        return next((p[1] for line in reversed(lines) for p in reversed(line["points"]) if p[0] == metric), math.nan)
+    stored = run.finished_in(found)
+    return float(stored.data.metrics.get(metric, math.nan)) if stored else math.nan
+
+
 def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
     """Run a study; returns what to tell the user about it.
 
@@ -101,18 +223,15 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
     program = study.task.program
     if not options.dry_run:
         program.require_surroundings()
-    at_once = min(options.jobs or cores(), len(study.runs()))
-    hashes = program.data_hashes(list(study.configurations().values()), at_once)
+    every = [*study.configurations().values(), *(trial.config for trial in study.trials())]
+    hashes = program.data_hashes(every, min(options.jobs or cores(), len(study.runs())))
     digests = study.digests(hashes)
     experiment = _experiment(options)
-    folder = _folder(study, digests, experiment)
-    runs = [_planned(study, variation, config, hashes, folder) for variation, config in study.runs()]
+    place = _Place(options, study, hashes, digests, experiment, _folder(study, digests, experiment))
     if options.dry_run:
-        found = _find(experiment, study, digests, runs, options)
-        work = _classify(runs, found, options)
-        outlook = power.outlook(study, _earlier_values(experiment, work, found), options.power, options.detect)
-        return "\n".join([*_dry_run(experiment, study, work, options), *outlook])
+        return _dry_run(place)
 
+    folder = place.folder
     for told in journal.set_aside_damaged(folder):
         print(told, file=sys.stderr, flush=True)
     if options.retrain:
@@ -123,16 +242,15 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
                 print(f"{repaired}; what is missing is made once more", file=sys.stderr, flush=True)
         if experiment.id:
             _forget_deleted(folder)
-        found = _find(experiment, study, digests, runs, options)
-        work = _classify(runs, found, options)
-        if found.parent_finished and not (work.to_train or work.reusable or (folder / HEADER).exists()):
-            return _told(_summary(study, work, {}), found.parent, study)
-        parent = _parent(folder, study, options, digests[0], found, experiment)
-        _link(work, found)
+        tuning, reported = _stages(place)
+        found = (reported or tuning).found
+        if found.parent_finished and reported and not (reported.is_to_do or (folder / HEADER).exists()):
+            return _told(_summary(study, reported.work, {}), found.parent, study)
+        parent = _parent(place, found)
         delivery = Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
-            search.nest(parent, [run.child.folder for run in runs])
+            search.nest(parent, [known.folder for known in journal.journals(folder) if known.folder != folder])
         except BaseException as error:
             end_now(parent, *tracking.ending(error))
             if not parent.sent.run_id and len(journal.journals(folder)) == 1:
@@ -140,15 +258,20 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
             raise
         with delivery:
             try:
-                failures = _train(work, study.task, options, make_executor)
+                if reported is None:
+                    _train(place, tuning, make_executor)
+                    reported = _reported(place, _choose(study, tuning))
+                if study.nuisance and not _has_files(parent, TUNED_FILE):
+                    _record_files(parent, {TUNED_FILE: json.dumps(reported.study.points, indent=2)})
+                failures = _train(place, reported, make_executor)
                 with contextlib.suppress(store.StoreAwayError):
                     delivery.send()  # a run that the store refuses is not done
             except BaseException as error:
                 record_end(parent, *tracking.ending(error))
                 raise
-            summary = _summary(study, work, failures)
+            summary = _summary(reported.study, reported.work, failures)
             run_id = parent.sent.run_id
-            _end(parent, work, failures, summary)
+            _end(parent, reported.work, failures, summary)
     told = _told(summary, run_id or delivery.run_ids.get(parent.header.key), study)
     if failures:
         raise UserError(summary)
@@ -169,14 +292,6 @@ def _declared(options: Options) -> Study:
         tuple(plan.Study.model_validate({**study.model_dump(), "seeds": options.seeds}).seeds) if options.seeds else ()
     )
     return study.narrowed(wanted, seeds).model_copy(update={"aa_test": options.aa_test or study.aa_test})
-
-
-def _planned(study: Study, variation: str, config: Any, hashes: Mapping[str, str], folder: Path) -> Planned:
-    data_hash, seed = hashes[config.data], config.params[study.task.repetition]
-    tags = {STUDY: study.name, VARIATION: variation, SEED: str(seed)}
-    places = [folder / _key([variation, each, data_hash]) for each in config.fingerprints]
-    place = next((each for each in places if each.exists()), places[0])
-    return Planned(variation, data_hash, Child(place, f"{variation} seed {seed}", config, tags))
 
 
 def _key(parts: Sequence[str | None]) -> str:
@@ -204,16 +319,6 @@ def _folder(study: Study, digests: Sequence[str], experiment: Experiment) -> Pat
         if of_study and header.tracking_uri == uri and experiment.is_of(header):
             return known.folder
     return root / f"{study.name}-{_key([uri, experiment.name or experiment.id, digests[0]])}"
-
-
-def _find(
-    experiment: Experiment, study: Study, digests: Sequence[str], runs: Sequence[Planned], options: Options
-) -> Found:
-    wanted = [] if options.retrain else [run.identities for run in runs]
-    with contextlib.suppress(store.StoreAwayError):
-        if experiment.id:
-            return search.find(experiment.id, study.name, digests, wanted, look_only=options.dry_run)
-    return search.Found()
 
 
 def _link(work: Work, found: Found) -> None:
@@ -262,30 +367,39 @@ def _forget_deleted(folder: Path) -> None:
                     known.remove()
 
 
-def _parent(folder: Path, study: Study, options: Options, digest: str, found: Found, experiment: Experiment) -> Journal:
+def _parent(place: _Place, found: Found) -> Journal:
     """The study's own run: what was declared and what is to be run. It goes on in the one that there is."""
-    tags = {STUDY: study.name, PLAN: digest, **journal.signs_of_life()}
+    folder, study = place.folder, place.study
+    tags = {STUDY: study.name, PLAN: place.digests[0], **journal.signs_of_life()}
     known = Journal(folder) if (folder / HEADER).exists() else None
     run_id = known and known.sent.run_id
-    if known and not (experiment.id and run_id and _is_deleted(run_id)):
+    if known and not (place.experiment.id and run_id and _is_deleted(run_id)):
         known.append("go_on", tags=tags)
         return known
     note = {} if found.parent else {NOTE: study.description}
     run_id = found.parent or os.environ.get(journal.LAUNCHED)
-    parent = tracking.begin(folder, study.name, run_id, {**tags, **note}, experiment)
+    parent = tracking.begin(folder, study.name, run_id, {**tags, **note}, place.experiment)
     if run_id and run_id == os.environ.get(journal.LAUNCHED):
         launched.take_up()
-    files = {STUDY_FILE: plan.read(options.study), PLAN_FILE: study.model_dump_json(indent=2)}
-    with journal.writing(folder):
-        (folder / journal.ARTIFACTS).mkdir(exist_ok=True)
-        for name, text in files.items():
-            (folder / journal.ARTIFACTS / name).write_text(text, encoding="utf-8")
-        journal.sync_files(folder / journal.ARTIFACTS, files)
     if run_id:
         parent.mark_sent(ask=True)
         parent.append("go_on", tags=tags)
-    parent.append("artifacts", paths=list(files))
+    _record_files(parent, {STUDY_FILE: plan.read(place.options.study), PLAN_FILE: study.model_dump_json(indent=2)})
     return parent
+
+
+def _has_files(parent: Journal, name: str) -> bool:
+    return any(name in line.get("paths", ()) for line, _ in parent.read())
+
+
+def _record_files(parent: Journal, files: Mapping[str, str]) -> None:
+    artifacts = parent.folder / journal.ARTIFACTS
+    with journal.writing(parent.folder):
+        artifacts.mkdir(exist_ok=True)
+        for name, text in files.items():
+            (artifacts / name).write_text(text, encoding="utf-8")
+        journal.sync_files(artifacts, files)
+    parent.append("artifacts", paths=list(files))
 
 
 def _is_deleted(run_id: str) -> bool:
@@ -350,15 +464,17 @@ class Training:
                     self.watched.update(line["points"][0][3], points)
 
 
-def _train(work: Work, task: Task, options: Options, make_executor: MakeExecutor) -> dict[str, str]:
-    """Train what is to be trained; returns the reasons of the runs that failed, by their names.
+def _train(place: _Place, stage: _Stage, make_executor: MakeExecutor) -> dict[str, str]:
+    """Link what can be reused and train the rest; returns the reasons of the runs that failed, by their names.
 
     Raises:
         KeyboardInterrupt, Interrupted: the runs were ended; the message says how to go on.
     """
+    work, task, options = stage.work, stage.study.task, place.options
+    _link(work, stage.found)
     groups = _jobs(work.to_train, task)
     done = len(work.done) + len(work.reusable)
-    counts = Counts(work.planned, done, len(work.reusable))
+    counts = Counts(work.planned, done, len(work.reusable), phase=stage.phase)
     failures: dict[str, str] = {}
     if not groups:
         return failures
@@ -445,7 +561,8 @@ def _summary(study: Study, work: Work, failures: Mapping[str, str]) -> str:
         failed = f"{len(failures)} of {planned} runs failed" if planned > 1 else "the run failed"
         return f"{failed} ({which}); start the study again to try once more"
     reused = f", {len(work.reusable)} of them reused from other studies or runs" if work.reusable else ""
-    return f"{study.name} is finished: {planned} run{'' if planned == 1 else 's'}{reused}"
+    tuned = f", tuned by {len(study.trials())} more" if study.nuisance else ""
+    return f"{study.name} is finished: {planned} run{'' if planned == 1 else 's'}{reused}{tuned}"
 
 
 def _end(parent: Journal, work: Work, failures: Mapping[str, str], summary: str) -> None:
@@ -474,31 +591,37 @@ def _command(options: Options) -> str:
     return " ".join([command("study"), *words])
 
 
-def _dry_run(experiment: Experiment, study: Study, work: Work, options: Options) -> list[str]:
-    lines = [f"{study.name}: {work.planned} runs, {len(study.configurations())} variations x {len(study.seeds)} seeds"]
-    for state, some in (("done", work.done), ("to reuse", work.reusable), ("to train", work.to_train)):
-        lines += [f"{state}: {run.child.name}" for run in some]
-    groups = _jobs(work.to_train, study.task)
+def _dry_run(place: _Place) -> str:
+    study, options = place.study, place.options
+    tuning, reported = _stages(place)
+    if reported is None:  # which of them are done depends on what is chosen
+        reported = _Stage(study, "", Found(), Work(to_train=[place.planned(*each) for each in study.runs()]))
+    variations = f"{len(study.configurations())} variations x {len(study.seeds)} seeds"
+    tuned = f", tuned by {tuning.work.planned} more" if study.nuisance else ""
+    lines = [f"{study.name}: {reported.work.planned} runs, {variations}{tuned}"]
+    states = {"done": "done", "reusable": "to reuse", "to_train": "to train"}
+    runs = {name: [*getattr(tuning.work, name), *getattr(reported.work, name)] for name in states}
+    lines += [f"{states[name]}: {run.child.name}" for name, some in runs.items() for run in some]
+    groups = [group for stage in (tuning, reported) for group in _jobs(stage.work.to_train, study.task)]
     jobs = max(1, min(options.jobs or cores(), len(groups)))
-    estimates = [_seconds(experiment, study.task, group[0]) for group in groups]
+    estimates = [_seconds(place.experiment, study.task, group[0]) for group in groups]
     known = [seconds for seconds in estimates if not math.isnan(seconds)]
     time_left = f"estimated time: {duration(sum(known) / jobs)}"
     if len(known) < len(groups):
         missing = f"for {len(groups) - len(known)} of {len(groups)} trainings no run of that size has finished here"
         time_left = f"estimated time: unknown; {missing}"
-    counted = f"{len(work.done)} done, {len(work.reusable)} to reuse, {len(work.to_train)} to train"
+    counted = ", ".join(f"{len(some)} {states[name]}" for name, some in runs.items())
     trainings = f"{len(groups)} training{'' if len(groups) == 1 else 's'}"
-    return [*lines, f"{counted} in {trainings}, {jobs} at a time; {time_left}"]
+    outlook = power.outlook(study, _earlier_values(reported), options.power, options.detect)
+    return "\n".join([*lines, f"{counted} in {trainings}, {jobs} at a time; {time_left}", *outlook])
 
 
-def _earlier_values(experiment: Experiment, work: Work, found: Found) -> Callable[[str, str], pd.Series]:
+def _earlier_values(stage: _Stage) -> Callable[[str, str], pd.Series]:
     """Of a variation and a metric, what those of its planned runs gave that have finished, by seed."""
     rows: dict[str, dict[str, Mapping[str, float]]] = {}
-    with contextlib.suppress(store.StoreAwayError):
-        for run in [*work.done, *work.reusable] if experiment.id else []:
-            origin = run.stands_in_for_it(found) or search.finished_run(run.identities, found)
-            if origin:
-                rows.setdefault(run.variation, {})[run.child.tags[SEED]] = origin.data.metrics
+    for run in (*stage.work.done, *stage.work.reusable):
+        if origin := run.stands_in_for_it(stage.found) or run.finished_in(stage.found):
+            rows.setdefault(run.variation, {})[run.child.tags[SEED]] = origin.data.metrics
 
     def values(variation: str, metric: str) -> pd.Series:
         known = rows.get(variation, {})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# Artifacts that are read back: what a study's run was to make, and the key of the pictures that a run logs.
+# Artifacts that are read back: what a study's run was to make and has chosen, and the key of a run's pictures.
 PLAN_FILE = "plan.json"
+TUNED_FILE = "tuned.json"  # of a study that tunes: by variation, the nuisance parameters that were chosen
 PICTURE = "reconstructions"
 RECONSTRUCTIONS_FILE = "reconstructions.npz"  # `originals` and `reconstructed`: [images, height, width, channels] uint8
 
@@ -18,6 +19,9 @@ FAILURE = "failure"  # why it did not finish
 STUDY = "study"
 VARIATION = "variation"
 SEED = "seed"
+ROLE = "role"  # TUNING, or no such tag
+TUNING = "tuning"  # made to choose its variation's nuisance parameters, and not reported
+GRID_POINT = "grid_point"  # of such a run: their values, as in `learning_rate=0.01`
 PLAN = "plan"  # of a study's parent run: a digest of what was to be run
 REUSED_FROM = "reused_from"  # the run that this one stands for
 COMPARED = "compared"  # of a run that `compare` made or that was opened for it: the command that says what

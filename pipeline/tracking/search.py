@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import mlflow
 from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
 
 from pipeline.errors import UserError
 from pipeline.tracking import store
@@ -43,13 +45,13 @@ class Found:
     Attributes:
         parent: the study's run to go on in, if any.
         parent_finished: whether that is finished.
-        finished: the study's own runs that are finished.
+        finished: the study's own runs that are finished, by what tells them apart.
         elsewhere: by (fingerprint, data hash), finished runs that the study can reuse.
     """
 
     parent: str | None = None
     parent_finished: bool = False
-    finished: Mapping[Identity, str] = field(default_factory=dict)
+    finished: Mapping[Identity, MlflowRun] = field(default_factory=dict)
     elsewhere: Mapping[tuple[str, str], MlflowRun] = field(default_factory=dict)
 
 
@@ -75,14 +77,14 @@ def experiment(make: bool) -> Experiment:
 
 
 def find(
-    experiment: str, study: str, plans: Sequence[str], wanted: Sequence[Sequence[Identity]], look_only: bool
+    experiment: str, study: str, plans: Sequence[str], wanted: Sequence[Sequence[Identity]] | None, look_only: bool
 ) -> Found:
     """What an experiment has of a study; runs whose process is gone are marked as KILLED first.
 
     Args:
         experiment: its ID.
         study, plans: its name, and the digests of what is to be run, this version's first.
-        wanted: of each run the identities that it goes by, this version's first; none = find nothing.
+        wanted: of each run the identities that it goes by, this version's first; None = find nothing.
         look_only: change nothing in the store.
 
     Raises:
@@ -94,12 +96,12 @@ def find(
         client = store.client_of()
         if not look_only:
             store.end_dead_runs(client, experiment)
-        if not wanted:
+        if wanted is None:
             return Found()
         parents = [run for plan in plans for run in _search(client, experiment, {STUDY: study, PLAN: plan})]
         parent = parents[0].info.run_id if parents else None
         own = _search(client, experiment, {MLFLOW_PARENT_RUN_ID: parent}) if parent else []
-        finished = {_identity(run): run.info.run_id for run in own if run.info.status == FINISHED}
+        finished = {_identity(run): run for run in own if run.info.status == FINISHED}
         elsewhere: dict[tuple[str, str], MlflowRun] = {}
         for identities in wanted:
             if any(identity in finished for identity in identities):
@@ -110,17 +112,6 @@ def find(
                     elsewhere[pair] = run
                     break
         return Found(parent, bool(parents) and parents[0].info.status == FINISHED, finished, elsewhere)
-
-
-def finished_run(identities: Sequence[Identity], found: Found) -> MlflowRun | None:
-    """The run of a study that is finished and has one of these identities.
-
-    Raises:
-        StoreAwayError: a server does not answer.
-    """
-    run_id = next((found.finished[identity] for identity in identities if identity in found.finished), None)
-    with store.tracking_store():
-        return store.client_of().get_run(run_id) if run_id else None
 
 
 def _original(client: mlflow.MlflowClient, experiment: str, fingerprint: str, data_hash: str) -> MlflowRun | None:
@@ -145,6 +136,15 @@ def _search(client: mlflow.MlflowClient, experiment: str, tags: Mapping[str, str
         token = page.token
         if not token:
             return found
+
+
+def artifact(run_id: str, path: str) -> bytes | None:
+    """An artifact's content; None where it cannot be had."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(store.client_of().download_artifacts(run_id, path, folder)).read_bytes()
+        except (MlflowException, OSError):
+            return None
 
 
 def is_deleted(run_id: str) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from pipeline.metrics import METRICS, TRAINING_SECONDS
-from pipeline.task import Program
+from pipeline.metrics import FIRST, LAST, METRICS, QUALITY, TEST, TRAINING_SECONDS
+from pipeline.task import Part, Program
 from pipeline.train.config import RunConfig
 from pipeline.train.size import FILTERS, KERNEL
 
@@ -31,6 +31,15 @@ class Autoencoder:
     def varied(self, params: Mapping[str, Any]) -> str:
         names = {"init": "first weights", "order": "order of the images", "split": "which images are held out"}
         return ", ".join(names[source] for source in str(params["vary"]).split("+"))
+
+    def measured_on(self, config: RunConfig, metric: str) -> Part:
+        """Where no images are held out, the test images are what training is watched on."""
+        row = metric.removeprefix(FIRST).removeprefix(LAST)
+        if row.startswith(TEST):
+            return "test"
+        if row not in QUALITY and not row.startswith("val_"):
+            return "training"
+        return "validation" if config.validation else "test"
 
     def configure(self, changes: Mapping[str, Any]) -> RunConfig:
         return RunConfig.model_validate(changes)

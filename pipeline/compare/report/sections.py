@@ -57,6 +57,7 @@ def report(conclusion: Conclusion, pictures: Collection[str] = ()) -> Report:
         _results(conclusion, pictures),
         _differences(conclusion, pictures),
         _evidence(conclusion, risks),
+        _tuning(conclusion),
         _pictures(conclusion, pictures),
         _checks(conclusion),
         _published(conclusion, risks),
@@ -144,6 +145,14 @@ def _runs_of(claim: Claim, conclusion: Conclusion, rows: dict[str, str]) -> list
             links += [Span(f"{more:,} more")] if more > 0 else []
             found.append((f"Runs of {values.plain(variation.name, values.LONGEST_NAME)}", tuple(links)))
     return found
+
+
+def _tuning(conclusion: Conclusion) -> Section:
+    if not conclusion.tuning:
+        return Section("Tuning", [])
+    seeds = len(conclusion.tuning[0].seeds)
+    how = f"Each variation is its own best point of the grid, over {seeds} seeds that are not reported."
+    return Section("Tuning", [*paragraphs([how]), tables.tuning_table(conclusion)])
 
 
 def _pictures(conclusion: Conclusion, pictures: Collection[str]) -> Section:

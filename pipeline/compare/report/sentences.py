@@ -237,6 +237,9 @@ def _caveat(caveat: Caveat) -> str:
         return f"{name(caveat.variation or 'each side')} {what}{f' ({seeds})' if seeds else ''}."
     if caveat.kind == "unpaired":
         return "Unpaired: the two sides have too few seeds in common for a paired test."
+    if caveat.kind == "unequal tuning":
+        effort = " against ".join(f"{runs:,}" for runs in caveat.tuning_runs)
+        return f"The two sides were not tuned with the same effort: {effort} runs."
     if caveat.kind == "not normal":
         return f"The seeds of {name(caveat.variation)} are visibly not normal; the farthest off: {seeds}."
     return f"Left out, because only one side has them ({seeds})." if caveat.kind == "seeds dropped" and seeds else ""
@@ -492,7 +495,8 @@ def completeness_sentences(conclusion: Conclusion) -> list[str]:
 
 def left_out(conclusion: Conclusion) -> list[str]:
     """What is in no variation, by name: nothing is dropped in silence."""
-    runs = [run for run in conclusion.runs if run.variation is None]
+    tuning = {run_id for each in conclusion.tuning for point in each.points for run_id in point.run_ids}
+    runs = [run for run in conclusion.runs if run.variation is None and run.run_id not in tuning]
     found = [f"Not in the table: {run_text(run)}: {plain(run.reason or 'no reason known')}." for run in runs]
     return [f"Runs in no variation: {len(runs):,}.", *first(found, MOST_ROWS)] if runs else []
 
@@ -539,6 +543,8 @@ class _Check(NamedTuple):
 
 def _at_the_edge(finding: Finding, label: str) -> str:
     best = f"the best {label} is at {_setting(finding)}, the edge of the values tried ({_tried(finding)})"
+    if finding.variation:
+        return f"of {name(finding.variation)}, {best}: a better one may lie beyond; widen the grid."
     return f"{best}: a better one may lie beyond."
 
 

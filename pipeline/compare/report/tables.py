@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
+from pipeline.compare.conclusion import Claim, Conclusion, Metric, Pair, TuningPoint, Variation
 from pipeline.compare.report import values
 from pipeline.compare.report.blocks import SIGNS, Column, Line, Span, Table, text_of
 from pipeline.compare.report.sentences import flag_name, misread_sentence, reproduced_text, verdict_sentence, warnings
+from pipeline.progress import duration
+from pipeline.study.tuning import point_text
 
 MOST_RUNS = 500  # of the page's list of runs
 
@@ -118,6 +120,32 @@ def overview_table(conclusion: Conclusion) -> Table:
         rows.append((label, *row, ())[:4])
     columns = [Column(heading) for heading in ("finding", "variation", "result", "difference")]
     return Table("Variations", columns, rows, cards=True)
+
+
+def tuning_table(conclusion: Conclusion) -> Table:
+    """A row per variation that was tuned: what was chosen, what each point of the grid gave, and what it took."""
+    rows = []
+    for each in conclusion.tuning:
+        metric = values.metric_of(conclusion, each.metric)
+        chosen = point_text(each.chosen) if each.chosen else "nothing"
+        chosen += f" (at the edge: {values.listed(each.at_the_edge)})" if each.at_the_edge else ""
+        chosen += f" (by its runs now: {point_text(each.best) if each.best else 'nothing'})" * (
+            each.best != each.chosen
+        )
+        points = "; ".join(f"{point_text(point.values)}: {_mean_and_sd(point, metric)}" for point in each.points)
+        took = f"{each.runs:,} runs, {each.steps:,} steps"
+        took += "" if math.isnan(each.seconds) else f", {duration(each.seconds)}"
+        told = (values.plain(text, 2000) for text in (chosen, values.label_of(metric), points, took))
+        rows.append((_name(each.variation), *map(_text, told)))
+    columns = [Column("variation"), Column("chosen"), Column("metric"), Column("grid", "mean ± sd"), Column("took")]
+    return Table("Tuning", columns, rows)
+
+
+def _mean_and_sd(point: TuningPoint, metric: Metric) -> str:
+    if math.isnan(point.mean):
+        return "no result"
+    sd = "" if math.isnan(point.sd) else f" ± {values.number(point.sd, metric.decimals)}"
+    return f"{values.number(point.mean, metric.decimals)}{sd}"
 
 
 def results_table(conclusion: Conclusion) -> Table:

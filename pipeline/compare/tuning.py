@@ -1,0 +1,71 @@
+"""What a study's tuning says: every point of each grid, the one that was chosen, and what it took. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipeline.compare.conclusion import Tuning, TuningPoint
+from pipeline.compare.grouping import GroupedRuns, column_of
+from pipeline.study.tuning import Trial, best, point_text
+from pipeline.tracking.names import GRID_POINT, REUSED_FROM, ROLE, TUNING, VARIATION
+
+
+def tunings(grouped: GroupedRuns) -> Iterable[Tuning]:
+    """Of each variation that its study tunes."""
+    study = grouped.request.study
+    trials = study.trials() if study else []
+    for name, grid in grouped.tuned.items():
+        own = [trial for trial in trials if trial.variation == name]
+        yield _tuning(grouped, name, grid, own)
+
+
+def _tuning(grouped: GroupedRuns, name: str, grid: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> Tuning:
+    study, task = grouped.request.study, grouped.task
+    assert study is not None
+    metric, seeds = study.tuning_metric, study.tuning_seeds
+    runs = grouped.runs[column_of(grouped.runs, f"tags.{ROLE}") == TUNING]
+    runs = runs[column_of(runs, f"tags.{VARIATION}") == name]
+    points = {point_text(trial.point): trial.point for trial in trials}
+    found = [_point(runs, text, point, metric, seeds) for text, point in points.items()]
+    chosen = dict(study.points.get(name, {}))
+    linked = column_of(runs, f"tags.{REUSED_FROM}").notna().any()
+    return Tuning(
+        variation=name,
+        metric=metric,
+        seeds=seeds,
+        points=tuple(found),
+        chosen=chosen or None,
+        best=best([(each.values, each.results) for each in found], grouped.metric(metric).higher_is_better),
+        at_the_edge=tuple(
+            parameter for parameter, value in chosen.items() if _is_at_the_edge(value, grid[parameter], task, parameter)
+        ),
+        runs=len(trials),
+        steps=sum(task.steps(trial.config) for trial in trials),
+        seconds=math.nan if linked or runs.empty else float((runs["end"] - runs["start"]).sum()) / 1000,
+    )
+
+
+def _point(runs: pd.DataFrame, text: str, values: dict[str, Any], metric: str, seeds: Sequence[int]) -> TuningPoint:
+    there = (column_of(runs, f"tags.{GRID_POINT}") == text) & (runs["status"] == "FINISHED")
+    by_seed = runs[there].drop_duplicates("seed").set_index("seed")
+    results = column_of(by_seed, f"metrics.{metric}").reindex(list(seeds)).astype(float)
+    several = len(results) > 1 and bool(results.notna().all())
+    return TuningPoint(
+        values=values,
+        results=tuple(results),
+        mean=math.fsum(results) / len(results),
+        sd=statistics.stdev(results) if several else math.nan,
+        run_ids=tuple(sorted(by_seed["run_id"])),
+    )
+
+
+def _is_at_the_edge(value: Any, tried: Sequence[Any], task: Any, parameter: str) -> bool:
+    """Whether a better value may lie beyond: of what is no number, such as a name, nothing does."""
+    if not all(isinstance(each, int | float) for each in tried):
+        return False
+    return value in (min(tried), max(tried)) and value != task.no_better.get(parameter)
