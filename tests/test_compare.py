@@ -245,7 +245,9 @@ def test_the_files_are_whole_and_agree(tmp_path: Path) -> None:
     study(published(), VALUES)
     message = compare.compare(Options(study="small", out=tmp_path / "out"))
     names = sorted(file.name for file in (tmp_path / "out").iterdir())
-    assert names == ["conclusion.csv", "conclusion.json", "forest.png", "loss_curves.png", "report.html", "report.md"]
+    assert names == [
+        *("conclusion.csv", "conclusion.json", "forest.png", "loss_curves.png", "report.html", "report.md", "seeds.png")
+    ]
     assert message.startswith(f"written to {tmp_path}/out: ")
     with (tmp_path / "out" / "conclusion.csv").open(newline="") as file:
         rows = {row["variation"]: row for row in csv.DictReader(file)}
@@ -775,7 +777,14 @@ def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
     assert conclusion.without_pictures == ("with L1",)
     assert "<image " in (tmp_path / "out" / "report.html").read_text()  # the grid, whose gaps show the page
     pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
-    assert pictures == {"forest.png", "loss_curves.png", "Original.png", "adam_optimizer.png", "digits.png"}
+    assert pictures == {
+        "forest.png",
+        "loss_curves.png",
+        "seeds.png",
+        "Original.png",
+        "adam_optimizer.png",
+        "digits.png",
+    }
     # A run that stands for another one has its picture there.
     elsewhere = ours(published().configurations()["with L1"], 0.09)
     with mlflow.start_run(run_id=elsewhere):
@@ -1146,17 +1155,74 @@ def test_verify_names_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert [line for line in lines if line not in printed] == []
 
 
+def edited(file: Path, path: str, value: object) -> Conclusion:
+    """The conclusion of a file in which somebody has changed one value, such as `claims.0.difference.mean`."""
+    content = json.loads(file.read_text())
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+    part = content
+    for key in parents:
+        part = part[key]
+    part[last] = value
+    changed = file.with_name("edited.json")
+    changed.write_text(json.dumps(content))
+    return compare.read_conclusion(str(changed))
+
+
 @pytest.mark.usefixtures("db")
-def test_verify_finds_a_number_that_was_edited(tmp_path: Path) -> None:
+def test_verify_finds_what_was_edited(tmp_path: Path) -> None:
+    study(published(), VALUES)
+    known = conclude(tmp_path, study="small")
+    file = tmp_path / "out" / "conclusion.json"
+    place = [cell.metric for cell in known.variations[1].cells].index("last_val_bce")
+    for path, value, says in (
+        (
+            f"variations.1.cells.{place}.mean",
+            0.05,
+            "adam_optimizer.cells.last_val_bce.mean says 0.05, its runs say 0.09",
+        ),
+        (
+            f"variations.1.cells.{place}.values.1",
+            0.05,
+            "adam_optimizer.cells.last_val_bce.values[1] says 0.05, its runs",
+        ),
+        ("claims.0.difference.mean", -0.5, "claims[0].difference.mean says -0.5, its runs say -0.3509"),
+        ("claims.1.p_corrected", 0.001, "claims[1].p_corrected says 0.001, its runs say"),
+        ("pairs.0.p_corrected", 0.9, "pairs[0].p_corrected says 0.9, its runs say"),
+        ("claims.1.caveats", [], "claims[1].caveats[0].kind says nothing, its runs say flag"),
+        ("variations.0.flags", [], "Original.flags[0].flag says nothing, its runs say not converged"),
+        ("checks.0.passed", True, "checks[0].passed says True, its runs say nothing"),
+    ):
+        assert f"not what its runs give: {says}" in "\n".join(compare.verify(edited(file, path, value))), path
+    assert compare.verify(edited(file, "title", "another")) == []  # no number
+
+
+@pytest.mark.usefixtures("db")
+def test_verify_of_an_earlier_schema_says_so_and_compares_what_is_computed_alike(tmp_path: Path) -> None:
     study(published(), VALUES)
     conclude(tmp_path, study="small")
     file = tmp_path / "out" / "conclusion.json"
-    content = json.loads(file.read_text())
-    cell = next(c for c in content["variations"][1]["cells"] if c["metric"] == "last_val_bce")
-    cell["mean"] = 0.05
-    file.write_text(json.dumps(content))
-    (line,) = compare.verify(compare.read_conclusion(str(file)))
-    assert line.startswith("not what its runs give: last_val_bce of adam_optimizer says 0.05")
+    earlier = edited(file, "schema_version", 2)
+    assert compare.counted(earlier).endswith("; by schema 2, of which intervals and tests were computed otherwise")
+    assert "schema" not in compare.counted(compare.read_conclusion(str(file)))
+    assert compare.verify(earlier) == []
+    low = {"schema_version": 2, "claims.0.difference.low": -9, "claims.0.difference.mean": -0.5}
+    for path, value in low.items():
+        earlier = edited(file if path == "schema_version" else tmp_path / "out" / "edited.json", path, value)
+    assert [line.split(" says")[0] for line in compare.verify(earlier)] == [
+        "not what its runs give: claims[0].difference.mean"
+    ]
+
+
+@pytest.mark.usefixtures("db")
+def test_verify_takes_no_other_run_of_the_study(tmp_path: Path) -> None:
+    first = study(published(), VALUES)
+    known = conclude(tmp_path, study="small")
+    study(published(), VALUES)
+    mlflow.MlflowClient().delete_run(first["", 0])
+    with pytest.raises(
+        UserError, match=f"cannot be checked: the run {first['', 0]} of the study small is gone; compare"
+    ):
+        compare.verify(known)
 
 
 @pytest.mark.usefixtures("db")

@@ -238,7 +238,9 @@ def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> Pla
     with store.tracking_store(mlflow.get_tracking_uri()):
         parents = client.search_runs([experiment_id], f"tags.{PLAN} LIKE '%'", order_by=["start_time DESC"])
     wanted = [run for run in parents if run.data.tags.get(STUDY) == study]
-    chosen = next((run for run in wanted if run.info.run_id == run_id), None) or next(iter(wanted), None)
+    chosen = next((run for run in wanted if run_id in (None, run.info.run_id)), None)
+    if chosen is None and run_id and wanted:
+        raise UserError(f"the run {run_id} of the study {study} is gone; compare the study's other runs anew")
     if chosen is None:
         names = sorted({run.data.tags[STUDY] for run in parents if STUDY in run.data.tags})
         known = f"there are {listed(map(quoted, names))}" if names else "run it with mlflow run . -e study -P study=..."

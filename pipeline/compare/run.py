@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -30,7 +31,7 @@ from pydantic import ValidationError
 from pipeline import cli, metrics, plots, task
 from pipeline.compare import reading, report
 from pipeline.compare.concluding import conclude
-from pipeline.compare.conclusion import Cell, Claim, Conclusion, RunRecord
+from pipeline.compare.conclusion import SCHEMA_VERSION, Claim, Conclusion, RunRecord
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
 from pipeline.compare.options import CONCLUSION, REPORT_HTML, Options
 from pipeline.compare.report import sentences, values
@@ -42,7 +43,10 @@ from pipeline.texts import command, quoted
 from pipeline.tracking.names import COMPARED, MLFLOW_PARENT_RUN_ID, NOTE, REUSED_FROM
 
 TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
-_CLOSE = 1e-9  # relative: two versions of a library may sum in another order
+_CLOSE = 1e-9  # two versions of a library may sum in another order
+# What the runs tell; of a conclusion by an older schema only what every version computes alike.
+_COMPUTED = ("variations", "pairs", "claims", "noise", "determinism", "checks", "published", "completeness", "tuning")
+_BASIC = re.compile(r"\.cells\..*\.(n|mean|sd|median|worst)$|\.difference\.mean$")
 _MOST_BYTES = 2**29  # of a conclusion.json: one of 100,000 runs has a tenth of that
 
 
@@ -300,9 +304,12 @@ def verify(known: Conclusion) -> list[str]:
         found = _find(options, task.load(), source.study_run_id)
     except UserError as error:
         raise UserError(f"the conclusion of {source.made} cannot be checked: {error}") from None
-    now = conclude(found.grouped, pd.DataFrame(columns=["run_id", "epoch"]), found.elsewhere, found.origin)
-    lines = [*_changed_runs(known, now), *_changed_numbers(known, now), *_changed_verdicts(known, now)]
-    return [" ".join(line.split()) for line in lines]
+    now = conclude(found.grouped, _histories(found.grouped), found.elsewhere, found.origin)
+    lines = list(_changed_runs(known, now))
+    # Of other runs all numbers may be others: then only what is concluded is said.
+    lines += [] if lines else _edited(known, now)
+    lines += _changed_verdicts(known, now)
+    return [" ".join(line.split()) for line in dict.fromkeys(lines)]
 
 
 def _changed_runs(known: Conclusion, now: Conclusion) -> Iterator[str]:
@@ -333,22 +340,52 @@ def _place(run: RunRecord) -> str:
     )
 
 
-def _changed_numbers(known: Conclusion, now: Conclusion) -> Iterator[str]:
-    """Cells that are not what the same runs give: the file was changed, or what computes it."""
-    after = {(each.name, metrics.current(cell.metric)): cell for each in now.variations for cell in each.cells}
-    for variation in known.variations:
-        for cell in variation.cells:
-            other = after.get((variation.name, metrics.current(cell.metric)))
-            if other is not None and cell.digest == other.digest and not _same_numbers(cell, other):
-                yield (
-                    f"not what its runs give: {cell.metric} of {variation.name} says {cell.mean!r} with the interval "
-                    f"[{cell.low!r}, {cell.high!r}], its runs say {other.mean!r} with [{other.low!r}, {other.high!r}]"
-                )
+def _edited(known: Conclusion, now: Conclusion) -> Iterator[str]:
+    """What is not what the same runs give: the file was changed, or what computes it."""
+    before, after = (
+        {path: value for part in _COMPUTED for path, value in _leaves(each, part)} for each in (known, now)
+    )
+    old = known.schema_version < SCHEMA_VERSION
+    for path in before if old else dict.fromkeys([*before, *after]):
+        a, b = before.get(path), after.get(path)
+        if (path in after and _BASIC.search(path) if old else True) and not _same(a, b):
+            yield f"not what its runs give: {path} says {_shown(a)}, its runs say {_shown(b)}"
 
 
-def _same_numbers(a: Cell, b: Cell) -> bool:
-    pairs = ((getattr(a, name), getattr(b, name)) for name in ("n", "mean", "sd", "low", "high", "median", "worst"))
-    return all(x == y or (math.isnan(x) and math.isnan(y)) or math.isclose(x, y, rel_tol=_CLOSE) for x, y in pairs)
+def _leaves(conclusion: Conclusion, part: str) -> Iterator[tuple[str, Any]]:
+    """Every number and text of a part of a conclusion by its path, such as `claims[0].difference.mean`."""
+
+    def within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict):
+            for key, each in value.items():
+                yield from within(f"{path}.{key}", each)
+        elif isinstance(value, list | tuple):
+            for place, each in enumerate(value):
+                yield from within(f"{path}[{place}]", each)
+        else:
+            yield path, value
+
+    content = conclusion.model_dump()[part]
+    if part == "published" and content:
+        del content["paper_values"]  # of other studies' runs, too, which the conclusion does not list
+    if part == "variations":  # by the names of variations and metrics, which may stand in another order
+        for variation in content:
+            cells = {metrics.current(cell["metric"]): cell for cell in variation.pop("cells")}
+            yield from within(f"{variation['name']}", {**variation, "cells": cells})
+    else:
+        yield from within(part, content)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return a == b or (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=_CLOSE, abs_tol=_CLOSE)
+    if isinstance(a, str) and isinstance(b, str):  # perhaps names of metrics, of which an earlier version had others
+        return [*map(metrics.current, a.split(", "))] == [*map(metrics.current, b.split(", "))]
+    return bool(a == b)
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else str(value)
 
 
 def _changed_verdicts(known: Conclusion, now: Conclusion) -> Iterator[str]:
@@ -404,4 +441,6 @@ def _changed(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> 
 def counted(conclusion: Conclusion) -> str:
     """What was compared with the store."""
     parts = {"runs": conclusion.runs, "verdicts": conclusion.claims, "differences": conclusion.pairs}
-    return ", ".join(f"{what}: {len(each):,}" for what, each in parts.items())
+    old = f"; by schema {conclusion.schema_version}, of which intervals and tests were computed otherwise"
+    counts = ", ".join(f"{what}: {len(each):,}" for what, each in parts.items())
+    return counts + (old if conclusion.schema_version < SCHEMA_VERSION else "")
