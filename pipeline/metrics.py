@@ -45,7 +45,7 @@ class Metric:
     primary: bool = False  # the one by which variations are ranked
     per_epoch: bool = False  # else logged at the end of a run
     convergence: bool = False  # of the per-epoch ones: the one that shows whether a run had converged
-    is_quality: bool = False  # measured on the test reconstructions, by `quality.measure`
+    is_quality: bool = False  # measured on the reconstructions of validation images, by `quality.measure`
     finite: bool = False  # a run without a finite value of it is flagged
     contains: tuple[str, ...] = ()  # parameters of which a term is in it: where they differ, it is not comparable
     without: str | None = None  # the metric without these terms
@@ -63,7 +63,7 @@ class Metric:
 
 
 _NATS, _SECONDS = "nats per pixel", "s"
-FIRST, LAST = "first_", "last_"
+FIRST, LAST, TEST = "first_", "last_", "test_"
 DISPLAYED_LOSS = "displayed_loss"  # of one epoch; the first epoch's is logged as KERAS2_LOSS
 KERAS2_LOSS = "keras2_progressbar_loss"
 EPOCH_SECONDS, TRAINING_SECONDS = "epoch_seconds", "training_seconds"
@@ -102,19 +102,12 @@ def _quality(name: str, label: str, unit: str = "", **more: Any) -> Metric:
     return Metric(name, label, unit, is_quality=True, **{"compared": True, "possible": _SHARE, **more})
 
 
-# In the order of a report's columns.
-METRICS = (
-    *(row for row in _LOSSES if row.per_epoch),
-    *(row for row in _LOSSES if not row.per_epoch),
-    Metric(
-        KERAS2_LOSS,
-        "Keras 2 progress-bar loss",
-        _NATS,
-        possible=_POSITIVE,
-        shown=False,
-        contains=tuple(_TERMS),
-        formerly=FIRST + DISPLAYED_LOSS,
-    ),
+def _on_test(name: str, of: Metric) -> Metric:
+    """The same of the test images, where others are held out for validation: measured once, at the end."""
+    return replace(of, name=TEST + name, label=f"{of.label}, test images", is_quality=False, flag=None, formerly="")
+
+
+_QUALITY = (
     _quality("mse", "MSE"),
     _quality("psnr", "PSNR", "dB", decimals=2, better="higher", possible=_POSITIVE),
     _quality("ssim", "SSIM", better="higher", possible=(-1.0, 1.0)),
@@ -140,6 +133,24 @@ METRICS = (
         compared=False,
         flag=Flag("dead units", "dead units", "has dead units, which are never active", above=0),
     ),
+)
+_BCE = Metric("bce", "bce", _NATS, possible=_POSITIVE, compared=True, finite=True)
+
+# In the order of a report's columns.
+METRICS = (
+    *(row for row in _LOSSES if row.per_epoch),
+    *(row for row in _LOSSES if not row.per_epoch),
+    Metric(
+        KERAS2_LOSS,
+        "Keras 2 progress-bar loss",
+        _NATS,
+        possible=_POSITIVE,
+        shown=False,
+        contains=tuple(_TERMS),
+        formerly=FIRST + DISPLAYED_LOSS,
+    ),
+    *_QUALITY,
+    *(_on_test(row.name, row) for row in (_BCE, *_QUALITY)),
     Metric(TRAINING_SECONDS, "training", _SECONDS, 1, possible=_POSITIVE),
     Metric(EPOCH_SECONDS, "epoch", _SECONDS, 3, possible=_POSITIVE, shown=False, per_epoch=True),
 )

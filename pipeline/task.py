@@ -86,9 +86,8 @@ class Task(Protocol):
     def repetition(self) -> str:
         """The parameter that makes a repetition: the seed."""
 
-    @property
-    def varied(self) -> str:
-        """What differs between repetitions, in words: the source of the variance that every interval covers."""
+    def varied(self, params: Mapping[str, Any]) -> str:
+        """What differs between the repetitions of a configuration, in words: the variance that its intervals cover."""
 
     @property
     def no_better(self) -> Mapping[str, float]:
@@ -97,6 +96,10 @@ class Task(Protocol):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """What a run logs, in the order in which it is shown."""
+
+    @property
+    def to_hold_out(self) -> str:
+        """For a person: what to set so that choices are made on other data than results are reported on."""
 
     def measured_on(self, config: Any, metric: str) -> Part:
         """The part of the data of which a metric of such a run is."""

@@ -14,7 +14,7 @@ from pipeline import cli
 from pipeline.compare import run as compare
 from pipeline.errors import UserError
 from pipeline.study import run as study
-from pipeline.train.config import DEFAULT, OPTIMIZERS, RunConfig, path_and_white
+from pipeline.train.config import DEFAULT, OPTIMIZERS, SOURCES, RunConfig, path_and_white
 from tests.conftest import ROOT
 
 
@@ -61,6 +61,8 @@ def test_defaults_are_the_published_base_with_the_shallow_decoder() -> None:
         "architecture": "dense",
         "encoding_dim": 32,
         "decoder_hidden": 0,
+        "validation": 0,
+        "vary": "init+order",
         "seed": 0,
         "dataset": "mnist",
     }
@@ -176,3 +178,18 @@ def test_a_new_parameter_changes_no_fingerprint_but_where_it_is_used() -> None:
 def test_tensorflow_is_not_imported_before_it_is_needed(module: str) -> None:
     code = f"import sys, pipeline.{module}; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_what_varies_is_named_in_one_order_and_stands_still_otherwise() -> None:
+    assert RunConfig(vary="order+init") == RunConfig(vary=["init", "order"]) == RunConfig()
+    held = RunConfig(vary="order", seed=7)
+    assert [held.seed_of(source) for source in SOURCES] == [0, 7, 0]
+    assert [RunConfig(seed=7).seed_of(source) for source in SOURCES] == [7, 7, 0]
+    assert RunConfig(seed=7, validation=10, vary="split").seed_of("split") == 7
+    assert RunConfig().fingerprint == RunConfig(validation=0, vary="init+order").fingerprint
+    assert len({RunConfig(validation=n, vary=v).fingerprint for n in (0, 10) for v in ("init", "order")}) == 4
+    for vary in ("", "seed", "init+init"):
+        with pytest.raises(ValueError, match="one or several of init, order, split"):
+            RunConfig(vary=vary)
+    with pytest.raises(UserError, match=r"^vary=init\+split wants a split to vary: set validation above 0, or leave"):
+        parse("--vary", "split+init")

@@ -561,3 +561,20 @@ def test_a_small_file_that_unpacks_to_more_than_memory_is_refused_before(
 
 def test_free_memory_is_that_of_the_machine_or_of_the_container() -> None:
     assert 0 < dataset.free_memory() <= psutil.virtual_memory().total
+
+
+def test_a_split_holds_images_out_and_loses_none() -> None:
+    pixels = np.arange(50, dtype=np.float32).reshape(50, 1, 1, 1)
+    labels = np.arange(50)
+    whole = dataset.Images("x", "file:///x", "0" * 64, pixels, pixels[:5] + 100, labels, labels[:5])
+    assert whole.split(0, 0) is whole
+    assert whole.validation is whole.test
+    one, again, other = (whole.split(20, seed) for seed in (0, 0, 1))
+    assert (len(one.train), len(one.validation), len(one.test)) == (30, 20, 5)
+    kept, held_out = one.train.ravel().tolist(), one.validation.ravel().tolist()
+    assert kept == sorted(kept)
+    assert sorted(kept + held_out) == list(range(50))
+    assert one.train_labels is not None
+    assert one.train_labels.tolist() == kept  # of the images that are left
+    assert again.validation.tolist() == one.validation.tolist() != other.validation.tolist()
+    assert {name: len(each) for name, each in one.arrays.items()} == {"train": 30, "validation": 20, "test": 5}

@@ -92,6 +92,16 @@ def test_any_size_and_colour(shape: tuple[int, ...]) -> None:
     assert measured["dead_units"] == 0
 
 
+def test_cross_entropy_of_logits_is_kerass() -> None:
+    import keras
+
+    rng = np.random.default_rng(1)
+    x, logits = rng.random((20, 5, 5, 1)), 3 * rng.standard_normal((20, 5, 5, 1))
+    theirs = float(keras.ops.mean(keras.losses.binary_crossentropy(x, logits, from_logits=True)))
+    assert quality.bce(x, logits) == pytest.approx(theirs, rel=1e-6)
+    assert quality.bce(np.ones(1), np.array([-200.0])) == pytest.approx(200)  # where a sigmoid is 0
+
+
 def test_every_measure_has_its_row_and_every_row_its_measure() -> None:
     own = [
         each
@@ -99,5 +109,5 @@ def test_every_measure_has_its_row_and_every_row_its_measure() -> None:
         if isinstance(each, FunctionType) and each.__module__ == quality.__name__
     ]
     public = {function.__name__ for function in own if not function.__name__.startswith("_")}
-    assert public == {*QUALITY, "measure"}
+    assert public == {*QUALITY, "bce", "measure"}
     assert tuple(quality.measure(X, Y, np.ones((2, 3), np.float32))) == QUALITY

@@ -20,6 +20,7 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow.entities import Run
+from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
@@ -126,6 +127,41 @@ def test_the_model_serves_python_and_its_parts_have_names(logged: Run, small: Im
     np.testing.assert_allclose(model.predict(as_the_readme_says), y, atol=1e-6)
     measured = quality.measure(small.test, y, codes)
     assert {name: logged.data.metrics[name] for name in QUALITY} == pytest.approx(measured, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_of_images_held_out_every_epoch_and_of_the_test_images_once(
+    small_npz: Path, small: Images, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_store(empty_store, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", environment(tmp_path)["MLFLOW_TRACKING_URI"])
+    config = RunConfig(optimizer="adam", epochs=2, validation=100, dataset=str(small_npz))
+    train.run(config)
+    (made,) = runs_in(tmp_path)
+    parts = mlflow.tensorflow.load_model(f"runs:/{made.info.run_id}/model")
+
+    def reconstructed(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return parts.predict(x, verbose=0), parts.get_layer("encoder").predict(x, verbose=0)
+
+    on_validation = quality.measure(small.split(100, 0).validation, *reconstructed(small.split(100, 0).validation))
+    on_test = quality.measure(small.test, *reconstructed(small.test))
+    metrics = made.data.metrics
+    assert {name: metrics[name] for name in QUALITY} == pytest.approx(on_validation, rel=1e-4)
+    assert {name: metrics[f"test_{name}"] for name in QUALITY} == pytest.approx(on_test, rel=1e-4)
+    x, y = small.test.astype(np.float64), reconstructed(small.test)[0].astype(np.float64)
+    by_hand = -(x * np.log(y) + (1 - x) * np.log(1 - y)).mean()
+    assert metrics["test_bce"] == pytest.approx(by_hand, rel=1e-4)
+    assert [point.step for point in mlflow.MlflowClient().get_metric_history(made.info.run_id, "test_bce")] == [2]
+    assert '"validation": [100, 28, 28, 1]' in str(made.inputs.dataset_inputs[0].dataset.profile)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("validation", "allowed"), [(345, "0 to 344"), (10000, "0 to 344")])
+def test_a_split_that_leaves_no_batch(validation: int, allowed: str, small: Images) -> None:
+    with pytest.raises(
+        UserError, match=f"^validation={validation} leaves no batch of 256 .* small; allowed: {allowed}$"
+    ):
+        train.require_full_batch(RunConfig(validation=validation), small)
+    train.require_full_batch(RunConfig(validation=344), small)
 
 
 @pytest.mark.slow

@@ -75,6 +75,33 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert (training.order(1000, seed=4, epoch=7) != first).any()
 
 
+def test_what_does_not_vary_stands_still(small: Images) -> None:
+    def first_weights(config: RunConfig) -> list[bytes]:
+        return [np.asarray(each).tobytes() for each in model.build(config, small.shape).get_weights()]
+
+    one, other = (RunConfig(vary="order", seed=seed) for seed in (1, 2))
+    assert first_weights(one) == first_weights(other) == first_weights(RunConfig(seed=0))
+    assert first_weights(RunConfig(seed=1)) != first_weights(RunConfig(seed=2))
+    # The same weights and the same order, and other images held out.
+    ends = []
+    for seed in (1, 2):
+        config = ADAM.model_copy(update={"vary": "split", "validation": 100, "seed": seed, "epochs": 1})
+        split = small.split(config.validation, config.seed_of("split"))
+        assert first_weights(config) == first_weights(RunConfig(seed=0))
+        ends.append(training.train(config, split))
+    assert weights(ends[0]) != weights(ends[1])
+    # With nothing that varies but the order, two seeds differ in nothing but that.
+    alike = [training.train(ADAM.model_copy(update={"vary": "init", "seed": 0}), small)]
+    assert weights(alike[0]) == weights(training.train(ADAM.model_copy(update={"seed": 0}), small))
+
+
+def test_every_epoch_is_measured_on_the_images_that_are_held_out(small: Images) -> None:
+    split = small.split(100, 0)
+    ended = training.train(ADAM.model_copy(update={"validation": 100}), split)
+    y = ended.model.predict(split.validation, verbose=0)
+    assert ended.epochs[-1]["val_bce"] == pytest.approx(float(bce(split.validation, y).mean()), rel=1e-4)
+
+
 def test_more_epochs_continue_the_same_trajectory(trained: training.Trained, small: Images) -> None:
     longer = training.train(ADAM.model_copy(update={"epochs": 3}), small)
     columns = ["loss", "val_loss", "bce", "val_bce", "displayed_loss"]

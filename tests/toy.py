@@ -105,7 +105,7 @@ class Toy:
     program: ToyProgram = field(default_factory=ToyProgram)
 
     repetition = "seed"
-    varied = "the noise"
+    to_hold_out = "set held_out above 0"
     no_better: Mapping[str, float] = field(default_factory=dict)
     metrics = (
         Metric("error", "error", per_epoch=True, convergence=True),
@@ -115,6 +115,9 @@ class Toy:
     )
     parameters = ToyConfig().params
     schema = ToyConfig.model_json_schema()["properties"]
+
+    def varied(self, params: Mapping[str, Any]) -> str:
+        return "the noise"
 
     def measured_on(self, config: ToyConfig, metric: str) -> Part:
         if metric == "val_error":

@@ -36,6 +36,7 @@ def conclude(
     analysis, study = Analysis(grouped, histories, elsewhere), grouped.request.study
     claims, pairs = analysis.claims(), analysis.pairs()
     shown = [grouped.configs[name] for name in grouped.without_repeats]
+    base = grouped.configs.get(grouped.baseline or "", {})
     params = list(next(iter(shown), {}))
     differing = [p for p in params if len({comparable(config[p]) for config in shown}) > 1]
     return Conclusion(
@@ -53,7 +54,7 @@ def conclude(
         claims=tuple(claims),
         looks=grouped.request.looks,
         looks_planned=study.looks if study else 1,
-        varied=grouped.task.varied if grouped.by_task else "",
+        varied=grouped.task.varied(base) if grouped.by_task and base else "",
         noise=tuple(analysis.noise()),
         determinism=tuple(analysis.determinism()),
         checks=tuple(checks.run(analysis, claims or [pair for pair in pairs if pair.asked == grouped.primary_metric])),

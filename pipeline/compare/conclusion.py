@@ -105,7 +105,7 @@ class Flag(_Part):
     """Something wrong with runs of a variation."""
 
     flag: str = Field(
-        description="`not a number`, `not converged`, `identical repetitions` or a metric's own: see `evidence`, `metrics`"
+        description="`not a number`, `not converged`, `identical repetitions`, or a metric's own (`metrics`)"
     )
     seeds: tuple[Scalar, ...] = Field(description="the seeds concerned; those that are not known are not listed")
     of: int = Field(description="how many seeds the variation has in all")

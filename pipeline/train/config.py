@@ -12,7 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from pipeline.texts import did_you_mean
 
@@ -51,6 +60,15 @@ _VERSION_1 = {
     "decoder_hidden",
     "seed",
     "dataset",
+}
+
+SOURCES = ("init", "order", "split")  # of variance, each of which a run's seed decides, or not
+_STILL = 0  # the seed of what stands still
+_SOURCES_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"enum": list(SOURCES)}, "minItems": 1, "uniqueItems": True},
+    ]
 }
 
 _SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # positive numbers of 32 bits, with all their digits
@@ -99,6 +117,13 @@ def _optimizer(value: Any) -> Any:
     return name
 
 
+def _sources(value: Any) -> str:
+    names = value if isinstance(value, list | tuple) else str(value).split("+")
+    if not names or not set(names) <= set(SOURCES) or len(set(names)) < len(names):
+        raise ValueError(f"allowed: one or several of {', '.join(SOURCES)}, joined by +")
+    return "+".join(name for name in SOURCES if name in names)
+
+
 class RunConfig(BaseModel):
     """Every parameter of one run."""
 
@@ -131,12 +156,34 @@ class RunConfig(BaseModel):
         le=65536,
         description="width of one more sigmoid layer in the decoder; 0 = none, 784 = the published baseline",
     )
+    validation: int = Field(
+        0,
+        ge=0,
+        le=10**9,
+        description="training images held out for validation, so that the test images are measured once, at the end; "
+        "0 = the test images are the validation images, as published",
+    )
+    vary: Annotated[str, BeforeValidator(_sources), WithJsonSchema(_SOURCES_SCHEMA)] = Field(
+        "init+order",
+        description="what the seed decides, joined by `+`: `init` (first weights), `order` (of images in an epoch), "
+        "`split` (which images are held out); the others stand still",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="the only source of randomness")
     dataset: Annotated[str, Field(min_length=1), AfterValidator(_dataset)] = Field(
         "mnist",
         description="`mnist`, `fashion_mnist`, or a path: an .npz with x_train and x_test, or a folder of IDX or CSV "
         "files; `#max=16` behind it says which value is white where it is not 1, 255 or 65535",
     )
+
+    @model_validator(mode="after")
+    def _splits_something(self) -> RunConfig:
+        if "split" in self.vary and not self.validation:
+            raise ValueError(f"vary={self.vary} wants a split to vary: set validation above 0, or leave split out")
+        return self
+
+    def seed_of(self, source: str) -> int:
+        """The seed of one of `SOURCES`."""
+        return self.seed if source in self.vary.split("+") else _STILL
 
     @property
     def params(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ SHIPPED = Path(__file__).parents[1] / "datasets" / "mnist.npz"
 SHIPPED_SHA256 = "88eaf78b3cf8a302b5c253212171853934f34bb083759fe893a3554a84c56f0a"
 FASHION_MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"  # where Keras downloads it from
 
+_SPLIT = 0x5B117  # so that a split is no other draw of the same seed
 TRAIN, TEST = "x_train", "x_test"
 # The keys of an .npz in lower case: Keras's, MedMNIST's (https://medmnist.com), and others that are seen.
 _KEYS = {
@@ -71,6 +72,7 @@ class Images:
         test: the same, for the images that are never trained on.
         train_labels: [images] integers, or None where the source has none. Nothing is trained on them.
         test_labels: the same.
+        held_out: images taken from those for training by `split`; None where validation is on the test images.
     """
 
     name: str
@@ -80,11 +82,27 @@ class Images:
     test: NDArray[np.float32]
     train_labels: NDArray[np.int64] | None = None
     test_labels: NDArray[np.int64] | None = None
+    held_out: NDArray[np.float32] | None = None
+
+    @property
+    def validation(self) -> NDArray[np.float32]:
+        """The images that every epoch is measured on."""
+        return self.test if self.held_out is None else self.held_out
+
+    def split(self, validation: int, seed: int) -> Images:
+        """With so many of the training images held out for validation, drawn by a seed; their order stays."""
+        if not validation:
+            return self
+        drawn = np.random.default_rng((_SPLIT, seed)).permutation(len(self.train))
+        kept, held_out = np.sort(drawn[validation:]), np.sort(drawn[:validation])
+        labels = None if self.train_labels is None else self.train_labels[kept]
+        return replace(self, train=self.train[kept], train_labels=labels, held_out=self.train[held_out])
 
     @property
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """The images by what they are for."""
-        return {"train": self.train, "test": self.test}
+        held_out = {} if self.held_out is None else {"validation": self.held_out}
+        return {"train": self.train, **held_out, "test": self.test}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -121,8 +139,8 @@ def load(dataset: str) -> Images:
     raw = {name: array.read() for name, array in stored.items()}
     divisor = _white(dataset, raw, white)
     train, test = (_scaled(array, divisor) for array in raw.values())
-    labels = [_labels(array) for array in stored.values()]
-    return Images(Path(dataset).name or dataset, source, _content_hash(raw.values()), train, test, *labels)
+    of_train, of_test = (_labels(array) for array in stored.values())
+    return Images(Path(dataset).name or dataset, source, _content_hash(raw.values()), train, test, of_train, of_test)
 
 
 def free_memory() -> int:

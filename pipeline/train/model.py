@@ -33,7 +33,7 @@ def build(config: RunConfig, image_shape: Shape) -> keras.Model:
     Raises:
         UserError: the images are too small for this architecture.
     """
-    seeds = dict(zip(_ROLES, np.random.SeedSequence(config.seed).generate_state(len(_ROLES)), strict=True))
+    seeds = dict(zip(_ROLES, np.random.SeedSequence(config.seed_of("init")).generate_state(len(_ROLES)), strict=True))
 
     def new(role: str, layer: type[keras.Layer], *args: Any, **options: Any) -> keras.Layer:
         initializer = keras.initializers.GlorotUniform(seed=int(seeds[role]))

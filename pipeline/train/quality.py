@@ -85,6 +85,15 @@ def _mean_over_chunks(per_image: Callable[[Array, Array], Any], x: Array, y: Arr
     return float(np.mean(np.concatenate([per_image(x[c], y[c]).numpy() for c in chunks]), dtype=np.float64))
 
 
+def bce(x: NDArray, logits: NDArray) -> float:
+    """Binary cross-entropy in nats per pixel, the mean over all pixels of all images; x in [0, 1], both of one shape.
+
+    From the logits z, as log(1 + e^-|z|) + max(z, 0) - x z: the logarithm of a saturated sigmoid would be cut off.
+    """
+    losses = np.log1p(np.exp(-np.abs(logits))) + np.maximum(logits, 0) - x * logits
+    return float(np.mean(losses, dtype=np.float64))
+
+
 _MEASURES = {name: globals()[name] for name in QUALITY}
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import cli, plots, progress
 from pipeline.errors import UserError
-from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, KERAS2_LOSS, LAST, LOSSES, TRAINING_SECONDS
+from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, KERAS2_LOSS, LAST, LOSSES, TEST, TRAINING_SECONDS
 from pipeline.task import Child
 from pipeline.texts import gigabytes, quoted
 from pipeline.tracking import journal
@@ -71,6 +71,7 @@ def run(config: RunConfig, folder: Path | None = None) -> str:
     images = load(config.dataset)
     require_full_batch(config, images)
     require_memory(config, images)
+    images = split(config, images)
 
     with tracking.track(config, images, folder) as tracked, progress.watch(config.name, config.epochs) as report:
         last = train_together([tracked], images, report).epochs[-1]
@@ -152,7 +153,8 @@ def train_children(children: Sequence[Child]) -> None:
     Raises:
         UserError: as `train_together`.
     """
-    images = load(children[0].config.dataset)
+    config = children[0].config  # of all of them, but for the epochs
+    images = split(config, load(config.dataset))
     with contextlib.ExitStack() as locks:
         for child in children:
             locks.enter_context(journal.locked(child.folder))
@@ -184,6 +186,11 @@ def load(name: str) -> Images:
     return dataset.load(name)
 
 
+def split(config: RunConfig, images: Images) -> Images:
+    """The images as this run divides them into those for training, validation and test."""
+    return images.split(config.validation, config.seed_of("split"))
+
+
 def data_hashes(configs: Sequence[RunConfig], at_once: int) -> dict[str, str]:
     """The hash of every data set, by `RunConfig.data`.
 
@@ -207,15 +214,21 @@ def start_worker() -> None:
 
 
 def require_full_batch(config: RunConfig, images: Images) -> None:
-    """Refuse images that do not fill one batch.
+    """Refuse images of which those for training do not fill one batch.
 
     Raises:
         UserError: they do not.
     """
-    if config.batch_size > len(images.train):
+    left = len(images.train) - config.validation
+    if config.validation and left < config.batch_size:
         raise UserError(
-            f"batch_size={config.batch_size} is larger than the data: {images.name} has {len(images.train)} "
-            f"training images; allowed: 1 to {len(images.train)}"
+            f"validation={config.validation} leaves no batch of {config.batch_size} of the {len(images.train)} "
+            f"training images of {images.name}; allowed: 0 to {max(0, len(images.train) - config.batch_size)}"
+        )
+    if config.batch_size > left:
+        raise UserError(
+            f"batch_size={config.batch_size} is larger than the data: {images.name} has {left} training images; "
+            f"allowed: 1 to {left}"
         )
 
 
@@ -231,7 +244,7 @@ def require_memory(config: RunConfig, images: Images, at_once: int = 1) -> None:
     """
     pixels = math.prod(images.shape)
     parameters, outputs = size(config, images.shape)
-    batch = max(config.batch_size, len(images.test))
+    batch = max(config.batch_size, config.validation, len(images.test))
     needed = 4 * (4 * parameters + images.train.size + images.test.size + batch * outputs) * at_once
     free = dataset.free_memory()
     if needed > free:
@@ -307,9 +320,16 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun[RunConfig]
     from pipeline.train import quality
 
     x = images.test
-    codes = trained.model.get_layer("encoder")(x)
-    y = trained.model.get_layer("decoder")(codes).numpy()
-    measures = {**summarise(trained.history), **quality.measure(x, y, codes.numpy())}
+    encoder, decoder = (trained.model.get_layer(name) for name in ("encoder", "decoder"))
+    codes = encoder(x)
+    y = decoder(codes).numpy()
+    measures = quality.measure(x, y, codes.numpy())
+    if images.held_out is not None:
+        measures["bce"] = quality.bce(x, decoder.get_layer("logits")(codes).numpy())
+        measures = {TEST + name: value for name, value in measures.items()}
+        codes = encoder(images.held_out)
+        measures |= quality.measure(images.held_out, decoder(codes).numpy(), codes.numpy())
+    measures |= summarise(trained.history)
     tracked.log_epoch(len(trained.epochs), measures, key="results")
     tracked.log_figures(
         {

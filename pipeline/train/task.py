@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from pipeline.metrics import FIRST, LAST, METRICS, QUALITY, TRAINING_SECONDS
+from pipeline.metrics import FIRST, LAST, METRICS, QUALITY, TEST, TRAINING_SECONDS
 from pipeline.task import Part, Program
 from pipeline.train.config import RunConfig
 from pipeline.train.size import FILTERS, KERNEL
@@ -17,7 +17,7 @@ class Autoencoder:
     """See `pipeline.task.Task`."""
 
     repetition = "seed"
-    varied = "initialisation and order of the images; training and validation images stay the same"
+    to_hold_out = "set validation above 0"
     metrics = METRICS
     no_better: Mapping[str, float] = {"l1": 0.0, "decoder_hidden": 0.0}
 
@@ -32,11 +32,15 @@ class Autoencoder:
     def measured_on(self, config: RunConfig, metric: str) -> Part:
         """Where no images are held out, the test images are what training is watched on."""
         row = metric.removeprefix(FIRST).removeprefix(LAST)
-        if row.startswith("test_"):
+        if row.startswith(TEST):
             return "test"
         if row not in QUALITY and not row.startswith("val_"):
             return "training"
-        return "validation" if config.params.get("validation") else "test"
+        return "validation" if config.validation else "test"
+
+    def varied(self, params: Mapping[str, Any]) -> str:
+        names = {"init": "first weights", "order": "order of the images", "split": "which images are held out"}
+        return ", ".join(names[source] for source in str(params["vary"]).split("+"))
 
     def configure(self, changes: Mapping[str, Any]) -> RunConfig:
         return RunConfig.model_validate(changes)

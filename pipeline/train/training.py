@@ -91,7 +91,7 @@ def train(
     Raises:
         DivergenceError: the loss became NaN or infinite.
     """
-    with _default_seed(config.seed):
+    with _default_seed(config.seed_of("init")):
         model = build(config, images.shape)
     trainer = _EpochTrainer(model, images, config.l1)
     optimizer = _optimizer(config)
@@ -103,12 +103,12 @@ def train(
         observe(trained)
         return trained
     trainer.fit(
-        _training_orders(len(images.train), config.batch_size, config.seed, len(epochs) + 1),
+        _training_orders(len(images.train), config.batch_size, config.seed_of("order"), len(epochs) + 1),
         initial_epoch=len(epochs),
         epochs=config.epochs,
         steps_per_epoch=1,
         shuffle=False,
-        validation_data=_validation_order(len(images.test)),
+        validation_data=_validation_order(len(images.validation)),
         verbose=0,
         callbacks=[_Observer(config, images, trained, observe, checkpoint)],
     )
@@ -227,7 +227,7 @@ class _EpochTrainer(keras.Model):
         self._image_shape = images.shape
         # Flat, for to gather rows of pixels takes less time than to gather images.
         self._train_images = tf.constant(images.train.reshape(len(images.train), -1))  # [images, pixels]
-        self._test_images = tf.constant(images.test.reshape(len(images.test), -1))
+        self._validation_images = tf.constant(images.validation.reshape(len(images.validation), -1))
         self._mean_loss = keras.metrics.Mean(name="loss")
         self._mean_bce = keras.metrics.Mean(name="bce")
         self._displayed_loss = ProgressBarMean()
@@ -256,7 +256,7 @@ class _EpochTrainer(keras.Model):
         self._record(loss, bce, tf.size(indices))
 
     def _test_on(self, indices: tf.Tensor) -> None:
-        loss, bce = self._loss_and_bce(tf.gather(self._test_images, indices), training=False)
+        loss, bce = self._loss_and_bce(tf.gather(self._validation_images, indices), training=False)
         self._record(loss, bce, tf.size(indices))
 
     def _loss_and_bce(self, pixels: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
