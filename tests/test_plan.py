@@ -567,7 +567,7 @@ def test_a_file_that_is_no_text_or_no_file_is_a_mistake_in_one_line(tmp_path: Pa
         str(
             tmp_path
         ): f"study='{tmp_path}' is a directory; give controlled, published, tuned, or the path of a YAML file",
-        f"{tmp_path}/picture.yaml": "is not a text in UTF-8 (invalid start byte); give controlled, published, tuned, or",
+        f"{tmp_path}/picture.yaml": "is not a text in UTF-8 (invalid start byte); give controlled, published, tuned",
         f"{tmp_path}/wrong.yaml": f"{tmp_path}/wrong.yaml, line 8: x = 1: there is no such key",
         "~nobody-of-this-name/x.yaml": "is in the home of a user that is not known here; give controlled",
         "x" * 5000: "cannot be opened (File name too long); give controlled",
