@@ -29,6 +29,10 @@ class Autoencoder:
     def schema(self) -> dict[str, Any]:
         return dict(RunConfig.model_json_schema()["properties"])
 
+    def varied(self, params: Mapping[str, Any]) -> str:
+        names = {"init": "first weights", "order": "order of the images", "split": "which images are held out"}
+        return ", ".join(names[source] for source in str(params["vary"]).split("+"))
+
     def measured_on(self, config: RunConfig, metric: str) -> Part:
         """Where no images are held out, the test images are what training is watched on."""
         row = metric.removeprefix(FIRST).removeprefix(LAST)
@@ -37,10 +41,6 @@ class Autoencoder:
         if row not in QUALITY and not row.startswith("val_"):
             return "training"
         return "validation" if config.validation else "test"
-
-    def varied(self, params: Mapping[str, Any]) -> str:
-        names = {"init": "first weights", "order": "order of the images", "split": "which images are held out"}
-        return ", ".join(names[source] for source in str(params["vary"]).split("+"))
 
     def configure(self, changes: Mapping[str, Any]) -> RunConfig:
         return RunConfig.model_validate(changes)
