@@ -97,6 +97,10 @@ class Task(Protocol):
     def metrics(self) -> tuple[Metric, ...]:
         """What a run logs, in the order in which it is shown."""
 
+    @property
+    def to_hold_out(self) -> str:
+        """For a person: what to set so that choices are made on other data than results are reported on."""
+
     def measured_on(self, config: Any, metric: str) -> Part:
         """The part of the data of which a metric of such a run is."""
 

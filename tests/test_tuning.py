@@ -135,7 +135,7 @@ def test_the_digest_covers_the_tuning_and_not_what_it_chooses() -> None:
         (
             {"base": {"held_out": 0}},
             "nuisance: *'plain' would be chosen by val_error on the test data, on which it is reported; "
-            "give a tuning.metric of other data: ",
+            "set held_out above 0, or give a tuning.metric of other data: ",
         ),
         (
             {"claims": [{**CLAIM, "metric": "val_error"}]},
@@ -370,3 +370,13 @@ def test_a_learning_rate_that_was_tuned_on_both_sides_is_no_threat() -> None:
 
     assert caveats({}) == ["untuned learning rate", "learning_rate"]
     assert caveats({"learning_rate": [0.001, 0.01, 0.1]}) == []
+
+
+def test_the_autoencoder_is_tuned_on_images_that_are_held_out() -> None:
+    declared = plan.load("tuned")
+    assert {name: len(grid["learning_rate"]) for name, grid in declared.tuned.items()} == {"adadelta": 7, "adam": 7}
+    measured_on = declared.task.measured_on
+    held_out, without = (declared.task.configure({"validation": count}) for count in (10_000, 0))
+    names = ("last_val_bce", "val_loss", "mse", "test_bce", "test_mse", "last_bce", "loss")
+    assert [measured_on(held_out, name) for name in names] == [*["validation"] * 3, *["test"] * 2, *["training"] * 2]
+    assert [measured_on(without, name) for name in names] == [*["test"] * 5, *["training"] * 2]

@@ -105,6 +105,7 @@ class Toy:
     program: ToyProgram = field(default_factory=ToyProgram)
 
     repetition = "seed"
+    to_hold_out = "set held_out above 0"
     no_better: Mapping[str, float] = field(default_factory=dict)
     metrics = (
         Metric("error", "error", per_epoch=True, convergence=True),

@@ -409,7 +409,7 @@ class Study(_Declared):
                 others = listed(each for each in ends if parts[each] != "test")
                 raise _MisplacedError(
                     f"{name!r} would be chosen by {metric} on the test data, on which it is reported; "
-                    f"give a tuning.metric of other data: {others}",
+                    f"{self.task.to_hold_out}, or give a tuning.metric of other data: {others}",
                     "nuisance",
                 )
             for i, claim in enumerate(self.claims):

@@ -17,6 +17,7 @@ class Autoencoder:
     """See `pipeline.task.Task`."""
 
     repetition = "seed"
+    to_hold_out = "set validation above 0"
     metrics = METRICS
     no_better: Mapping[str, float] = {"l1": 0.0, "decoder_hidden": 0.0}
 
