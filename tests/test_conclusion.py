@@ -235,8 +235,10 @@ def test_an_untuned_learning_rate_under_any_of_its_names() -> None:
     passed, found = findings(fixed, "untuned learning rate")
     assert passed is False
     assert {(f.parameter, f.value, f.tried) for f in found} == {("lr", "adam", ("0.1",)), ("lr", "sgd", ("0.1",))}
-    tuned = rows(("adam", "0.1"), ("adam", "0.2"), ("sgd", "0.1"), ("sgd", "0.2"))
-    assert findings(conclude(tuned, group_by=("optimizer", "lr")), "untuned learning rate") == (True, [])
+    without: list[Mapping[str, Any]] = [
+        {key: value for key, value in row.items() if key != "p_lr"} for row in rows(("adam", "1"), ("sgd", "1"))
+    ]
+    assert findings(conclude(without, group_by=("optimizer",)), "untuned learning rate") == (None, [])  # none is known
     one = conclude(rows(("adam", "0.1"), ("adam", "0.2")), group_by=("optimizer", "lr"))
     assert findings(one, "untuned learning rate") == (None, [])
 
@@ -300,7 +302,9 @@ def test_every_check_has_its_words() -> None:
 
 
 def optimizers(
-    *rates: tuple[str, float, float], claims: Sequence[tuple[int, int]], elsewhere: Sequence[RunConfig] = ()
+    *rates: tuple[str, float, float],
+    claims: Sequence[tuple[int, int]],
+    elsewhere: Sequence[tuple[RunConfig, float]] = (),
 ) -> Conclusion:
     """Claims about variations of an optimizer and a learning rate, each with a loss that the seeds hardly change."""
     configs = [RunConfig(optimizer=o, learning_rate=rate, epochs=2) for o, rate, _ in rates]
@@ -342,7 +346,7 @@ def optimizers(
         for name, config, (_, _, loss) in zip(names, configs, rates, strict=True)
         for seed in range(3)
     ]
-    others = frame([run(config) for config in elsewhere]) if elsewhere else None
+    others = frame([run(config, m_last_val_bce=loss) for config, loss in elsewhere]) if elsewhere else None
     return concluding.conclude(grouped(frame(runs), study=study), NO_HISTORIES, others, ORIGIN)
 
 
@@ -356,17 +360,25 @@ def test_what_remains_of_a_claim_is_found_at_better_learning_rates() -> None:
     assert [claim.at_better_rates for claim in same] == [(), ()]
 
 
-def test_a_learning_rate_that_another_model_ran_with_is_not_tuned() -> None:
-    def untuned(*elsewhere: RunConfig) -> list[tuple[str, ...]]:
+def test_a_learning_rate_is_tuned_by_runs_of_the_same_model() -> None:
+    def untuned(*elsewhere: tuple[RunConfig, float]) -> list[tuple[str, ...]]:
         two = (("adam", 0.001, 0.09), ("sgd", 0.01, 0.6))
-        (claim,) = optimizers(*two, claims=[(0, 1)], elsewhere=elsewhere).claims
-        return [caveat.optimizers for caveat in claim.caveats]
+        conclusion = optimizers(*two, claims=[(0, 1)], elsewhere=elsewhere)
+        (check,) = (check for check in conclusion.checks if check.kind == "untuned learning rate")
+        assert check.passed is (not conclusion.claims[0].caveats)
+        return [caveat.optimizers for caveat in conclusion.claims[0].caveats]
 
-    same = RunConfig(optimizer="sgd", learning_rate=1.0, epochs=2)
+    def others(optimizer: str, *results: tuple[float, float], **more: Any) -> list[tuple[RunConfig, float]]:
+        config = RunConfig(optimizer=optimizer, epochs=2, **more)
+        return [(config.model_copy(update={"learning_rate": rate}), loss) for rate, loss in results]
+
+    adam, sgd = others("adam", (0.0001, 0.2), (0.01, 0.3)), others("sgd", (0.001, 0.7), (1.0, 0.65))
     assert untuned() == [("adam", "sgd")]
-    assert untuned(same) == [("adam",)]
-    assert untuned(same.model_copy(update={"decoder_hidden": 784})) == [("adam", "sgd")]
-    assert untuned(same, same.model_copy(update={"optimizer": "adam"})) == []
+    assert untuned(*sgd) == [("adam",)]
+    assert untuned(*others("sgd", (0.001, 0.7), (1.0, 0.65), decoder_hidden=784)) == [("adam", "sgd")]
+    assert untuned(*sgd, *adam) == []
+    assert untuned(*sgd, *others("adam", (0.0001, 0.2), (0.01, 0.05))) == [("adam",)]  # the best is another
+    assert untuned(*sgd[:1], *adam) == [("sgd",)]  # of two rates, one lies at each edge
 
 
 def test_published_differences_and_the_chance_of_one_run() -> None:

@@ -130,14 +130,27 @@ def test_unlike_shares_of_the_same_values() -> None:
 
 
 def test_untuned() -> None:
-    adam, adadelta, sgd = (frame(optimizer=[name]) for name in ("adam", "adadelta", "sgd"))
-    tried = ["adam"] * 3 + ["adadelta"] * 3 + ["sgd"]
-    runs = frame(optimizer=tried, lr=["1e-3", "0.001", "0.01", "0.001", "1e-3", "default", None])
-    assert evidence.untuned(adam, adadelta, runs, "optimizer", "lr") == ["adadelta"]
-    assert evidence.untuned(sgd, adadelta, runs, "optimizer", "lr") == ["sgd", "adadelta"]
-    assert evidence.untuned(adadelta, adadelta, runs, "optimizer", "lr") == []
-    assert evidence.untuned(adam, adadelta, runs, "optimizer", "absent") == []
-    assert evidence.untuned(adam, frame(other=[1]), runs, "optimizer", "lr") == []
+    adam, adadelta, sgd = (
+        frame(optimizer=[name], lr=[rate]) for name, rate in (("adam", "0.01"), ("adadelta", "1"), ("sgd", "0.1"))
+    )
+    columns = ("optimizer", "lr", "loss")
+    runs = frame(
+        optimizer=["adam"] * 4 + ["adadelta"] * 3 + ["sgd"] * 3,
+        lr=["1e-3", "0.01", "1e-2", "0.1", "0.01", "0.1", "1", "0.1", "0.10", "default"],
+        loss=[0.3, 0.1, 0.2, 0.4, 0.5, 0.4, 0.3, 0.1, 0.1, 0.1],
+    )
+    # Of adam, 0.01 is the best of three, and inside; adadelta's best is the last one, and sgd has one rate.
+    assert evidence.untuned(adam, adadelta, runs, columns) == ["adadelta"]
+    assert evidence.untuned(sgd, adadelta, runs, columns) == ["sgd", "adadelta"]
+    assert evidence.untuned(adam, adadelta, runs, columns, higher_is_better=True) == ["adam", "adadelta"]
+    assert evidence.untuned(adam.assign(lr="0.001"), adadelta, runs, columns) == ["adam", "adadelta"]  # not its best
+    assert evidence.untuned(adam, sgd, runs[runs["lr"] != "1e-3"], columns) == ["adam", "sgd"]  # two are not three
+    diverged = runs.assign(loss=[math.nan, 0.1, 0.2, *runs["loss"][3:]])
+    assert evidence.untuned(adam, sgd, diverged, columns) == ["sgd"]  # 0.001 was tried, and diverged
+    assert evidence.untuned(adadelta, adadelta, runs, columns) == []
+    assert evidence.untuned(adam, adadelta, runs, ("optimizer", "absent", "loss")) == []
+    assert evidence.untuned(adam, adadelta, runs, ("optimizer", "lr", "absent")) == ["adam", "adadelta"]
+    assert evidence.untuned(adam, frame(other=[1]), runs, columns) == []
 
 
 def test_edge_of_grid() -> None:

@@ -577,8 +577,8 @@ def test_what_is_beside_a_verdict() -> None:
     assert sentences.notes(inconclusive, sample()) == []
     assert sentences.notes(confounded, sample()) == [
         "The two sides also differ in decoder_hidden (0 against 784), which may explain the difference.",
-        "No other learning rate of adam (0.001) and adadelta (0.001) was tried: this also compares the choice of "
-        "learning rates.",
+        "Not shown to be tuned (the best of three or more tried, and not the first or last of them): the learning rate "
+        "of adam (0.001) and adadelta (0.001); this also compares that choice.",
         "\u201cOriginal\u201d collapsed to nearly the same picture for every input (seeds: 0 to 4).",
     ]
     assert sentences.other_notes(confounded) == []  # all of it is among the threats
@@ -807,7 +807,11 @@ def test_checks_of_a_good_study() -> None:
     ("kind", "no_case", "untold"),
     [
         ("best at the edge of the grid", "no numeric parameter has more than two values", "no finished run has"),
-        ("untuned learning rate", "no two variations that are compared differ", "finished runs of a side of each"),
+        (
+            "untuned learning rate",
+            "no two variations that are compared differ",
+            "the runs that are compared do not say",
+        ),
         ("still improving at the last epoch", "each run has one epoch.", "no losses by epoch were read."),
         ("selected on the reported data", "of no parameter were several values tried", "the runs do not say on which"),
     ],

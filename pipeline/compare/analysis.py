@@ -424,13 +424,14 @@ class Analysis:
 
     @cached_property
     def _tried(self) -> pd.DataFrame:
-        """Every learning rate that any optimizer ran with, here and in other studies; of the task's, with what else."""
+        """What each optimizer gave at each learning rate, here and in other studies; of the task's, with what else."""
         grouped = self.grouped
         frames = [grouped.used, *([self.elsewhere] if self.elsewhere is not None else [])]
         others = without_repetition(grouped.task.parameters, grouped.task) if grouped.by_task else ()
         columns = list(dict.fromkeys([f"params.{OPTIMIZER}", self.rate, *(f"params.{name}" for name in others)]))
-        parts = [frame[columns] for frame in frames if set(columns) <= set(frame.columns)]
-        return pd.concat(parts).drop_duplicates() if parts else pd.DataFrame()
+        parts = [frame for frame in frames if set(columns) <= set(frame.columns)]
+        metric = f"metrics.{grouped.primary_metric}"
+        return pd.concat(parts).reindex(columns=[*columns, metric]) if parts else pd.DataFrame()
 
     @cached_property
     def tunings(self) -> dict[str, Tuning]:
@@ -444,9 +445,9 @@ class Analysis:
             if self.rate.removeprefix("params.") in self.grouped.tuned.get(name, ())
         ]
         tuned = {optimizer for name in sides for optimizer in self.grouped.sets(f"params.{OPTIMIZER}")[name]}
-        return [optimizer for optimizer in self._with_one_rate(variation, against) if optimizer not in tuned]
+        return [optimizer for optimizer in self._not_at_their_best_rate(variation, against) if optimizer not in tuned]
 
-    def _with_one_rate(self, variation: str, against: str) -> list[str]:
+    def _not_at_their_best_rate(self, variation: str, against: str) -> list[str]:
         optimizer = f"params.{OPTIMIZER}"
         sets = [self.grouped.sets(optimizer)[name] for name in (variation, against)]
         if not all(sets) or sets[0] == sets[1]:
@@ -461,7 +462,10 @@ class Analysis:
                 ]
                 tried = tried[np.logical_or(*alike)]
             a, b = (self.grouped.by_variation[name] for name in (variation, against))
-            self._not_tuned[key] = evidence.untuned(a, b, tried, optimizer, self.rate)
+            metric = self.grouped.primary_metric or ""
+            higher = bool(metric) and self.grouped.metric(metric).higher_is_better
+            columns = (optimizer, self.rate, f"metrics.{metric}")
+            self._not_tuned[key] = evidence.untuned(a, b, tried, columns, higher)
         return self._not_tuned[key]
 
     # --- Chance

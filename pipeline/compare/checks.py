@@ -100,7 +100,7 @@ def edge_of_grid(design: Design) -> Outcome:
 
 
 def untuned_learning_rate(design: Design) -> Outcome:
-    """Optimizers are compared of which one ran with a single learning rate."""
+    """Optimizers are compared at learning rates that are not shown to be the best of several."""
     findings: list[Finding] = []
     analysis = design.analysis
     optimizers = analysis.grouped.sets(f"params.{OPTIMIZER}")
@@ -125,7 +125,9 @@ def untuned_learning_rate(design: Design) -> Outcome:
                     for name, rate in zip(caveat.optimizers, caveat.learning_rates, strict=True)
                     if isinstance(pair, Claim) or name not in named  # of a thousand pairs, each optimizer once
                 ]
-    return Outcome(bool(different or unread), bool(different), findings)
+    rates = analysis.grouped.used.get(analysis.rate)
+    known = bool(different) and rates is not None and bool(rates.notna().any())
+    return Outcome(bool(different or unread), known, findings if known else [])
 
 
 def still_improving(design: Design) -> Outcome:

@@ -125,8 +125,14 @@ def _shares(runs: pd.DataFrame, name: str) -> dict[Any, float]:
     return {value: count / len(runs) for value, count in counts.items()}
 
 
-def untuned(a: pd.DataFrame, b: pd.DataFrame, all_runs: pd.DataFrame, optimizer: str, learning_rate: str) -> list[str]:
-    """Optimizers of a pair whose learning rate was never tuned, where the two sides have different ones.
+def untuned(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    all_runs: pd.DataFrame,
+    columns: tuple[str, str, str],
+    higher_is_better: bool = False,
+) -> list[str]:
+    """Optimizers of a pair whose learning rate is not shown to be tuned, where the two sides have different ones.
 
     An optimizer's best result depends on its learning rate, so that a comparison of two optimizers at one learning
     rate each compares the choices of those rates (Choi et al., "On Empirical Comparisons of Optimizers for Deep
@@ -135,19 +141,30 @@ def untuned(a: pd.DataFrame, b: pd.DataFrame, all_runs: pd.DataFrame, optimizer:
     Args:
         a, b: the runs of either side.
         all_runs: every run of which somebody could have learned which learning rate is good.
-        optimizer, learning_rate: names of columns. A learning rate that is not a number is not known.
+        columns: of the optimizer, the learning rate (not known where it is not a number), and the metric.
 
     Returns:
-        The optimizers of a, then of b, of which `all_runs` has fewer than two learning rates. Empty where both sides
-        have the same optimizers, or a column is missing.
+        The optimizers of a, then of b, but for those of which `all_runs` has three learning rates or more, and the mean
+        of the metric is best at one of the pair's that is neither the smallest nor the largest of them. Empty where
+        both sides have the same optimizers, or no run has an optimizer or a learning rate.
     """
+    optimizer, learning_rate, metric = columns
     if any(optimizer not in runs for runs in (a, b, all_runs)) or learning_rate not in all_runs:
         return []
     if _shares(a, optimizer).keys() == _shares(b, optimizer).keys():
         return []
-    tried = _numbers(all_runs[learning_rate]).groupby(all_runs[optimizer]).nunique()
-    used = pd.concat([a[optimizer], b[optimizer]]).dropna().unique()
-    return [str(name) for name in used if tried.get(name, 0) < 2]
+    sides = pd.concat([a, b])
+
+    def is_tuned(name: str) -> bool:
+        of = all_runs[all_runs[optimizer] == name]
+        results = of.get(metric, pd.Series(np.nan, of.index)).astype(float).groupby(_numbers(of[learning_rate])).mean()
+        used = _numbers(sides.loc[sides[optimizer] == name, learning_rate]) if learning_rate in sides else pd.Series()
+        if len(results) < 3 or results.isna().all():
+            return False
+        best = results.idxmax() if higher_is_better else results.idxmin()
+        return best in set(used) and results.index.min() < best < results.index.max()
+
+    return [str(name) for name in sides[optimizer].dropna().unique() if not is_tuned(name)]
 
 
 def edge_of_grid(

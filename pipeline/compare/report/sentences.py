@@ -379,7 +379,8 @@ def _other_metric(pair: Pair, conclusion: Conclusion) -> str:
 def _untuned(caveat: Caveat) -> str:
     rates = [*map(scalar, caveat.learning_rates), *[""] * len(caveat.optimizers)]
     whose = listed(f"{plain(o)} ({r})" if r else plain(o) for o, r in zip(caveat.optimizers, rates, strict=False))
-    return f"no other learning rate of {whose} was tried: this also compares the choice of learning rates."
+    best = "the best of three or more tried, and not the first or last of them"
+    return f"not shown to be tuned ({best}): the learning rate of {whose}; this also compares that choice."
 
 
 def remains(pair: Pair, conclusion: Conclusion) -> list[str]:
@@ -574,9 +575,9 @@ _CHECKS = {
         _at_the_edge,
     ),
     "untuned learning rate": _Check(
-        "no comparison of optimizers rests on a learning rate that was not tuned",
+        "each optimizer ran with the best of three or more learning rates, and not the first or last of them",
         "no two variations that are compared differ in their optimizer",
-        "finished runs of a side of each comparison do not say their optimizer, or there are none",
+        "the runs that are compared do not say their optimizers and learning rates",
         lambda *_: f"see \N{LEFT DOUBLE QUOTATION MARK}{_NOT_TUNED}\N{RIGHT DOUBLE QUOTATION MARK} under {THREATS}",
     ),
     "still improving at the last epoch": _Check(
