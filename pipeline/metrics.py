@@ -134,7 +134,7 @@ _QUALITY = (
         flag=Flag("dead units", "dead units", "has dead units, which are never active", above=0),
     ),
 )
-_BCE = Metric("bce", "bce", _NATS, possible=_POSITIVE, compared=True, finite=True)
+_BCE = Metric("bce", "bce", _NATS, possible=_POSITIVE, compared=True)
 
 # In the order of a report's columns.
 METRICS = (

@@ -75,7 +75,7 @@ def _verdicts(conclusion: Conclusion) -> Section:
     table = tables.claims_table(conclusion)
     evidence = Paragraph((Span("What each verdict rests on:"), Span("Evidence", link="#evidence")), only="markdown")
     level = paragraphs(sentences.interval_notes(conclusion))
-    return Section("Verdicts", [table, *level, evidence], brief=[table, *level])
+    return Section("Verdicts", [table, *level, evidence], brief=[table])
 
 
 def _results(conclusion: Conclusion, pictures: Collection[str]) -> Section:
