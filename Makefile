@@ -59,11 +59,13 @@ study: store ## the published study over five seeds, and its report in compariso
 compare: $(INSTALLED) ## the table and the report of the runs made so far, in comparison/
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare --env-manager local
 
-results: store ## both studies over five seeds, and the reports in results/, which are committed
+results: store ## the three studies over five seeds, and the reports in results/, which are committed
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=published --env-manager local
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=controlled -P aa_test=true --env-manager local
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e study -P study=tuned --env-manager local
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=published -P out=results --env-manager local
 	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=controlled -P out=results/controlled --env-manager local
+	PATH="$(CURDIR)/$(BIN):$$PATH" mlflow run . -e compare -P study=tuned -P out=results/tuned --env-manager local
 
 ui: $(INSTALLED) ## the MLflow UI on http://127.0.0.1:5000
 	$(BIN)/mlflow ui

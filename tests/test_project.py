@@ -40,7 +40,7 @@ def test_conda_yaml_is_what_conda_and_mlflow_take() -> None:
     assert read.dependencies == ["-r requirements.txt"]
 
 
-@pytest.mark.parametrize("folder", ["results", "results/controlled"])
+@pytest.mark.parametrize("folder", ["results", "results/controlled", "results/tuned"])
 def test_the_reports_are_what_their_conclusions_say(folder: str) -> None:
     conclusion = read_conclusion(str(ROOT / folder / "conclusion.json"))
     pictures = {path.name for path in (ROOT / folder).glob("*.png")}
@@ -103,7 +103,7 @@ def test_only_make_results_writes_over_the_committed_reports() -> None:
     assert f"{compare.Options().out}/" in (ROOT / ".gitignore").read_text().splitlines()
     recipes = re.findall(r"^([a-z]+):.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     written = {name: found for name, recipe in recipes if (found := re.findall(r"out=(\S+)", recipe))}
-    assert written == {"results": ["results", "results/controlled"]}
+    assert written == {"results": ["results", "results/controlled", "results/tuned"]}
 
 
 @pytest.mark.usefixtures("store")
