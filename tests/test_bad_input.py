@@ -35,7 +35,7 @@ MAIN: dict[str, Callable[[list[str]], int]] = {
     "conclusion": conclusion.main,
 }
 STUDY = "name: s\ndescription: d\nseeds: 1\nvariations:\n  - name: a\n"
-GIVE_A_STUDY = "; give controlled, published, or the path of a YAML file"
+GIVE_A_STUDY = "; give controlled, published, tuned, or the path of a YAML file"
 GIVE_A_CONCLUSION = "; give the path of a conclusion.json"
 CHOOSE_A_FOLDER = "; choose another folder with --out"
 HOSTILE = "\x1b[31mred\u202e\nline"
