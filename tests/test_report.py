@@ -168,7 +168,7 @@ def shown(conclusion: Conclusion, width: int, everything: bool = False, colours:
 def test_the_terminal_says_the_claims_first_one_block_each() -> None:
     lines = shown(sample(), 80)
     assert lines[:3] == [
-        "Claims: 1 of 3 supported, 1 of 3 inconclusive, 1 of 3 confounded (by",
+        "Claims: 1 of 3 supported; 1 of 3 inconclusive; 1 of 3 confounded (by",
         "  decoder_hidden).",
         "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0913, 0.0925] nats per pixel",
     ]
@@ -344,7 +344,7 @@ def test_the_report_in_markdown() -> None:
     text = report.to_markdown(sample(), ["forest.png", "loss curves.png", "Original.png", "secret.png"])
     lines = text.splitlines()
     assert lines[0] == "# published"
-    assert "**Claims: 1 of 3 supported, 1 of 3 inconclusive, 1 of 3 confounded (by decoder_hidden).**" in lines
+    assert "**Claims: 1 of 3 supported; 1 of 3 inconclusive; 1 of 3 confounded (by decoder_hidden).**" in lines
     assert [line for line in lines if line.startswith("## ")] == [
         f"## {heading}"
         for heading in (
@@ -478,7 +478,7 @@ def page() -> Page:
 
 def test_the_page_says_the_answer_first(page: Page) -> None:
     body = page.texts[[text for _, text in page.texts].index("published", 1) :]
-    assert body[1][1] == "Claims: 1 of 3 supported, 1 of 3 inconclusive, 1 of 3 confounded (by decoder_hidden)."
+    assert body[1][1] == "Claims: 1 of 3 supported; 1 of 3 inconclusive; 1 of 3 confounded (by decoder_hidden)."
     texts = [text for _, text in body]
     first = texts.index("Switching from adadelta to adam significantly improves the loss.")
     assert texts[first - 1] == "confounded"

@@ -603,17 +603,17 @@ def test_the_answer_comes_first() -> None:
     claims = sample().claims
     assert (
         sentences.summary(sample())[0]
-        == "Claims: 1 of 3 supported, 1 of 3 inconclusive, 1 of 3 confounded (by decoder_hidden)."
+        == "Claims: 1 of 3 supported; 1 of 3 inconclusive; 1 of 3 confounded (by decoder_hidden)."
     )
     assert sentences.summary(sample(claims=claims[:1]))[0] == "Claims: 1 of 1 confounded (by decoder_hidden)."
     assert sentences.summary(sample(claims=claims[1:2]))[0] == "Claims: 1 of 1 inconclusive."
     assert (
         sentences.summary(sample(claims=claims[::2]))[0]
-        == "Claims: 1 of 2 supported, 1 of 2 confounded (by decoder_hidden)."
+        == "Claims: 1 of 2 supported; 1 of 2 confounded (by decoder_hidden)."
     )
     assert (
         sentences.summary(sample(claims=claims[:2]))[0]
-        == "Claims: 1 of 2 inconclusive, 1 of 2 confounded (by decoder_hidden)."
+        == "Claims: 1 of 2 inconclusive; 1 of 2 confounded (by decoder_hidden)."
     )
     assert sentences.summary(sample())[1:] == [
         "Lowest last val_loss: \u201c100_epochs\u201d, 0.0919 [0.0913, 0.0925] nats per pixel (n = 5).",

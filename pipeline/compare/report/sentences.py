@@ -273,7 +273,7 @@ def _about_claims(claims: Sequence[Claim]) -> str:
     """`Claims: 2 of 3 supported (1 confounded by decoder_hidden), 1 of 3 inconclusive.`"""
     alike = ([claim for claim in claims if claim.verdict == verdict] for verdict in Verdict)
     shares = (f"{len(a):,} of {len(claims):,} {a[0].verdict}{_confounders(a)}" for a in alike if a)
-    return f"Claims: {', '.join(shares)}."
+    return f"Claims: {'; '.join(shares)}."
 
 
 def _confounders(claims: Sequence[Claim]) -> str:
