@@ -381,6 +381,24 @@ def test_a_learning_rate_is_tuned_by_runs_of_the_same_model() -> None:
     assert untuned(*sgd[:1], *adam) == [("sgd",)]  # of two rates, one lies at each edge
 
 
+def test_what_was_measured_on_other_images_is_not_comparable() -> None:
+    def run(seed: int, validation: int) -> Mapping[str, Any]:
+        config = RunConfig(optimizer="adam", epochs=2, validation=validation, seed=seed)
+        losses = {"m_last_val_bce": 0.09 + seed / 1000 + validation / 1e5, "m_last_bce": 0.1 + seed / 1000}
+        return {**{f"p_{key}": value for key, value in config.model_dump().items()}, "ours": True, **losses}
+
+    runs = [run(seed, validation) for validation in (0, 100) for seed in range(3)]
+    conclusion = conclude(runs, baseline="validation=0")
+    (pair,) = (pair for pair in conclusion.pairs if pair.asked == "last_val_bce")
+    assert (pair.metric, pair.why, pair.finding) == (None, "other data", "not judged")
+    assert sentences.warnings(pair, conclusion) == ["last val_bce not comparable"]
+    assert sentences.pair_sentence(pair, conclusion) == (
+        "Not judged: last_val_bce is of other data on the one side than on the other."
+    )
+    alike = conclude([run(seed, n) for n in (50, 100) for seed in range(3)], baseline="validation=50")
+    assert [pair.why for pair in alike.pairs if pair.asked == "last_val_bce"] == ["as asked"]
+
+
 def test_published_differences_and_the_chance_of_one_run() -> None:
     published = optimizers(("adam", 0.001, 0.09), ("sgd", 0.01, 0.6), claims=[(0, 1)]).published
     assert published is not None

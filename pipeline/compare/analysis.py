@@ -338,6 +338,8 @@ class Analysis:
         if grouped.metric(asked).is_wall_time:
             return None, "wall time", None
         row = grouped.rows.get(asked)
+        if row and grouped.by_task and len({self._part(name, asked) for name in both}) > 1:
+            return None, "other data", None
         for parameter in row.contains if row and self._all_ours else ():
             a, b = (grouped.sets(f"params.{parameter}")[name] for name in both)
             if row and a and b and set(a) != set(b):
@@ -345,6 +347,12 @@ class Analysis:
                 return (row.without if there else None), "penalty differs", (a[0], b[0])
         there = all(grouped.has(name, asked) for name in both)
         return (asked, "as asked", None) if there else (None, "absent", None)
+
+    def _part(self, variation: str, metric: str) -> str:
+        """The part of the data on which a variation's runs have measured a metric."""
+        task = self.grouped.task
+        config = {name: value for name, value in self.grouped.configs[variation].items() if name in task.parameters}
+        return task.measured_on(task.configure(config), metric)
 
     @cached_property
     def _all_ours(self) -> bool:

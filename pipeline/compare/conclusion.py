@@ -212,9 +212,10 @@ class Pair(_Part):
     against: str = Field(description="the one that it is compared with")
     asked: str = Field(description="the metric that was asked for")
     metric: str | None = Field(description="the metric that was used; null where none can be compared")
-    why: Literal["as asked", "penalty differs", "absent", "wall time"] = Field(
+    why: Literal["as asked", "penalty differs", "absent", "wall time", "other data"] = Field(
         description="why that one: `penalty differs` = the metric asked for contains a penalty of other strength "
-        "on the two sides, so that it is not comparable; `absent` = no run of one side has it; `wall time` = it "
+        "on the two sides, so that it is not comparable; `other data` = one side has measured it on the validation and "
+        "the other on the test images; `absent` = no run of one side has it; `wall time` = it "
         "depends on what else the machine did"
     )
     penalties: tuple[Scalar, Scalar] | None = Field(

@@ -86,7 +86,7 @@ def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
         is_verdict = isinstance(pair, Claim) and pair.verdict == Verdict.CONFOUNDED
         found.append(by if is_verdict else f"confounded {by}")
     asked = label_of(metric_of(conclusion, pair.asked))
-    why = {"penalty differs": f"{asked} not comparable", "absent": f"{asked} missing"}
+    why = dict.fromkeys(("penalty differs", "other data"), f"{asked} not comparable") | {"absent": f"{asked} missing"}
     why["wall time"] = "wall time is not evidence"
     found += [why[pair.why]] if pair.why in why else []
     untuned = any(caveat.kind == "untuned learning rate" for caveat in pair.caveats)
@@ -188,6 +188,8 @@ def _not_judged(pair: Pair, metric: Metric) -> str:
     if pair.metric is None and pair.why == "penalty differs":
         why = f"it contains {contained(pair.asked)}"
         return f"{asked} is not comparable ({why}), and there is no metric to use instead."
+    if pair.why == "other data":
+        return f"{asked} is of other data on the one side than on the other."
     if pair.why == "wall time":
         return f"{asked} is a wall time, which depends on the machine's load."
     if pair.metric is None:
