@@ -214,8 +214,8 @@ class Pair(_Part):
     metric: str | None = Field(description="the metric that was used; null where none can be compared")
     why: Literal["as asked", "penalty differs", "absent", "wall time", "other data"] = Field(
         description="why that one: `penalty differs` = the metric asked for contains a penalty of other strength "
-        "on the two sides, so that it is not comparable; `other data` = one side has measured it on the validation and "
-        "the other on the test images; `absent` = no run of one side has it; `wall time` = it "
+        "on the two sides, so that it is not comparable; `other data` = the two sides have measured it on different "
+        "parts of the data; `absent` = no run of one side has it; `wall time` = it "
         "depends on what else the machine did"
     )
     penalties: tuple[Scalar, Scalar] | None = Field(
