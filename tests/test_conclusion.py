@@ -485,6 +485,22 @@ def test_what_is_no_copy() -> None:
     assert evidence.copies(pd.DataFrame(rows, columns=columns), []).empty
 
 
+@pytest.mark.parametrize("constants", [(101770.0, 203530.0), (0.00012345, 0.00067891)])
+def test_what_no_seed_moves_makes_no_copies(constants: tuple[float, float]) -> None:
+    """A count of parameters, or the last learning rate, is the same for every seed, however many digits it has."""
+    accuracies = {"small": [0.97, 0.97, 0.96, 0.98, 0.95], "large": [0.98, 0.99, 0.97, 0.98, 0.96]}
+    rows = [
+        {"variation": name, "seed": seed, "metrics.acc": accuracy, "metrics.constant": constant}
+        for (name, of_seeds), constant in zip(accuracies.items(), constants, strict=True)
+        for seed, accuracy in enumerate(of_seeds)
+    ]
+    metrics = ["metrics.acc", "metrics.constant"]
+    assert evidence.copies(pd.DataFrame(rows), metrics).empty
+    # Where no seed moves anything, in either variation, there is nothing but copies.
+    nothing_moves = pd.DataFrame(rows).assign(**{"metrics.acc": 0.97})[lambda runs: runs["seed"] < 2]
+    assert evidence.copies(nothing_moves, metrics)["variation"].tolist() == ["small", "large"]
+
+
 def test_the_work_grows_with_the_variations_and_not_with_their_square() -> None:
     def calls(variations: int) -> int:
         runs, count = grid(5, variations // 5), 0

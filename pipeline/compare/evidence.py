@@ -245,20 +245,23 @@ def copies(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         runs: as for `flags`; each unknown seed is one of its own.
         metrics: all that could differ: no wall times.
 
-    Two runs are copies if every metric is the same in both, to the last bit, and one of them has more than four
-    significant digits, which no two independent runs share by chance; of coarse metrics, such as a share of few test
-    images, all runs of a variation must be the same, and three at least.
+    Two runs are copies if every metric is the same in both, to the last bit, and one that a seed moves (in any
+    variation; so no count, such as that of a model's parameters) has more than four significant digits, which no two
+    independent runs share by chance. Of coarse metrics, such as a share of few test images, all runs of a variation
+    must be the same, and three at least. Where no seed moves any metric, every metric counts.
 
     Returns:
         As `flags`: the flag `identical repetitions`.
     """
     present = [name for name in metrics if name in runs and runs[name].notna().any()]
+    different = runs.groupby("variation")[present].nunique().max()
+    moved = [name for name in present if different[name] > 1] or present
     raised = pd.Series(False, runs.index)
     for _, rows in runs.groupby("variation", sort=False) if present else ():
         seeds = rows["seed"].where(rows["seed"].notna(), pd.Series(rows.index, rows.index).map("unknown {}".format))
         for _, same in rows[present].groupby(present, sort=False, dropna=False):
             values = same.iloc[0].dropna().astype(float)
-            fine = any(float(f"{value:.4g}") != value for value in values)
+            fine = any(float(f"{value:.4g}") != value for value in values[values.index.intersection(moved)])
             several = seeds[same.index].nunique()
             if len(values) and several > 1 and (fine or (len(same) == len(rows) and several > 2)):
                 raised[same.index] = True
