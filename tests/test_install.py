@@ -83,7 +83,7 @@ def test_the_installed_command_knows_its_version(commands: Path, tmp_path: Path)
 
 def test_studies_are_found_and_planned_without_tensorflow(commands: Path, tmp_path: Path) -> None:
     unknown = call(commands, "variations", "study", "--study", "publishd", folder=tmp_path)
-    wanted = "give controlled, published, or the path of a YAML file"
+    wanted = "give controlled, published, tuned, or the path of a YAML file"
     assert unknown.stderr == f"error: study='publishd' does not exist, did you mean 'published'?; {wanted}\n"
     planned = call(commands, "variations", "study", "--study", "published", "--dry-run", folder=tmp_path)
     assert (planned.returncode, planned.stderr) == (0, "")

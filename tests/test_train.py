@@ -134,9 +134,9 @@ def test_of_images_held_out_every_epoch_and_of_the_test_images_once(
     small_npz: Path, small: Images, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy_store(empty_store, tmp_path)
+    words = ("--optimizer", "adam", "--epochs", "2", "--validation", "100", "--dataset", str(small_npz))
+    assert run("python", "-m", "pipeline.train", *words, folder=tmp_path).returncode == 0
     monkeypatch.setenv("MLFLOW_TRACKING_URI", environment(tmp_path)["MLFLOW_TRACKING_URI"])
-    config = RunConfig(optimizer="adam", epochs=2, validation=100, dataset=str(small_npz))
-    train.run(config)
     (made,) = runs_in(tmp_path)
     parts = mlflow.tensorflow.load_model(f"runs:/{made.info.run_id}/model")
 

@@ -309,8 +309,9 @@ def test_the_claim_is_judged_on_the_reported_runs_of_the_tuned_sides(tmp_path: P
     assert compare.verify(conclusion) == []
     other = conclusion.tuning[0].model_copy(update={"chosen": {"rate": 1.0}})
     assert compare.verify(conclusion.model_copy(update={"tuning": (other, clever)})) == [
+        "not what its runs give: tuning[0].chosen.rate says 1.0, its runs say 0.1",
         "tuning: chosen of plain: it was rate=1.0, the best by its runs rate=0.1, "
-        "it would now be rate=0.1, the best by its runs rate=0.1"
+        "it would now be rate=0.1, the best by its runs rate=0.1",
     ]
 
 
