@@ -314,6 +314,21 @@ def test_narrowed_to_nobody_says_who_there_is() -> None:
     )
 
 
+def test_values_that_need_each_other_may_stand_at_several_places() -> None:
+    study = parse(
+        STUDY.replace("{epochs: 3}", "{validation: 10, vary: [split]}")
+        + "  - name: c\n    changes: {validation: 10}\n    grid: {vary: [[order, init], [init, split]]}\n"
+    )
+    configs = study.configurations()
+    assert {name: (config.validation, config.vary) for name, config in configs.items()} == {
+        "a": (0, "init+order"),
+        "b": (10, "split"),
+        "c vary=order+init": (10, "init+order"),
+        "c vary=init+split": (10, "init+split"),
+    }
+    assert "c vary=init+split" in [variation.name for variation in study.narrowed(["c vary=init+split"]).variations]
+
+
 # The digest of what is to be run.
 
 
@@ -386,6 +401,15 @@ PARAMETERS = ", ".join(name for name in RunConfig.model_fields if name != "seed"
         (with_changes("{l1: %s}" % ("x" * 99)), f"line 7: variations[1].changes.l1 = {'x' * 57}...: should be a valid"),
         (with_changes('{l1: "a\\nb"}'), r'line 7: variations[1].changes.l1 = "a\nb": should be a valid number'),
         (with_changes("{<<: {epochs: many}}"), "line 7: variations[1].changes.epochs = many: should be a valid integ"),
+        (STUDY + "base: {vary: [splt]}", "line 8: base.vary = [splt]: allowed: one or several of init, order, split"),
+        (
+            STUDY + "base: {vary: [split, init]}",
+            "line 5: variations: 'a': vary=init+split wants a split to vary: set validation above 0",
+        ),
+        (
+            STUDY + PUBLISHED.replace("epochs: 4", "vary: split"),
+            "line 8: published.paper_values.b.vary = split: 'b': vary=split wants a split to vary",
+        ),
         (STUDY + "base: {epochs: 0}", "line 8: base.epochs = 0: should be greater than or equal to 1"),
         (STUDY + "grid: {l1: [0, -1]}", "line 8: grid.l1[1] = -1: should be greater than or equal to 0"),
         (STUDY + "grid: {l1: 0}", "line 8: grid.l1 = 0: should be a list"),

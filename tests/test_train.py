@@ -162,6 +162,10 @@ def test_a_split_that_leaves_no_batch(validation: int, allowed: str, small: Imag
     ):
         train.require_full_batch(RunConfig(validation=validation), small)
     train.require_full_batch(RunConfig(validation=344), small)
+    # Without any split there would be no batch, either: it is the batch that is too large.
+    for validation in (0, 10, 700):
+        with pytest.raises(UserError, match=r"^batch_size=601 is larger than the data: .* allowed: 1 to 600$"):
+            train.require_full_batch(RunConfig(batch_size=601, validation=validation), small)
 
 
 @pytest.mark.slow
@@ -486,6 +490,13 @@ def test_a_model_that_memory_does_not_hold_is_refused_with_its_size(
     train.require_memory(config, small)
     with pytest.raises(UserError, match=r"24,534 parameters; to train it 2 at once takes 0\.0 GB .* make it smaller"):
         train.require_memory(config, small, at_once=2)
+    # 600 of the images are divided into two other arrays.
+    held_out = config.model_copy(update={"validation": 100})
+    monkeypatch.setattr(dataset, "free_memory", lambda: needed + 4 * 600 * 784)
+    train.require_memory(held_out, small)
+    monkeypatch.setattr(dataset, "free_memory", lambda: needed + 4 * 600 * 784 - 1)
+    with pytest.raises(UserError, match="make it smaller"):
+        train.require_memory(held_out, small)
     huge = RunConfig(encoding_dim=65536, decoder_hidden=65536)
     with pytest.raises(UserError, match=r"4,397,859,600 parameters; to train it takes 70\.5 GB of memory, 0\.0 GB are"):
         train.require_memory(huge, small)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.errors import DivergenceError, UserError
-from pipeline.train import model, training
-from pipeline.train.config import OPTIMIZERS, RunConfig
+from pipeline.train import model, run, training
+from pipeline.train.config import OPTIMIZERS, SOURCES, RunConfig
 from pipeline.train.dataset import Images
 from pipeline.train.size import size
 
@@ -75,24 +76,31 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     assert (training.order(1000, seed=4, epoch=7) != first).any()
 
 
-def test_what_does_not_vary_stands_still(small: Images) -> None:
-    def first_weights(config: RunConfig) -> list[bytes]:
-        return [np.asarray(each).tobytes() for each in model.build(config, small.shape).get_weights()]
+@pytest.mark.parametrize("vary", ["init", "order", "split", "init+order", "order+split", "init+order+split"])
+def test_what_varies_follows_the_seed_and_all_else_stands_still(
+    vary: str, small: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run as the weights before its first epoch, the order of that, and the images that are held out."""
+    orders: list[bytes] = []
 
-    one, other = (RunConfig(vary="order", seed=seed) for seed in (1, 2))
-    assert first_weights(one) == first_weights(other) == first_weights(RunConfig(seed=0))
-    assert first_weights(RunConfig(seed=1)) != first_weights(RunConfig(seed=2))
-    # The same weights and the same order, and other images held out.
-    ends = []
-    for seed in (1, 2):
-        config = ADAM.model_copy(update={"vary": "split", "validation": 100, "seed": seed, "epochs": 1})
-        split = small.split(config.validation, config.seed_of("split"))
-        assert first_weights(config) == first_weights(RunConfig(seed=0))
-        ends.append(training.train(config, split))
-    assert weights(ends[0]) != weights(ends[1])
-    # With nothing that varies but the order, two seeds differ in nothing but that.
-    alike = [training.train(ADAM.model_copy(update={"vary": "init", "seed": 0}), small)]
-    assert weights(alike[0]) == weights(training.train(ADAM.model_copy(update={"seed": 0}), small))
+    def only_look(self: keras.Model, given: Iterable[tuple[training.Order]], **options: object) -> None:
+        full, _ = next(iter(given))[0]
+        orders.append(np.asarray(full).tobytes())
+
+    def begin(seed: int) -> tuple[bytes, bytes, bytes]:
+        config = ADAM.model_copy(update={"vary": vary, "validation": 100, "seed": seed})
+        images = run.split(config, small)
+        before = weights(training.train(config, images))
+        return before, orders[-1], images.validation.tobytes()
+
+    monkeypatch.setattr(training._EpochTrainer, "fit", only_look)
+    one, other, again = (begin(seed) for seed in (1, 2, 1))
+    assert one == again
+    differs = {name: a != b for name, a, b in zip(SOURCES, one, other, strict=True)}
+    assert differs == {name: name in vary.split("+") for name in SOURCES}
+    # What stands still is what a run of seed 0 has.
+    still = {name: a == b for name, a, b in zip(SOURCES, one, begin(0), strict=True)}
+    assert still == {name: name not in vary.split("+") for name in SOURCES}
 
 
 def test_every_epoch_is_measured_on_the_images_that_are_held_out(small: Images) -> None:

@@ -35,7 +35,7 @@ from ruamel.yaml.nodes import Node
 from pipeline import cli, metrics, task
 from pipeline.errors import UserError
 from pipeline.study import document
-from pipeline.study.tuning import Point, Trial, points_of
+from pipeline.study.tuning import Point, Trial, point_text, points_of
 from pipeline.task import Task
 from pipeline.terminal import printable
 from pipeline.texts import did_you_mean, listed, quoted, several
@@ -115,7 +115,17 @@ def _require_value(of: Task, name: str, value: Any, *keys: str | int) -> None:
     try:
         of.configure({name: value})
     except ValidationError as error:
-        raise _MisplacedError(_words(error.errors()[0]), *keys) from None
+        for problem in error.errors():
+            if problem["loc"]:  # else it is the combination with the defaults, and others may stand in the file
+                raise _MisplacedError(_words(problem), *keys) from None
+
+
+def _configure(of: Task, values: Mapping[str, Any], what: str, *keys: str | int) -> Any:
+    """The configuration of values each of which is allowed, and which may not go together."""
+    try:
+        return of.configure(values)
+    except ValidationError as error:
+        raise _MisplacedError(f"{what}: {_words(error.errors()[0])}", *keys) from None
 
 
 def _known_changes(changes: Any, info: ValidationInfo) -> Any:
@@ -292,7 +302,8 @@ class Study(_Declared):
                 f"with the grids these are {points:,} variations; at most {_MOST_VARIATIONS}", "variations"
             )
         self._require_difference()
-        names = list(self.configurations())
+        configs = self.configurations()
+        names = list(configs)
         if self.nuisance:
             self._require_fair_tuning()
         if self.baseline is not None:
@@ -305,6 +316,10 @@ class Study(_Declared):
         for part in ("values", "paper_values") if self.published else ():
             for name in getattr(self.published, part):
                 _require_variation(name, names, "published", part, name)
+        for name, stated in self.published.paper_values.items() if self.published else ():
+            for parameter, value in stated.items():
+                values = {**configs[name].params, parameter: value}
+                _configure(self.task, values, quoted(name), "published", "paper_values", name, parameter)
         return self
 
     def expanded(self) -> list[Variation]:
@@ -314,7 +329,7 @@ class Study(_Declared):
             grid = variation.grid or self.grid
             for values in itertools.product(*grid.values()):
                 point = dict(zip(grid, values, strict=True))
-                name = " ".join([variation.name, *(f"{key}={value}" for key, value in point.items())])
+                name = f"{variation.name} {point_text(point)}" if point else variation.name
                 changes = {**variation.changes, **point}
                 found.append(variation.model_copy(update={"name": name, "changes": changes, "grid": {}}))
         return found
@@ -332,7 +347,8 @@ class Study(_Declared):
         return {v.name: self._configured(v, self._points.get(v.name, {})) for v in self.expanded()}
 
     def _configured(self, variation: Variation, more: Mapping[str, Any]) -> Any:
-        return self.task.configure({**self.base, **variation.changes, **more})
+        values = {**self.base, **variation.changes, **more}
+        return _configure(self.task, values, quoted(variation.name), "variations")
 
     def _require_difference(self) -> None:
         names: dict[Any, str] = {}

@@ -29,8 +29,9 @@ def points_of(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
 
 
 def point_text(point: Mapping[str, Any]) -> str:
-    """As `learning_rate=0.01 batch_size=32`."""
-    return " ".join(f"{name}={value}" for name, value in point.items())
+    """As `learning_rate=0.01 batch_size=32`; the items of a list are joined by `+`, for a name has no commas."""
+    texts = {name: "+".join(map(str, value)) if isinstance(value, list) else value for name, value in point.items()}
+    return " ".join(f"{name}={text}" for name, text in texts.items())
 
 
 def best(results: Iterable[tuple[Point, Sequence[float]]], higher_is_better: bool) -> Point | None:

@@ -214,21 +214,21 @@ def start_worker() -> None:
 
 
 def require_full_batch(config: RunConfig, images: Images) -> None:
-    """Refuse images of which those for training do not fill one batch.
+    """Refuse images of which those for training do not fill one batch; they are not split yet.
 
     Raises:
         UserError: they do not.
     """
-    left = len(images.train) - config.validation
-    if config.validation and left < config.batch_size:
+    count = len(images.train)
+    if config.batch_size > count:
         raise UserError(
-            f"validation={config.validation} leaves no batch of {config.batch_size} of the {len(images.train)} "
-            f"training images of {images.name}; allowed: 0 to {max(0, len(images.train) - config.batch_size)}"
+            f"batch_size={config.batch_size} is larger than the data: {images.name} has {count} training images; "
+            f"allowed: 1 to {count}"
         )
-    if config.batch_size > left:
+    if config.validation > count - config.batch_size:
         raise UserError(
-            f"batch_size={config.batch_size} is larger than the data: {images.name} has {left} training images; "
-            f"allowed: 1 to {left}"
+            f"validation={config.validation} leaves no batch of {config.batch_size} of the {count} "
+            f"training images of {images.name}; allowed: 0 to {count - config.batch_size}"
         )
 
 
@@ -236,8 +236,8 @@ def require_memory(config: RunConfig, images: Images, at_once: int = 1) -> None:
     """Refuse a model that would not fit into memory while so many of its kind are trained at once.
 
     Counted are numbers of 32 bits: four for each parameter (its value, its gradient, and the two that most optimizers
-    keep of it), the images once more, as TensorFlow holds them, and what the layers say of the largest batch: all test
-    images, when their reconstructions are measured.
+    keep of it), the images once more, as TensorFlow holds them, those for training a third time where some are held out
+    of them, and what the layers say of the largest batch: all test images, when their reconstructions are measured.
 
     Raises:
         UserError: it would not, or the images are too small for this architecture.
@@ -245,7 +245,8 @@ def require_memory(config: RunConfig, images: Images, at_once: int = 1) -> None:
     pixels = math.prod(images.shape)
     parameters, outputs = size(config, images.shape)
     batch = max(config.batch_size, config.validation, len(images.test))
-    needed = 4 * (4 * parameters + images.train.size + images.test.size + batch * outputs) * at_once
+    copies = 2 if config.validation else 1
+    needed = 4 * (4 * parameters + copies * images.train.size + images.test.size + batch * outputs) * at_once
     free = dataset.free_memory()
     if needed > free:
         several = f" {at_once} at once" * (at_once > 1)
