@@ -72,12 +72,16 @@ def reconstructions(originals: NDArray[np.float32], reconstructed: NDArray[np.fl
     return figure
 
 
-def loss_curve(history: pd.DataFrame, title: str) -> Figure:
-    """`loss` and `val_loss` by epoch; dashed beneath them `bce` and `val_bce` where a penalty sets them apart."""
+def loss_curve(history: pd.DataFrame, title: str, validated_on: str = "test") -> Figure:
+    """`loss` and `val_loss` by epoch; dashed beneath them `bce` and `val_bce` where a penalty sets them apart.
+
+    Args:
+        validated_on: which images `val_loss` is of.
+    """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     penalised = bool((history["loss"] - history["bce"]).abs().max() > 1e-6)
-    for prefix, label, colour in (("", "training", _TRAINING), ("val_", "test", _VALIDATION)):
+    for prefix, label, colour in (("", "training", _TRAINING), ("val_", validated_on, _VALIDATION)):
         axis.plot(history.index, history[f"{prefix}loss"], color=colour, marker=".", label=f"{label}: loss")
         if penalised:
             bce = history[f"{prefix}bce"]

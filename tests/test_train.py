@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import mlflow
 import numpy as np
@@ -23,7 +24,7 @@ from mlflow.entities import Run
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.metrics import LOSSES, QUALITY
+from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, LOSSES, QUALITY
 from pipeline.tracking import store
 from pipeline.tracking.journal import journals
 from pipeline.train import dataset, quality
@@ -153,6 +154,22 @@ def test_of_images_held_out_every_epoch_and_of_the_test_images_once(
     assert metrics["test_bce"] == pytest.approx(by_hand, rel=1e-4)
     assert [point.step for point in mlflow.MlflowClient().get_metric_history(made.info.run_id, "test_bce")] == [2]
     assert '"validation": [100, 28, 28, 1]' in str(made.inputs.dataset_inputs[0].dataset.profile)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("validation", "expected"), [(0, "test: loss"), (100, "validation: loss")])
+def test_the_curve_is_called_after_the_images_that_epochs_were_measured_on(
+    validation: int, expected: str, small: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.train import model, training
+
+    monkeypatch.setattr(quality, "measure", lambda x, y, codes: {})
+    config, tracked = RunConfig(validation=validation, epochs=1), Mock()
+    tracked.name = config.name
+    epoch = dict.fromkeys((*LOSSES, DISPLAYED_LOSS, EPOCH_SECONDS), 0.5)
+    train.log_results(train.split(config, small), training.Trained(model.build(config, small.shape), [epoch]), tracked)
+    (figures,) = tracked.log_figures.call_args.args
+    texts = figures[train.LOSS_CURVE].axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in texts] == ["training: loss", expected]
 
 
 @pytest.mark.parametrize(("validation", "allowed"), [(345, "0 to 344"), (10000, "0 to 344")])

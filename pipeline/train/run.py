@@ -332,10 +332,11 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun[RunConfig]
         measures |= quality.measure(images.held_out, decoder(codes).numpy(), codes.numpy())
     measures |= summarise(trained.history)
     tracked.log_epoch(len(trained.epochs), measures, key="results")
+    validated_on = "test" if images.held_out is None else "validation"
     tracked.log_figures(
         {
             RECONSTRUCTIONS: plots.reconstructions(x[:_SHOWN], y[:_SHOWN], tracked.name),
-            LOSS_CURVE: plots.loss_curve(trained.history, tracked.name),
+            LOSS_CURVE: plots.loss_curve(trained.history, tracked.name, validated_on),
         }
     )
     originals, reconstructions = (plots.pixels(images[:_SHOWN]) for images in (x, y))
