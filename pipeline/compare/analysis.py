@@ -320,8 +320,8 @@ class Analysis:
         """Of each side whose seeds are visibly not normal, the seed that lies farthest from the others."""
         found = []
         for name in variations:
-            values = inference.one_per_seed(self.grouped.values(name, metric))
             if self._p_normal(name, metric) < inference.NOT_NORMAL:
+                values = inference.one_per_seed(self.grouped.values(name, metric))
                 farthest = plain((values - values.median()).abs().idxmax())
                 found.append(Caveat(kind="not normal", variation=name, seeds=(farthest,)))
         return found

@@ -1,8 +1,7 @@
-"""Statistics: what differs between runs, by how much, and how sure one can be. Frames in, frames or values out.
+"""What runs show beside their differences, which are `pipeline.inference`'s: what the seeds of each variation say,
+whether a comparison is fair and its runs all right, how far chance goes. Frames in, frames or values out.
 
-Works on anybody's runs: the names of metrics and parameters come in as arguments. "Seed" is whatever tells the
-repetitions of one variation apart. Two runs of one seed are not two repetitions: their mean counts once. A run whose
-seed is not known (NaN) is a repetition of its own that no pair can use.
+Works on anybody's runs: the names of metrics and parameters come in as arguments; seeds are as in `pipeline.inference`.
 """
 
 from __future__ import annotations
@@ -254,17 +253,19 @@ def copies(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
         As `flags`: the flag `identical repetitions`.
     """
     present = [name for name in metrics if name in runs and runs[name].notna().any()]
-    different = runs.groupby("variation")[present].nunique().max()
-    moved = [name for name in present if different[name] > 1] or present
+    result = ["variation", *present]
     raised = pd.Series(False, runs.index)
-    for _, rows in runs.groupby("variation", sort=False) if present else ():
-        seeds = rows["seed"].where(rows["seed"].notna(), pd.Series(rows.index, rows.index).map("unknown {}".format))
-        for _, same in rows[present].groupby(present, sort=False, dropna=False):
-            values = same.iloc[0].dropna().astype(float)
+    alike = runs[runs.duplicated(result, keep=False)] if present else runs[:0]
+    if len(alike):
+        sizes = runs["variation"].value_counts()
+        different = runs.groupby("variation")[present].nunique().max()
+        moved = [name for name in present if different[name] > 1] or present
+        for _, same in alike.groupby(result, sort=False, dropna=False):
+            values = same.iloc[0][present].dropna().astype(float)
             fine = any(float(f"{value:.4g}") != value for value in values[values.index.intersection(moved)])
-            several = seeds[same.index].nunique()
-            if len(values) and several > 1 and (fine or (len(same) == len(rows) and several > 2)):
-                raised[same.index] = True
+            several = same["seed"].nunique() + same["seed"].isna().sum()
+            whole = len(same) == sizes[same["variation"].iloc[0]]
+            raised[same.index] = len(values) > 0 and several > 1 and (fine or (whole and several > 2))
     return _raised(runs, {"identical repetitions": raised})
 
 
