@@ -109,7 +109,7 @@ def found(rng: np.random.Generator, studies: int, claims: int, seeds: int, effec
 def found_negligible(rng: np.random.Generator, studies: int, claims: int, seeds: int, smallest: float) -> float:
     """The share of claims without an effect of which that study says that it is smaller than `smallest`."""
     low, high = chance(rng, normal, studies, 1, seeds, "paired").interval(inference.ALPHA / claims)
-    return float(((-smallest < low) & (high < smallest)).mean())
+    return float((inference.judge(low, high, "equal", smallest) == Verdict.SUPPORTED).mean())
 
 
 def extended(rng: np.random.Generator, studies: int, seeds: Sequence[int], looks: int) -> float:

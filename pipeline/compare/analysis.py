@@ -58,6 +58,7 @@ class Analysis:
     elsewhere: pd.DataFrame | None = None
     _means: dict[tuple[str, str], float] = field(default_factory=dict)
     _normal: dict[tuple[str, str], float] = field(default_factory=dict)
+    _configured: dict[str, Any] = field(default_factory=dict)
     _not_tuned: dict[Any, list[str]] = field(default_factory=dict)
     _between: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = field(default_factory=dict)
 
@@ -338,7 +339,7 @@ class Analysis:
         if grouped.metric(asked).is_wall_time:
             return None, "wall time", None
         row = grouped.rows.get(asked)
-        if row and grouped.by_task and len({self._part(name, asked) for name in both}) > 1:
+        if row and grouped.by_task and len({self.part(name, asked) for name in both}) > 1:
             return None, "other data", None
         for parameter in row.contains if row and self._all_ours else ():
             a, b = (grouped.sets(f"params.{parameter}")[name] for name in both)
@@ -348,11 +349,13 @@ class Analysis:
         there = all(grouped.has(name, asked) for name in both)
         return (asked, "as asked", None) if there else (None, "absent", None)
 
-    def _part(self, variation: str, metric: str) -> str:
-        """The part of the data on which a variation's runs have measured a metric."""
+    def part(self, variation: str, metric: str) -> str:
+        """The part of the data on which the runs of a variation of the task have measured a metric."""
         task = self.grouped.task
-        config = {name: value for name, value in self.grouped.configs[variation].items() if name in task.parameters}
-        return task.measured_on(task.configure(config), metric)
+        if variation not in self._configured:
+            params = {name: v for name, v in self.grouped.configs[variation].items() if name in task.parameters}
+            self._configured[variation] = task.configure(params)
+        return task.measured_on(self._configured[variation], metric)
 
     @cached_property
     def _all_ours(self) -> bool:

@@ -17,7 +17,7 @@ import pandas as pd
 from pipeline.compare import evidence
 from pipeline.compare.analysis import OPTIMIZER, RATES, Analysis
 from pipeline.compare.conclusion import Check, Claim, Finding, Pair, Tuning
-from pipeline.compare.grouping import GroupedRuns, comparable, in_order, plain
+from pipeline.compare.grouping import comparable, in_order, plain
 
 
 class Outcome(NamedTuple):
@@ -160,7 +160,7 @@ def selected_on_reported_data(design: Design) -> Outcome:
     findings += [
         Finding(variation=each.variation, metric=each.metric)
         for each in design.analysis.tunings.values()
-        if any(_is_reported_on_its_tuning(each, pair, grouped) for pair in design.pairs)
+        if any(_is_reported_on_its_tuning(each, pair, design.analysis) for pair in design.pairs)
     ]
     if grouped.chosen_as_best:
         findings.append(Finding(variation=grouped.baseline, metric=metric))
@@ -168,10 +168,9 @@ def selected_on_reported_data(design: Design) -> Outcome:
     return Outcome(bool(findings) or metric is None, known, findings if known else [])
 
 
-def _is_reported_on_its_tuning(tuning: Tuning, pair: Pair, grouped: GroupedRuns) -> bool:
+def _is_reported_on_its_tuning(tuning: Tuning, pair: Pair, analysis: Analysis) -> bool:
     """Whether a pair is judged on the part of the data on which one of its sides was tuned."""
-    config = grouped.task.configure(grouped.configs[tuning.variation])
-    parts = {grouped.task.measured_on(config, name) for name in (tuning.metric, pair.metric or pair.asked)}
+    parts = {analysis.part(tuning.variation, name) for name in (tuning.metric, pair.metric or pair.asked)}
     return tuning.variation in (pair.variation, pair.against) and len(parts) == 1
 
 
