@@ -14,6 +14,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -273,6 +274,30 @@ def test_inconclusive_does_not_invite_to_look_again(tmp_path: Path) -> None:
     study(published(), {**VALUES, **noisy})
     assert claim(conclude(tmp_path, study="small"), "L1 worsens it").verdict == "inconclusive"
     assert "more seeds" not in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("db")
+def test_a_study_that_was_extended_was_looked_at_before(tmp_path: Path) -> None:
+    def looks() -> tuple[int, int, float]:
+        conclusion = conclude(tmp_path, study="small")
+        return conclusion.looks, conclusion.looks_planned, conclusion.claims[0].difference.confidence
+
+    def tell(plan: str, **declared: Any) -> None:
+        parent = study(published(**declared), VALUES)["", 0]
+        mlflow.MlflowClient().set_tag(parent, "plan", plan)
+        time.sleep(0.002)  # so that no two of them begin at once
+
+    tell("two seeds", seeds=2)
+    assert looks() == (1, 1, pytest.approx(1 - 0.05 / 2))  # two claims
+    tell("three seeds", seeds=3)
+    assert looks() == (2, 1, pytest.approx(1 - 0.05 / 2 / 2))
+    tell("started again", seeds=3)  # the same seeds: nothing new was seen
+    assert looks() == (2, 1, pytest.approx(1 - 0.05 / 2 / 2))
+    tell("planned", seeds=3, looks=4)
+    assert looks() == (2, 4, pytest.approx(1 - 0.05 / 2 / 4))
+    other = [{**published().model_dump()["claims"][0], "metric": "psnr"}]
+    tell("other claims", seeds=3, claims=other)
+    assert looks()[:2] == (1, 1)
 
 
 @pytest.mark.usefixtures("db")

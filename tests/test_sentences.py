@@ -545,6 +545,28 @@ def test_what_chance_makes_of_one_run_and_of_seeds_that_are_not_normal() -> None
     assert sentences.other_notes(unpaired) == ["A permutation test, which supposes no distribution: p = 0.008."]
 
 
+def test_what_the_intervals_cover_and_at_which_look() -> None:
+    three = "Each interval is one of 98.33 %, so that with 95 % all 3 are right at once."
+    assert sentences.interval_notes(sample()) == [three]
+    once = sample(claims=sample().claims[:1], varied="first weights")
+    alone = once.claims[0].model_copy(update={"difference": difference(-0.3476, 0.0014, confidence=0.95)})
+    assert sentences.interval_notes(once.model_copy(update={"claims": (alone,)})) == [
+        "The intervals cover what differs between seeds (first weights), and nothing else."
+    ]
+    assert sentences.interval_notes(sample(looks=1, looks_planned=2))[1:] == [
+        "Look 1 at this study, planned: 2; each is judged at 2.5 %."
+    ]
+    assert sentences.interval_notes(sample(looks=2, looks_planned=2))[1:] == [
+        "Look 2 at this study, planned: 2; each is judged at 2.5 %."
+    ]
+    # 5 % at the first look, which nobody planned to be one of two, and 2.5 % now.
+    assert sentences.interval_notes(sample(looks=2))[1:] == [
+        "Look 2 at this study, planned: 1; each is judged at 2.5 %.",
+        "Earlier looks were judged at more: a false verdict at any look has a chance of up to 7.5 %.",
+    ]
+    assert sentences.interval_notes(sample(claims=(), pairs=())) == []
+
+
 def not_judged(n_a: int, n_b: int, metric: str | None = BCE, mean: float = -0.1, **more: Any) -> str:
     seen = difference(mean, NAN, NAN, n_a=n_a, n_b=n_b, n_pairs=0, paired=False)
     return sentences.verdict_sentence(claim("It is so.", Verdict.NOT_JUDGED, "a", "b", metric, seen, **more), sample())
