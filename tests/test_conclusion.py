@@ -399,6 +399,28 @@ def test_what_was_measured_on_other_images_is_not_comparable() -> None:
     assert [pair.why for pair in alike.pairs if pair.asked == "last_val_bce"] == ["as asked"]
 
 
+def test_an_unequal_budget_that_no_parameter_says() -> None:
+    def warned(steps: tuple[float, float], **params: tuple[Any, Any]) -> list[list[str]]:
+        """Of two optimizers whose runs logged so many steps each, what stands beside their difference."""
+        runs = [
+            {
+                **{f"p_{name}": values[side] for name, values in params.items()},
+                **{"p_optimizer": name, "p_seed": str(seed), "m_val_acc": 0.9 + seed / 100, "last_epoch": steps[side]},
+            }
+            for side, name in enumerate(("a", "b"))
+            for seed in range(3)
+        ]
+        conclusion = conclude(runs, metric="val_acc", group_by=("optimizer",))
+        return [sentences.warnings(pair, conclusion) for pair in conclusion.pairs]
+
+    assert warned((40, 40)) == warned((40, 37)) == warned((0, 40)) == warned((math.nan, 40)) == [[]]
+    assert warned((10, 40)) == [["unequal budget (40 against 10 steps)"]]
+    assert warned((10, 40), epochs=("10", "40")) == [["confounded by epochs"]]  # a parameter says so: named as what it is
+    assert warned((100, 400), batch=("64", "16")) == [["confounded by batch"]]  # as much data
+    assert warned((10, 40), note=("x", "y")) == [["confounded by note", "unequal budget (40 against 10 steps)"]]
+    assert warned((10, 40), decay=("0.1", "0.4")) == [["confounded by decay", "unequal budget (40 against 10 steps)"]]
+
+
 def test_published_differences_and_the_chance_of_one_run() -> None:
     published = optimizers(("adam", 0.001, 0.09), ("sgd", 0.01, 0.6), claims=[(0, 1)]).published
     assert published is not None

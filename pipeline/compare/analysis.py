@@ -194,12 +194,16 @@ class Analysis:
 
     def _last(self, runs: pd.DataFrame) -> pd.Series:
         """The last epoch; of a run whose history was read, how many epochs it has. As planned where nothing tells."""
-        last = runs["last_epoch"].astype(float)
-        if len(self.histories):
-            metric = self.grouped.convergence_metric
-            counted = self.histories.dropna(subset=[metric]).groupby("run_id")["epoch"].nunique()
-            last = np.fmin(last, runs["run_id"].map(counted).astype(float))
+        last = np.fmin(runs["last_epoch"].astype(float), runs["run_id"].map(self._counted).astype(float))
         return pd.Series(last, runs.index).fillna(column_of(runs, "epochs").astype(float))
+
+    @cached_property
+    def _counted(self) -> dict[str, int]:
+        """By run whose history was read, how many epochs it has."""
+        metric = self.grouped.convergence_metric
+        if metric is None or self.histories.empty:
+            return {}
+        return dict(self.histories.dropna(subset=[metric]).groupby("run_id")["epoch"].nunique())
 
     @cached_property
     def unfinished(self) -> dict[str, list[RunOutcome]]:
@@ -411,9 +415,14 @@ class Analysis:
         return {c: each for c, each in every.items() if c in used and used[c].nunique(dropna=False) > 1}
 
     def _caveats(self, variation: str, against: str) -> Iterable[Caveat]:
-        tuned = {name: self.tunings[name].runs if name in self.tunings else 0 for name in (variation, against)}
-        if tuned[variation] != tuned[against]:
-            yield Caveat(kind="unequal tuning", tuning_runs=tuple(tuned.values()))
+        tunings = [self.tunings.get(name) for name in (variation, against)]
+        tuned = [(each.runs, each.steps) if each else (0, 0) for each in tunings]
+        if tuned[0] != tuned[1]:
+            runs, steps = zip(*tuned, strict=True)
+            yield Caveat(kind="unequal tuning", tuning_runs=runs, steps=steps)
+        budgets = self._unequal_budgets(variation, against)
+        if budgets:
+            yield Caveat(kind="unequal budget", steps=budgets)
         optimizers = self._untuned(variation, against)
         if optimizers:
             runs = pd.concat([self.grouped.by_variation[variation], self.grouped.by_variation[against]])
@@ -426,6 +435,15 @@ class Analysis:
             lost = self.unfinished.get(name, ())
             if lost:
                 yield Caveat(kind="runs not finished", variation=name, seeds=tuple(row.seed for row in lost))
+
+    def _unequal_budgets(self, variation: str, against: str) -> tuple[float, ...]:
+        """The mean steps of the runs of either side where they are clearly unequal and no parameter says so."""
+        sides = [self.grouped.by_variation[name] for name in (variation, against)]
+        counted = [runs["run_id"].map(self._counted).astype(float) for runs in sides]
+        if any(steps.isna().any() for steps in counted):  # what counts epochs on one side may count batches on the other
+            counted = [runs["last_epoch"].where(runs["last_epoch"] > 0) for runs in sides]
+        a, b = (runs.assign(steps=steps) for runs, steps in zip(sides, counted, strict=True))
+        return evidence.unequal_budgets(a, b, "steps", [c for c in self._columns.values() if c in self._differing])
 
     @cached_property
     def rate(self) -> str:

@@ -179,6 +179,7 @@ class Caveat(_Part):
         "not normal",
         "runs not finished",
         "unequal tuning",
+        "unequal budget",
     ] = Field(description="what it is about")
     variation: str | None = Field(None, description="the side concerned; null = both")
     flag: str | None = Field(None, description="for `flag`: which one")
@@ -187,6 +188,11 @@ class Caveat(_Part):
     learning_rates: tuple[Scalar, ...] = Field((), description="the learning rates that they ran with, in that order")
     tuning_runs: tuple[int, ...] = Field(
         (), description="for `unequal tuning`: the runs by which `variation` and `against` of the pair were tuned"
+    )
+    steps: tuple[Number, ...] = Field(
+        (),
+        description="for `unequal budget`: over how many steps the two logged, a mean over their runs; for `unequal "
+        "tuning`: the steps of all runs by which they were tuned",
     )
 
 

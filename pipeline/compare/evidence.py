@@ -21,6 +21,7 @@ Array = NDArray[Any]
 
 DIVERGED = "DivergenceError"  # how the recorded reason of a run that diverged begins
 
+_EQUAL_BUDGET = 0.9  # share of the larger number of steps from which the smaller one is no other budget
 _TAIL = 5  # epochs: fewer cannot tell a trend from noise
 _FLAGS = ["variation", "flag", "seeds"]
 # From the best to the worst, and MLflow's statuses.
@@ -122,6 +123,30 @@ def _shares(runs: pd.DataFrame, name: str) -> dict[Any, float]:
         return {None: 1.0}
     counts = Counter(None if pd.isna(value) else value for value in runs[name].tolist())
     return {value: count / len(runs) for value, count in counts.items()}
+
+
+def unequal_budgets(a: pd.DataFrame, b: pd.DataFrame, steps: str, parameters: Sequence[str]) -> tuple[float, ...]:
+    """The mean number of steps of the runs of either side, where one side had clearly more and no parameter says so.
+
+    Args:
+        a, b: the runs of either side.
+        steps: the column with the number of steps over which a run logged; NaN where that is not known.
+        parameters: columns of whole numbers of which one, in the same ratio or the inverse one, says so: `epochs`, or
+            the size of a batch.
+
+    Returns:
+        Nothing where the smaller mean is at least 0.9 of the larger one, or a side is not known.
+    """
+    means = [float(runs[steps].astype(float).mean()) if steps in runs else np.nan for runs in (a, b)]
+    if not min(means) < _EQUAL_BUDGET * max(means):
+        return ()
+    ratio = min(means) / max(means)
+    for name in parameters:
+        x, y = (_numbers(runs[name]).mean() if name in runs else np.nan for runs in (a, b))
+        whole = x > 0 and y > 0 and x == round(x) and y == round(y)
+        if whole and _EQUAL_BUDGET <= ratio / (min(x, y) / max(x, y)) <= 1 / _EQUAL_BUDGET:
+            return ()
+    return tuple(means)
 
 
 def untuned(

@@ -32,7 +32,7 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError, first_line
-from pipeline.metrics import LAST, current
+from pipeline.metrics import current
 from pipeline.study.plan import Study
 from pipeline.task import Task
 from pipeline.texts import did_you_mean, listed, quoted, redacted
@@ -76,6 +76,7 @@ _TAGS = (
 )
 _PAGE = 10_000
 _BULK_RUNS, _BULK_VALUES = 50, 25_000  # one bulk request: a server takes 100 runs, and gives so many values
+_OF_THE_MACHINE = "system/"  # MLflow's own metrics of the machine, whose steps are samples
 _LARGEST = 1.79e308  # SQL cannot hold an infinity: MLflow writes the largest float for it
 
 
@@ -129,7 +130,7 @@ def runs(experiment_id: str, task: Task, filter_string: str = "") -> pd.DataFram
         One row per run, the newest first: `run_id, name, status, start, end` (milliseconds since 1970), `ours` (whether
         the run is one of the task's, of which `params.*` are typed values, defaults filled in, and metrics have their
         current names; of all others they are texts), `epochs` (how far one of ours was to go), `last_epoch` (the last
-        step of its losses; NaN without), `params.*`, `metrics.*` and those `tags.*` that are of use here.
+        step of its losses, else of any metric but those of the machine; NaN without), `params.*`, `metrics.*` and those `tags.*` that are of use here.
 
     Raises:
         UserError: the store or the filter cannot be used.
@@ -208,7 +209,7 @@ class _Reader:
         return self._known[key]
 
     def _last_epoch(self, metrics: Iterable[Any]) -> float:
-        steps = {metric.key: metric.step for metric in metrics if metric.key.removeprefix(LAST) in self._losses}
+        steps = {metric.key: metric.step for metric in metrics if not metric.key.startswith(_OF_THE_MACHINE)}
         per_epoch = [steps[name] for name in self._losses if name in steps]
         return float(max(per_epoch or steps.values(), default=math.nan))
 

@@ -91,6 +91,7 @@ def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
     found += [why[pair.why]] if pair.why in why else []
     untuned = any(caveat.kind == "untuned learning rate" for caveat in pair.caveats)
     found += [_NOT_TUNED] if untuned or (isinstance(pair, Claim) and pair.at_better_rates) else []
+    found += [_unequal_budget(caveat) for caveat in pair.caveats if caveat.kind == "unequal budget"]
     return [*found, *([f"runs not finished: {len(pair.unfinished)}"] if pair.unfinished else [])]
 
 
@@ -240,11 +241,19 @@ def _caveat(caveat: Caveat) -> str:
     if caveat.kind == "unpaired":
         return "Unpaired: the two sides have too few seeds in common for a paired test."
     if caveat.kind == "unequal tuning":
-        effort = " against ".join(f"{runs:,}" for runs in caveat.tuning_runs)
-        return f"The two sides were not tuned with the same effort: {effort} runs."
+        effort = f"{_against(caveat.tuning_runs)} runs{f', {_against(caveat.steps)} steps' if caveat.steps else ''}"
+        return f"The two sides were not tuned with the same effort: {effort}."
     if caveat.kind == "not normal":
         return f"The seeds of {name(caveat.variation)} are visibly not normal; the farthest off: {seeds}."
     return f"Left out, because only one side has them ({seeds})." if caveat.kind == "seeds dropped" and seeds else ""
+
+
+def _unequal_budget(caveat: Caveat) -> str:
+    return f"unequal budget ({_against(caveat.steps)} steps)"
+
+
+def _against(numbers: Iterable[float]) -> str:
+    return " against ".join(f"{each:,.0f}" for each in numbers)
 
 
 def _minus(pair: Pair | PublishedDifference, metric: Metric) -> str:
@@ -355,6 +364,11 @@ def _own_threats(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
     found = [("confounded", _confounded(pair))] if pair.confounded_by else []
     if pair.why == "penalty differs" and pair.metric is not None:
         found.append(("metric not comparable", _other_metric(pair, conclusion)))
+    found += [
+        ("unequal budget", f"{_unequal_budget(caveat)}, and no parameter says so: the longer side had more chances.")
+        for caveat in pair.caveats
+        if caveat.kind == "unequal budget"
+    ]
     untuned = [_untuned(caveat) for caveat in pair.caveats if caveat.kind == "untuned learning rate"]
     untuned += remains(pair, conclusion)
     return [*found, *([(_NOT_TUNED, " ".join(untuned))] if untuned else [])]
