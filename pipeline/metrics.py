@@ -66,6 +66,7 @@ _NATS, _SECONDS = "nats per pixel", "s"
 FIRST, LAST, TEST = "first_", "last_", "test_"
 DISPLAYED_LOSS = "displayed_loss"  # of one epoch; the first epoch's is logged as KERAS2_LOSS
 KERAS2_LOSS = "keras2_progressbar_loss"
+MODEL_PARAMETERS = "model_parameters"  # the numbers that are trained
 EPOCH_SECONDS, TRAINING_SECONDS = "epoch_seconds", "training_seconds"
 # What `loss`, which is minimised, contains beside the reconstruction's error, `bce`: the parameter of each term.
 _TERMS = {"l1": "the L1 penalty"}
@@ -151,6 +152,7 @@ METRICS = (
     ),
     *_QUALITY,
     *(_on_test(row.name, row) for row in (_BCE, *_QUALITY)),
+    Metric(MODEL_PARAMETERS, "parameters of the model", decimals=0, possible=_POSITIVE, shown=False),
     Metric(TRAINING_SECONDS, "training", _SECONDS, 1, possible=_POSITIVE),
     Metric(EPOCH_SECONDS, "epoch", _SECONDS, 3, possible=_POSITIVE, shown=False, per_epoch=True),
 )
@@ -174,6 +176,8 @@ def contained(name: str) -> str:
 # --- Other people's metrics ---------------------------------------------------------------------------------------
 
 MINIMISED = ("val_loss", "loss")  # of which one is the primary metric where nothing else is known
+# What other people call the count of the numbers that are trained, as a metric or a parameter.
+SIZES = (MODEL_PARAMETERS, "num_params", "num_parameters", "n_params", "total_params", "trainable_params")
 _TIMES = ("seconds", "time", "duration")  # at the end of a word of the name
 # By a word of the name: which way is better, and what is possible: the first range that no value contradicts.
 _BY_WORD: dict[str, tuple[Literal["lower", "higher"], tuple[Range, ...]]] = {

@@ -400,12 +400,15 @@ def test_what_was_measured_on_other_images_is_not_comparable() -> None:
 
 
 def test_an_unequal_budget_that_no_parameter_says() -> None:
-    def warned(steps: tuple[float, float], **params: tuple[Any, Any]) -> list[list[str]]:
+    def warned(steps: tuple[float, float], **params: Any) -> list[list[str]]:
         """Of two optimizers whose runs logged so many steps each, what stands beside their difference."""
-        runs = [
+        runs: list[Mapping[str, Any]] = [
             {
                 **{f"p_{name}": values[side] for name, values in params.items()},
-                **{"p_optimizer": name, "p_seed": str(seed), "m_val_acc": 0.9 + seed / 100, "last_epoch": steps[side]},
+                "p_optimizer": name,
+                "p_seed": str(seed),
+                "m_val_acc": 0.9 + seed / 100,
+                "last_epoch": steps[side],
             }
             for side, name in enumerate(("a", "b"))
             for seed in range(3)
@@ -415,7 +418,9 @@ def test_an_unequal_budget_that_no_parameter_says() -> None:
 
     assert warned((40, 40)) == warned((40, 37)) == warned((0, 40)) == warned((math.nan, 40)) == [[]]
     assert warned((10, 40)) == [["unequal budget (40 against 10 steps)"]]
-    assert warned((10, 40), epochs=("10", "40")) == [["confounded by epochs"]]  # a parameter says so: named as what it is
+    assert warned((10, 40), epochs=("10", "40")) == [
+        ["confounded by epochs"]
+    ]  # a parameter says so: named as what it is
     assert warned((100, 400), batch=("64", "16")) == [["confounded by batch"]]  # as much data
     assert warned((10, 40), note=("x", "y")) == [["confounded by note", "unequal budget (40 against 10 steps)"]]
     assert warned((10, 40), decay=("0.1", "0.4")) == [["confounded by decay", "unequal budget (40 against 10 steps)"]]

@@ -19,6 +19,7 @@ from pipeline.compare.conclusion import (
     Confounder,
     Determinism,
     Difference,
+    Effort,
     Finding,
     Flag,
     Metric,
@@ -31,6 +32,7 @@ from pipeline.compare.conclusion import (
     PublishedValue,
     RunOutcome,
     RunRecord,
+    Uncounted,
     Unequal,
     Variation,
 )
@@ -133,6 +135,7 @@ def claim(
         "smallest_effect": 0.001,
         "effect": seen.mean / 0.001,
         "verdict": verdict,
+        "declared": "before",
     }
     return Claim.model_validate({**_pair(name, against, metric, seen), **given, **more})
 
@@ -532,17 +535,70 @@ def test_what_chance_makes_of_one_run_and_of_seeds_that_are_not_normal() -> None
     beats = Beats(probability=0.92, low=0.546, high=0.99)
     claimed = claim("It is so.", Verdict.SUPPORTED, "a", "b", BCE, difference(-0.02, 0.005), beats=beats)
     one_run = "One run of \u201ca\u201d is better than one of \u201cb\u201d with probability 0.92 [0.55, 0.99]."
-    assert sentences.other_notes(claimed) == [one_run]
+    before = "Declared before the first run that it is judged on."
+    assert sentences.other_notes(claimed) == [one_run, before]
     far = Caveat(kind="not normal", variation="a", seeds=(3,))
     paired = claimed.model_copy(update={"caveats": (far,), "p_permutation": 0.0625})
     assert sentences.other_notes(paired) == [
         "The seeds of \u201ca\u201d are visibly not normal; the farthest off: seeds: 3.",
         "A sign-flip test, which supposes no distribution: p = 0.062, and no less than 0.062 with 5 pairs.",
         one_run,
+        before,
     ]
     seen = difference(-0.02, 0.005, n_pairs=0, paired=False)
     unpaired = claimed.model_copy(update={"p_permutation": 0.008, "difference": seen, "beats": None})
-    assert sentences.other_notes(unpaired) == ["A permutation test, which supposes no distribution: p = 0.008."]
+    test = "A permutation test, which supposes no distribution: p = 0.008."
+    assert sentences.other_notes(unpaired) == [test, before]
+
+
+def test_when_a_claim_was_declared() -> None:
+    conclusion = sample()
+
+    def said(**when: Any) -> tuple[list[str], list[str]]:
+        """Names of its own threats, and what else is said of the declaration."""
+        claimed = claim("It is so.", Verdict.SUPPORTED, *NAMES[1:3], BCE, difference(-0.02, 0.005), **when)
+        notes = [note for note in sentences.other_notes(claimed) if "eclared" in note]
+        return [note for note in sentences.notes(claimed, conclusion) if "judged on" in note], notes
+
+    assert said(declared="before") == ([], ["Declared before the first run that it is judged on."])
+    assert said(declared=None) == ([], ["Whether it was declared before its runs is not known."])
+    late, why = "after the first run that it is judged on", ": who has seen results can choose what to claim."
+    assert said(declared="after") == ([f"Declared {late}{why}"], [])
+    changed = said(declared="changed", changed=("direction", "smallest_effect"))
+    assert changed == ([f"Changed {late} (its direction and its smallest effect){why}"], [])
+    after = sample(claims=[each.model_copy(update={"declared": "after"}) for each in conclusion.claims])
+    assert [threat.claims for threat in sentences.threats(after) if threat.what == "claimed afterwards"] == [
+        (0,),
+        (1,),
+        (2,),
+    ]
+
+
+def test_what_it_took_and_what_was_tried_beside_it() -> None:
+    took = [Effort(state="finished", runs=20, seconds=3780.0), Effort(state="reused", runs=5, seconds=0.0)]
+    took += [Effort(state="failed", runs=1, seconds=120.0), Effort(state="killed", runs=2, seconds=NAN)]
+    sizes = (50992.0, 50992.0, NAN, 101770.0)
+    sized = zip(sample().variations, sizes, strict=True)
+    variations = [each.model_copy(update={"model_size": size}) for each, size in sized]
+    assert sentences.efforts(sample(efforts=took, variations=variations)) == [
+        "Runs, with their times from start to end added up: 20 finished (1.1 h), 5 reused, 1 failed (2.0 min), "
+        "2 killed.",
+        "Numbers that are trained in a model: 50,992 (“Original” and “adam_optimizer”); "
+        "101,770 (“with_regularizationTerm”).",
+    ]
+    assert sentences.tried(sample(uncounted=None)) == []
+    assert sentences.tried(sample(uncounted=())) == [
+        "None: of what was read, no other run of the experiment is finished."
+    ]
+    other = [
+        Uncounted(study="s", name="adam", mean=0.1, run_ids=("a", "b")),
+        Uncounted(study=None, name="by hand", mean=NAN, run_ids=("c",)),
+    ]
+    assert sentences.tried(sample(uncounted=other)) == [
+        "Finished runs of the experiment that the study does not count: 3.",
+        "Study “s”, “adam”: 2; mean last val_loss 0.1000.",
+        "“by hand”: 1.",
+    ]
 
 
 def test_what_the_intervals_cover_and_at_which_look() -> None:
@@ -603,17 +659,19 @@ def test_what_is_beside_a_verdict() -> None:
         "of adam (0.001) and adadelta (0.001); this also compares that choice.",
         "\u201cOriginal\u201d collapsed to nearly the same picture for every input (seeds: 0 to 4).",
     ]
-    assert sentences.other_notes(confounded) == []  # all of it is among the threats
+    before = "Declared before the first run that it is judged on."
+    assert sentences.other_notes(confounded) == [before]  # all else is among the threats
     rising = Caveat(kind="flag", variation="Original", flag="not converged", seeds=(1, 2))
     assert sentences.other_notes(confounded.model_copy(update={"caveats": (rising,)})) == [
         "\u201cOriginal\u201d was still improving at its last epoch (seeds: 1 and 2).",
+        before,
     ]
     incomparable, *others = sentences.notes(penalised, sample())
     assert incomparable == (
         "Last val_loss is not comparable (it contains the L1 penalty, of strength 0.0001 against 0); last val_bce is "
         "used. In last val_loss, the difference would read +0.0066 [+0.0061, +0.0071] nats per pixel."
     )
-    assert others == sentences.other_notes(penalised)
+    assert [*others, before] == sentences.other_notes(penalised)
     assert others == [
         "Left out, because only one side has them (seeds: 3).",
         "Runs that did not finish and could have changed this: \u201cwith_regularizationTerm\u201d, "

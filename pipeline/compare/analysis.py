@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import inference
-from pipeline.compare import digests, evidence
+from pipeline.compare import around, digests, evidence
 from pipeline.compare.conclusion import (
     Beats,
     Caveat,
@@ -30,6 +30,7 @@ from pipeline.compare.conclusion import (
 )
 from pipeline.compare.grouping import SEEDS, GroupedRuns, column_of, distinct, plain, without_repetition
 from pipeline.compare.tuning import tunings
+from pipeline.study import plan
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, MLFLOW_GIT_COMMIT, REUSED_FROM
 
 OPTIMIZER, RATES = "optimizer", ("learning_rate", "lr", "learning_rate_init")
@@ -249,9 +250,21 @@ class Analysis:
                     smallest_effect=smallest,
                     effect=estimate.mean / smallest,
                     verdict=verdict,
+                    **around.declaration(claim, self.grouped.request.plans, self._first_start(claim)),
                 )
             )
         return [each.model_copy(update={"at_better_rates": self._at_better_rates(each, found)}) for each in found]
+
+    def _first_start(self, claim: plan.Claim) -> float:
+        """When the first run of either side was started, in milliseconds since 1970; NaN where one does not say."""
+        runs = pd.concat([self.grouped.by_variation[name] for name in (claim.variation, claim.against)])
+        originals = column_of(runs, f"tags.{REUSED_FROM}").fillna(runs["run_id"])
+        return float(originals.map(self._starts).astype(float).min(skipna=False))
+
+    @cached_property
+    def _starts(self) -> dict[str, float]:
+        frames = [self.grouped.runs, *([] if self.elsewhere is None else [self.elsewhere])]
+        return {run_id: at for each in frames for run_id, at in zip(each["run_id"], each["start"], strict=True)}
 
     def _level(self, parts: Sequence[Mapping[str, Any]]) -> float:
         """The level of each interval of a family, so that all of them hold at once, at every look at the study."""
@@ -440,7 +453,9 @@ class Analysis:
         """The mean steps of the runs of either side where they are clearly unequal and no parameter says so."""
         sides = [self.grouped.by_variation[name] for name in (variation, against)]
         counted = [runs["run_id"].map(self._counted).astype(float) for runs in sides]
-        if any(steps.isna().any() for steps in counted):  # what counts epochs on one side may count batches on the other
+        if any(
+            steps.isna().any() for steps in counted
+        ):  # what counts epochs on one side may count batches on the other
             counted = [runs["last_epoch"].where(runs["last_epoch"] > 0) for runs in sides]
         a, b = (runs.assign(steps=steps) for runs, steps in zip(sides, counted, strict=True))
         return evidence.unequal_budgets(a, b, "steps", [c for c in self._columns.values() if c in self._differing])

@@ -6,6 +6,7 @@ conclude(grouped, histories, elsewhere, origin)
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.compare import checks, published
+from pipeline import metrics
+from pipeline.compare import around, checks, published
 from pipeline.compare.analysis import ORIGINS, Analysis
 from pipeline.compare.conclusion import Conclusion, Metric, Provenance, RunRecord, Variation
 from pipeline.compare.grouping import GroupedRuns, column_of, comparable, distinct, in_order, plain
@@ -60,6 +62,8 @@ def conclude(
         checks=tuple(checks.run(analysis, claims or [pair for pair in pairs if pair.asked == grouped.primary_metric])),
         tuning=tuple(analysis.tunings.values()),
         published=published.compare(analysis),
+        efforts=tuple(around.efforts(grouped.runs)),
+        uncounted=tuple(around.uncounted(grouped, elsewhere)) if study else None,
         runs=tuple(_records(analysis)),
         histories_of=tuple(grouped.with_history["variation"].drop_duplicates()) if len(histories) else (),
         provenance=_provenance(grouped, origin),
@@ -99,9 +103,17 @@ def _variations(analysis: Analysis) -> Iterable[Variation]:
             seeds=in_order(rows.index),
             planned=None if grouped.planned is None else int((grouped.planned["variation"] == name).sum()),
             finished=len(rows),
+            model_size=_model_size(rows),
             cells=cells[name],
             flags=tuple(analysis.flags.get(name, ())),
         )
+
+
+def _model_size(runs: pd.DataFrame) -> float:
+    columns = (f"{kind}.{name}" for kind in ("metrics", "params") for name in metrics.SIZES)
+    said = next((runs[column] for column in columns if column in runs and runs[column].notna().any()), None)
+    sizes = set() if said is None else set(pd.to_numeric(said, errors="coerce").dropna())
+    return float(sizes.pop()) if len(sizes) == 1 else math.nan
 
 
 def _records(analysis: Analysis) -> Iterable[RunRecord]:

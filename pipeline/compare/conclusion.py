@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pipeline import cli
 from pipeline.inference import CONFIDENCE, Verdict
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def _from_json(value: Any) -> Any:
@@ -126,6 +126,9 @@ class Variation(_Part):
     seeds: tuple[Scalar, ...] = Field(description="of its finished runs, ascending")
     planned: int | None = Field(description="runs that were planned; null where there is no plan")
     finished: int = Field(description="runs that finished")
+    model_size: Number = Field(
+        math.nan, description="the numbers that are trained in its model, where its runs say it, and all the same"
+    )
     cells: tuple[Cell, ...] = Field(description="one for each metric of the conclusion that any run has")
     flags: tuple[Flag, ...] = Field(description="what is wrong with its runs")
 
@@ -280,6 +283,12 @@ class Claim(Pair):
         description="of two optimizers: the claims (counted from 0) that compare the same, all else equal, but with "
         "learning rates at which a side does better: what remains of this one",
     )
+    declared: Literal["before", "after", "changed"] | None = Field(
+        None,
+        description="whether it was declared before the first run that it is judged on; `changed` = it was, but not as "
+        "it now is; null where the store does not tell",
+    )
+    changed: tuple[str, ...] = Field((), description="for `changed`: what: `direction`, `smallest_effect`, `about`")
 
 
 class Noise(_Part):
@@ -453,6 +462,25 @@ class RunRecord(_Part):
     reused_from: str | None = Field(None, description="the run that it stands for")
 
 
+class Effort(_Part):
+    """What became of runs, and what they took."""
+
+    state: Literal["finished", "reused", "failed", "killed", "running"] = Field(
+        description="`reused`: a run that stands for one that was there before, and took nothing"
+    )
+    runs: int = Field(description="how many")
+    seconds: Number = Field(description="from start to end of each, in all; NaN where one does not say")
+
+
+class Uncounted(_Part):
+    """Finished runs of the experiment that a study does not count: what was tried and is not shown."""
+
+    study: str | None = Field(description="of which study they are; null without")
+    name: str = Field(description="their variation there, or their name")
+    mean: Number = Field(description="of the conclusion's main metric")
+    run_ids: tuple[str, ...] = Field(description="the runs")
+
+
 class Provenance(_Part):
     """Where it comes from and how to make it again."""
 
@@ -510,6 +538,10 @@ class Conclusion(_Part):
     checks: tuple[Check, ...] = Field(description="each once")
     tuning: tuple[Tuning, ...] = Field((), description="of each variation of a study that was tuned on its own")
     published: Published | None = Field(description="somebody else's values; null without")
+    efforts: tuple[Effort, ...] = Field((), description="what all runs that were read took; of a study, its own")
+    uncounted: tuple[Uncounted, ...] | None = Field(
+        None, description="finished runs of the experiment that are not the study's; null without a study"
+    )
     runs: tuple[RunRecord, ...] = Field(description="every run that was read, by ID")
     histories_of: tuple[str, ...] = Field(
         (), description="the variations whose epochs were read: of no other can it be said that it was not converged"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,12 +27,20 @@ _MOST_COMPARED = 200  # variations: with more, the pairs of one metric are all t
 SEEDS = ("seed", "random_state", "random_seed", "rng_seed")  # what tells repetitions apart in other people's runs
 
 
+class Declared(NamedTuple):
+    """A plan, and when a study was started with it, in milliseconds since 1970."""
+
+    at: float
+    study: Study
+
+
 @dataclass(frozen=True)
 class CompareRequest:
     """What is asked: a study's questions, at so many looks at it, or each variation against a baseline."""
 
     study: Study | None = None
     looks: int = 1
+    plans: tuple[Declared, ...] = ()  # every one that the study was started with
     group_by: tuple[str, ...] = ()
     metric: str = ""
     metrics: tuple[str, ...] = ()

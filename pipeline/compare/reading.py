@@ -17,7 +17,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,7 @@ from mlflow.entities import FileInfo, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
+from pipeline.compare.grouping import Declared
 from pipeline.errors import UserError, first_line
 from pipeline.metrics import current
 from pipeline.study.plan import Study
@@ -53,6 +54,7 @@ from pipeline.tracking.names import (
     PICTURE,
     PLAN,
     PLAN_FILE,
+    PLANS,
     RECONSTRUCTIONS_FILE,
     REUSED_FROM,
     ROLE,
@@ -130,7 +132,8 @@ def runs(experiment_id: str, task: Task, filter_string: str = "") -> pd.DataFram
         One row per run, the newest first: `run_id, name, status, start, end` (milliseconds since 1970), `ours` (whether
         the run is one of the task's, of which `params.*` are typed values, defaults filled in, and metrics have their
         current names; of all others they are texts), `epochs` (how far one of ours was to go), `last_epoch` (the last
-        step of its losses, else of any metric but those of the machine; NaN without), `params.*`, `metrics.*` and those `tags.*` that are of use here.
+        step of its losses, else of any metric but those of the machine; NaN without), `params.*`,
+        `metrics.*` and those `tags.*` that are of use here.
 
     Raises:
         UserError: the store or the filter cannot be used.
@@ -219,11 +222,12 @@ def _unclipped(value: float) -> float:
 
 
 class Plan(NamedTuple):
-    """A study's parent run, what was to be run, and how often it was looked at, this time included."""
+    """A study's parent run, what was to be run, how often it was looked at, this time included, and all its plans."""
 
     run_id: str
     study: Study
     looks: int
+    declared: tuple[Declared, ...]
 
 
 def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> Plan:
@@ -252,13 +256,23 @@ def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> Pla
             f"{PLAN_FILE} of the run {chosen.info.run_id} is lost or of another version of this project; "
             f"run the study {study} again, or compare without --study"
         )
-    before = {
-        run.data.tags[PLAN]: run
-        for run in wanted
-        if run.info.status == "FINISHED" and run.info.start_time < chosen.info.start_time
-    }
-    earlier = {plan.seeds for plan in map(_plan, before.values()) if plan is not None and _extended(plan, now)}
-    return Plan(chosen.info.run_id, now, len(earlier) + 1)
+    earlier = [run for run in wanted if run.info.start_time < chosen.info.start_time]
+    before = {run.data.tags[PLAN]: run for run in earlier if run.info.status == "FINISHED"}
+    looks = {plan.seeds for plan in map(_plan, before.values()) if plan is not None and _extended(plan, now)}
+    declared = tuple(each for run in (chosen, *earlier) for each in _declared(run))
+    return Plan(chosen.info.run_id, now, len(looks) + 1, declared)
+
+
+def _declared(parent: Run) -> Iterable[Declared]:
+    """The plans with which a study's run was begun and gone on with; of a version before, only the first is there."""
+    kept = [file.path for file in _files(parent.info.run_id, PLANS)]
+    for path in kept or [PLAN_FILE]:
+        stem = Path(path).stem
+        text = artifact(parent.info.run_id, path)
+        with suppress(ValueError):  # it is of another version
+            if text is not None:
+                at = float(stem) if kept else float(parent.info.start_time)
+                yield Declared(at, Study.model_validate_json(text))
 
 
 def _plan(parent: Run) -> Study | None:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -97,15 +97,16 @@ def compare(options: Options) -> str:
 
 def _find(options: Options, of: Task, study_run_id: str | None = None) -> _Found:
     experiment = reading.experiment(options.experiment or None)
-    study, parent, looks = None, None, 1
-    if options.study:
-        parent, study, looks = reading.study_plan(experiment.id, options.study, study_run_id)
+    plan = reading.study_plan(experiment.id, options.study, study_run_id) if options.study else None
+    parent = plan.run_id if plan else None
     runs = reading.runs(experiment.id, of, options.filter)
     elsewhere = None
     if parent is not None:
         children = runs.get(f"tags.{MLFLOW_PARENT_RUN_ID}", pd.Series(None, runs.index, dtype=object)) == parent
         runs, elsewhere = runs[children], runs[~children]
-    request = CompareRequest(study, looks, options.group_by, options.metric, options.metrics, options.baseline)
+    request = CompareRequest(None, 1, (), options.group_by, options.metric, options.metrics, options.baseline)
+    if plan:
+        request = replace(request, study=plan.study, looks=plan.looks, plans=plan.declared)
     origin = {
         "command": _command(options, experiment.name),
         "experiment": experiment.name,

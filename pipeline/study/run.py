@@ -44,6 +44,7 @@ from pipeline.tracking.names import (
     NOTE,
     PLAN,
     PLAN_FILE,
+    PLANS,
     REUSED_FROM,
     ROLE,
     SEED,
@@ -166,9 +167,7 @@ def _recorded_points(place: _Place, found: Found) -> dict[str, Point] | None:
     """What an earlier start has chosen; None where none has, or it is not to be had."""
     if place.options.retrain:
         return None
-    if (place.folder / HEADER).exists() and _has_files(Journal(place.folder), TUNED_FILE):
-        return dict(json.loads((place.folder / journal.ARTIFACTS / TUNED_FILE).read_bytes()))
-    content = search.artifact(found.parent, TUNED_FILE) if found.parent else None
+    content = _recorded(place.folder, TUNED_FILE, found)
     return dict(json.loads(content)) if content else None
 
 
@@ -244,9 +243,15 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
             _forget_deleted(folder)
         tuning, reported = _stages(place)
         found = (reported or tuning).found
-        if found.parent_finished and reported and not (reported.is_to_do or (folder / HEADER).exists()):
+        untouched = found.parent_finished and not (folder / HEADER).exists()
+        untouched = untouched and _declares(study, _recorded(folder, PLAN_FILE, found))
+        if reported and not reported.is_to_do and untouched:
             return _told(_summary(study, reported.work, {}), found.parent, study)
         parent = _parent(place, found)
+        if not _declares(study, _recorded(folder, PLAN_FILE, found)):
+            text = study.model_dump_json(indent=2)
+            again = {PLAN_FILE: text, f"{PLANS}/{journal.now()}.json": text}
+            _record_files(parent, {STUDY_FILE: plan.read(options.study), **again})
         delivery = Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
@@ -384,8 +389,22 @@ def _parent(place: _Place, found: Found) -> Journal:
     if run_id:
         parent.mark_sent(ask=True)
         parent.append("go_on", tags=tags)
-    _record_files(parent, {STUDY_FILE: plan.read(place.options.study), PLAN_FILE: study.model_dump_json(indent=2)})
     return parent
+
+
+def _declares(study: Study, recorded: bytes | None) -> bool:
+    """Whether a plan that was recorded is this very one, with these claims."""
+    try:
+        return recorded is not None and Study.model_validate_json(recorded) == study
+    except ValueError:
+        return False
+
+
+def _recorded(folder: Path, name: str, found: Found) -> bytes | None:
+    """A file of the study's own run, from its journal or else from the store; None where it is not to be had."""
+    if (folder / HEADER).exists() and _has_files(Journal(folder), name):
+        return (folder / journal.ARTIFACTS / name).read_bytes()
+    return search.artifact(found.parent, name) if found.parent else None
 
 
 def _has_files(parent: Journal, name: str) -> bool:
@@ -395,8 +414,8 @@ def _has_files(parent: Journal, name: str) -> bool:
 def _record_files(parent: Journal, files: Mapping[str, str]) -> None:
     artifacts = parent.folder / journal.ARTIFACTS
     with journal.writing(parent.folder):
-        artifacts.mkdir(exist_ok=True)
         for name, text in files.items():
+            (artifacts / name).parent.mkdir(parents=True, exist_ok=True)
             (artifacts / name).write_text(text, encoding="utf-8")
         journal.sync_files(artifacts, files)
     parent.append("artifacts", paths=list(files))

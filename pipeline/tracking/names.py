@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # Artifacts that are read back: what a study's run was to make and has chosen, and the key of a run's pictures.
 PLAN_FILE = "plan.json"
+PLANS = "plans"  # a folder: each plan that the study was started with, by the milliseconds since 1970 of when
 TUNED_FILE = "tuned.json"  # of a study that tunes: by variation, the nuisance parameters that were chosen
 PICTURE = "reconstructions"
 RECONSTRUCTIONS_FILE = "reconstructions.npz"  # `originals` and `reconstructed`: [images, height, width, channels] uint8

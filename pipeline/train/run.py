@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING
 
 from pipeline import cli, plots, progress
 from pipeline.errors import UserError
-from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, FIRST, KERAS2_LOSS, LAST, LOSSES, TEST, TRAINING_SECONDS
+from pipeline.metrics import (
+    DISPLAYED_LOSS,
+    EPOCH_SECONDS,
+    FIRST,
+    KERAS2_LOSS,
+    LAST,
+    LOSSES,
+    MODEL_PARAMETERS,
+    TEST,
+    TRAINING_SECONDS,
+)
 from pipeline.task import Child
 from pipeline.texts import gigabytes, quoted
 from pipeline.tracking import journal
@@ -331,6 +341,7 @@ def log_results(images: Images, trained: Trained, tracked: TrackedRun[RunConfig]
         codes = encoder(images.held_out)
         measures |= quality.measure(images.held_out, decoder(codes).numpy(), codes.numpy())
     measures |= summarise(trained.history)
+    measures[MODEL_PARAMETERS] = float(trained.model.count_params())
     tracked.log_epoch(len(trained.epochs), measures, key="results")
     validated_on = "test" if images.held_out is None else "validation"
     tracked.log_figures(

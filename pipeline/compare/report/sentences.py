@@ -58,8 +58,12 @@ from pipeline.compare.report.values import (
 )
 from pipeline.inference import ALPHA, CONFIDENCE, Verdict
 from pipeline.metrics import FLAGS, contained
+from pipeline.progress import duration
 
 THREATS, COMPLETENESS = "Threats to validity", "Completeness"  # headings
+# What a claim is called of which the runs were there first, and what the parts are that can be changed then.
+_LATE = {"after": "claimed afterwards", "changed": "changed afterwards"}
+_CHANGED = {"direction": "its direction", "smallest_effect": "its smallest effect", "about": "what it is about"}
 _NOT_TUNED = "learning rate not tuned"
 # By flag: its name, and what is wrong with a variation that has it.
 _FLAGS = {
@@ -213,9 +217,12 @@ def notes(pair: Pair, conclusion: Conclusion) -> list[str]:
     return [*(_capital(why) for _, why in _own_threats(pair, conclusion)), *_beside(pair, pair.caveats)]
 
 
-def other_notes(pair: Pair) -> list[str]:
-    """Those of the notes that are not among the conclusion's threats."""
-    return _beside(pair, [caveat for caveat in pair.caveats if caveat.flag not in _THREATENING])
+def other_notes(claim: Claim) -> list[str]:
+    """Those of the notes that are not among the conclusion's threats, and that a claim came before its runs."""
+    found = _beside(claim, [caveat for caveat in claim.caveats if caveat.flag not in _THREATENING])
+    first = "Declared before the first run that it is judged on."
+    unknown = "Whether it was declared before its runs is not known."
+    return found if claim.declared in _LATE else [*found, unknown if claim.declared is None else first]
 
 
 def _beside(pair: Pair, caveats: Iterable[Caveat]) -> list[str]:
@@ -369,9 +376,17 @@ def _own_threats(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
         for caveat in pair.caveats
         if caveat.kind == "unequal budget"
     ]
+    if isinstance(pair, Claim) and pair.declared in _LATE:
+        found.append((_LATE[pair.declared], _late(pair)))
     untuned = [_untuned(caveat) for caveat in pair.caveats if caveat.kind == "untuned learning rate"]
     untuned += remains(pair, conclusion)
     return [*found, *([(_NOT_TUNED, " ".join(untuned))] if untuned else [])]
+
+
+def _late(claim: Claim) -> str:
+    what = f" ({listed(_CHANGED[part] for part in claim.changed)})" if claim.changed else ""
+    done = "changed" if claim.changed else "declared"
+    return f"{done} after the first run that it is judged on{what}: who has seen results can choose what to claim."
 
 
 def _confounded(pair: Pair) -> str:
@@ -458,6 +473,8 @@ def audits(conclusion: Conclusion) -> list[tuple[str, list[str]]]:
     sections = {
         "Flags": _flags(conclusion) if ran else [],
         COMPLETENESS: completeness_sentences(conclusion),
+        "What it took": efforts(conclusion),
+        "Tried, and not shown": tried(conclusion),
         "Noise floor (A/A test)": noise,
         "Determinism check": repeats,
         "Design checks": [check_sentence(check, conclusion) for check in conclusion.checks],
@@ -516,6 +533,41 @@ def left_out(conclusion: Conclusion) -> list[str]:
     runs = [run for run in conclusion.runs if run.variation is None and run.run_id not in tuning]
     found = [f"Not in the table: {run_text(run)}: {plain(run.reason or 'no reason known')}." for run in runs]
     return [f"Runs in no variation: {len(runs):,}.", *first(found, MOST_ROWS)] if runs else []
+
+
+def efforts(conclusion: Conclusion) -> list[str]:
+    """`Runs: 20 finished (1 h 3 min), 1 failed (2 min).`, and how large the models are."""
+    if not conclusion.efforts:
+        return []
+    took = (f"{each.runs:,} {each.state}{_in_brackets(each.seconds)}" for each in conclusion.efforts)
+    found = [f"Runs, with their times from start to end added up: {', '.join(took)}."]
+    sizes: dict[float, list[str]] = {}
+    for variation in without_repeats(conclusion):
+        if not math.isnan(variation.model_size):
+            sizes.setdefault(variation.model_size, []).append(name(variation.name))
+    models = "; ".join(f"{size:,.0f} ({listed(names, 3)})" for size, names in sizes.items())
+    return [*found, *([f"Numbers that are trained in a model: {models}."] if models else [])]
+
+
+def _in_brackets(seconds: float) -> str:
+    return f" ({duration(seconds)})" if seconds > 0 else ""
+
+
+def tried(conclusion: Conclusion) -> list[str]:
+    """The finished runs of the experiment that a study does not count; nothing without a study."""
+    if conclusion.uncounted is None:
+        return []
+    runs = sum(len(each.run_ids) for each in conclusion.uncounted)
+    if not runs:
+        return ["None: of what was read, no other run of the experiment is finished."]
+    metric = metric_of(conclusion, conclusion.metric)
+    found = []
+    for each in conclusion.uncounted:
+        whose = f"study {name(each.study)}, {name(each.name)}" if each.study else name(each.name)
+        mean = "" if math.isnan(each.mean) else f"; mean {label_of(metric)} {number(each.mean, metric.decimals)}"
+        found.append(f"{_capital(whose)}: {len(each.run_ids):,}{mean}.")
+    heading = f"Finished runs of the experiment that the study does not count: {runs:,}."
+    return [heading, *first(found, MOST_LISTED)]
 
 
 def noise_sentence(noise: Noise, conclusion: Conclusion) -> str:

@@ -1,0 +1,92 @@
+"""What happened around the runs that are judged: when each claim was declared, what else was tried, what it all took.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipeline.compare.conclusion import Effort, Uncounted
+from pipeline.compare.grouping import Declared, GroupedRuns, column_of, plain
+from pipeline.metrics import current
+from pipeline.study import plan
+from pipeline.tracking.names import REUSED_FROM, STUDY, VARIATION
+
+# Of a claim about two variations in one metric, what somebody can still change when he has seen the runs.
+_CHANGEABLE = ("direction", "smallest_effect", "about")
+_STATES = {"FINISHED": "finished", "KILLED": "killed", "RUNNING": "running", "SCHEDULED": "running"}
+
+
+def declaration(claim: plan.Claim, plans: Sequence[Declared], first_run: float) -> dict[str, Any]:
+    """Whether a claim was made before the first run that it is judged on: the fields of `Claim` that say so.
+
+    Args:
+        plans: every one of the study, in any order.
+        first_run: when that run started, in milliseconds since 1970; NaN where that is not known.
+    """
+    about = [
+        (each.at, other)
+        for each in sorted(plans, key=lambda each: each.at)
+        for other in each.study.claims
+        if _subject(other) == _subject(claim)
+    ]
+    at = next((at for at, other in about if not _changed(other, claim)), math.nan)
+    if math.isnan(at) or math.isnan(first_run):
+        return {"declared": None, "changed": ()}
+    before = [other for earlier, other in about if earlier <= first_run]
+    changed = () if at <= first_run or not before else tuple(_changed(before[-1], claim))
+    return {"declared": "before" if at <= first_run else "changed" if changed else "after", "changed": changed}
+
+
+def _subject(claim: plan.Claim) -> tuple[str, str, str]:
+    return claim.variation, claim.against, current(claim.metric)
+
+
+def _changed(before: plan.Claim, now: plan.Claim) -> list[str]:
+    return [name for name in _CHANGEABLE if _sorted(getattr(before, name)) != _sorted(getattr(now, name))]
+
+
+def _sorted(value: Any) -> Any:
+    return sorted(value) if isinstance(value, tuple) else value
+
+
+def uncounted(grouped: GroupedRuns, elsewhere: pd.DataFrame | None) -> Iterable[Uncounted]:
+    """The finished runs of the experiment that a study does not count, by what they are called.
+
+    Args:
+        elsewhere: the runs that are not the study's.
+    """
+    if elsewhere is None or elsewhere.empty:
+        return
+    counted = {*grouped.runs["run_id"], *column_of(grouped.runs, f"tags.{REUSED_FROM}").dropna()}
+    linked = column_of(elsewhere, f"tags.{REUSED_FROM}").isin(list(counted))
+    rest = elsewhere[(elsewhere["status"] == "FINISHED") & ~elsewhere["run_id"].isin(list(counted)) & ~linked]
+    metric = f"metrics.{grouped.primary_metric}"
+    called = pd.DataFrame(
+        {
+            "study": column_of(rest, f"tags.{STUDY}"),
+            "name": column_of(rest, f"tags.{VARIATION}").fillna(rest["name"]),
+            "value": column_of(rest, metric).astype(float),
+            "run_id": rest["run_id"],
+        }
+    )
+    for (study, name), runs in called.groupby(["study", "name"], dropna=False):
+        yield Uncounted(
+            study=plain(study), name=str(name), mean=runs["value"].mean(), run_ids=tuple(sorted(runs["run_id"]))
+        )
+
+
+def efforts(runs: pd.DataFrame) -> Iterable[Effort]:
+    """What runs took, by what became of them; of one that stands for another, nothing."""
+    reused = column_of(runs, f"tags.{REUSED_FROM}").notna()
+    states = runs["status"].map(_STATES).fillna("failed").where(~reused, "reused")
+    seconds = ((runs["end"] - runs["start"]).astype(float) / 1000).where(~reused, 0.0)
+    for state in ("finished", "reused", "failed", "killed", "running"):
+        own = seconds[states == state]
+        if len(own):
+            yield Effort(state=state, runs=len(own), seconds=own.sum() if own.notna().all() else math.nan)
