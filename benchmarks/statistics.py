@@ -10,6 +10,7 @@ tables that this prints.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -130,6 +131,28 @@ def one_sided(rng: np.random.Generator, studies: int, seeds: int) -> float:
     return float(((low > true) | (high < true)).mean())
 
 
+def searched(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Losses over a range of learning rates, in powers of ten: least in the middle, and a little noise of the seed."""
+    return np.abs(rng.uniform(-2, 2, shape)) ** 1.5 + rng.normal(0, 0.02, shape)
+
+
+def diverging(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """A search of which two tries in five are useless, and far off."""
+    return np.where(rng.random(shape) < 0.4, 20 + rng.normal(0, 2.5, shape), rng.uniform(0, 1, shape))
+
+
+SEARCHES: dict[str, Draw] = {"normal": normal, "over learning rates": searched, "two in five diverge": diverging}
+
+
+def best_covered(rng: np.random.Generator, searches: Sequence[str], studies: int, tries: int) -> float:
+    """The share of intervals that contain the true difference of the expected best of as many tries as have one."""
+    draws, n = [SEARCHES[name] for name in searches], inference.most_tries(tries)
+    sides = [inference.least_of(np.sort(draw(rng, (studies, tries)), axis=-1), n) for draw in draws]
+    true = np.subtract(*(draw(rng, (200_000, n)).min(axis=-1).mean() for draw in draws))
+    low, high = inference.unpaired(*sides).interval()
+    return float(((low <= true) & (true <= high)).mean())
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table in Markdown."""
     print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
@@ -186,6 +209,15 @@ def main() -> None:
                 f"{extended(rng, studies, seeds, len(seeds)):.3f}",
             ]
             for seeds in looks
+        ),
+    )
+    tries = (6, 12, 20, 50)
+    table(
+        "Share of intervals that contain the true difference of the expected best of n of N tries",
+        ["two searches", *(f"{inference.most_tries(count)} of {count}" for count in tries)],
+        (
+            [" - ".join(pair), *(f"{best_covered(rng, pair, studies, count):.3f}" for count in tries)]
+            for pair in itertools.combinations_with_replacement(SEARCHES, 2)
         ),
     )
 

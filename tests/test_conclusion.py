@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import sys
@@ -424,6 +425,65 @@ def test_an_unequal_budget_that_no_parameter_says() -> None:
     assert warned((100, 400), batch=("64", "16")) == [["confounded by batch"]]  # as much data
     assert warned((10, 40), note=("x", "y")) == [["confounded by note", "unequal budget (40 against 10 steps)"]]
     assert warned((10, 40), decay=("0.1", "0.4")) == [["confounded by decay", "unequal budget (40 against 10 steps)"]]
+
+
+def searched(sizes: Mapping[str, int]) -> list[Mapping[str, Any]]:
+    """Of each optimizer, so many learning rates, the losses a little higher for the second."""
+    return [
+        {
+            "p_optimizer": name,
+            "p_lr": f"{10.0**-power:g}",
+            "p_seed": "0",
+            "m_val_loss": 1.0 + place + abs(power - 3) / 10,
+        }
+        for place, (name, count) in enumerate(sizes.items())
+        for power in range(count)
+    ]
+
+
+def test_what_was_searched_is_compared_by_the_expected_best() -> None:
+    (plain,) = conclude(searched({"adam": 6, "sgd": 9}), group_by=("optimizer",), baseline="optimizer=sgd").pairs
+    assert [each.name for each in plain.confounded_by] == ["lr"]
+    conclusion = conclude(searched({"adam": 6, "sgd": 9}), nuisance=("lr",), baseline="optimizer=sgd")
+    (pair,) = conclusion.pairs
+    assert (pair.confounded_by, pair.caveats, pair.beats, pair.best_of) == ((), (), None, 2)
+    # So many tenths each rate is off; of all pairs the lesser counts.
+    offs = {"adam": [0, 1, 1, 2, 2, 3], "sgd": [0, 1, 1, 2, 2, 3, 3, 4, 5]}
+    lesser = {name: np.mean([min(two) for two in itertools.combinations(each, 2)]) for name, each in offs.items()}
+    assert pair.difference.mean == pytest.approx(-1 + (lesser["adam"] - lesser["sgd"]) / 10)
+    assert pair.finding == "lower"
+    assert "expected best of 2, from 6 and 9 tries" in sentences.pair_sentence(pair, conclusion)
+    adam, sgd = conclusion.searches
+    assert (adam.variation, adam.tries, adam.best) == ("optimizer=adam", 6, "lr=0.001")
+    assert [each.n for each in sgd.expected] == [1, 2, 4, 8, 9]
+    assert sgd.expected[-1].mean == pytest.approx(2.0)  # of all of them, the best
+    assert [math.isnan(each.low) for each in sgd.expected] == [False, False, True, True, True]
+    assert findings(conclusion, "untuned learning rate") == (None, [])
+    passed, (found,) = findings(conclusion, "selected on the reported data")
+    assert (passed, found.parameter) == (False, "lr")
+    (few,) = conclude(searched({"adam": 3, "sgd": 9}), nuisance=("lr",), baseline="optimizer=sgd").pairs
+    assert few.finding == "not judged"
+    assert sentences.pair_sentence(few, conclusion) == (
+        "Not judged: Too few tries for an interval of what is best: \u201coptimizer=adam\u201d (3) and "
+        "\u201coptimizer=sgd\u201d (9)."
+    )
+
+
+def test_what_was_searched_of_the_tasks_own_runs() -> None:
+    def run(optimizer: str, rate: float, seed: int) -> Mapping[str, Any]:
+        config = RunConfig(optimizer=optimizer, epochs=2, learning_rate=rate, seed=seed)
+        return {
+            **{f"p_{key}": value for key, value in config.model_dump().items()},
+            "ours": True,
+            "m_last_val_bce": 0.1 + abs(math.log10(rate) + 2) / 10 + seed / 1000,
+        }
+
+    runs = [run(o, rate, s) for o in ("adam", "sgd") for rate in (1e-4, 1e-3, 1e-2, 1e-1) for s in range(2)]
+    conclusion = conclude(runs, nuisance=("learning_rate",), metric="last_val_bce")
+    assert [(each.tries, each.best) for each in conclusion.searches] == [(4, "learning_rate=0.01")] * 2
+    assert {pair.best_of for pair in conclusion.pairs} == {2}
+    with pytest.raises(UserError, match=r"nuisance='rate' is a parameter of no run.*; there are optimizer, "):
+        conclude(runs, nuisance=("rate",))
 
 
 def test_published_differences_and_the_chance_of_one_run() -> None:

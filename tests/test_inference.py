@@ -272,6 +272,55 @@ def test_a_level_shared_out_over_the_looks(rng: np.random.Generator) -> None:
     assert simulated.extended(rng, SAMPLES, (5, 10), looks=2) <= 0.05 + margin(0.05)
 
 
+# --- Searches --------------------------------------------------------------------------------------------------------
+
+
+def test_the_expected_best_of_n_tries() -> None:
+    def best(n: int, *tries: float, higher: bool = False) -> tuple[float, float, float]:
+        return tuple(inference.expected_best(pd.Series(tries), n, higher))
+
+    # Of the pairs of 8, 1, 4 and 2 the lesser are 1, 1, 1, 2, 2, 4; without each of the four, 8/3, 2, 4/3 and 4/3.
+    assert best(2, 8, 1, 4, 2) == pytest.approx((11 / 6, math.sqrt(3 / 4 * 11 / 9), 3))
+    assert best(2, -8, -1, -4, -2, higher=True) == pytest.approx((-11 / 6, math.sqrt(3 / 4 * 11 / 9), 3))
+    assert best(1, 8, 1, 4, 2) == pytest.approx((15 / 4, np.std([8, 1, 4, 2], ddof=1) / 2, 3))  # the mean, as Student's
+    assert best(4, 8, 1, 4, 2) == pytest.approx((1, math.nan, math.nan), nan_ok=True)
+    assert best(2, 1, 4, 2) == pytest.approx((4 / 3, math.nan, math.nan), nan_ok=True)  # three tries: no error
+    assert best(5, 8, 1, 4, 2) == pytest.approx((math.nan,) * 3, nan_ok=True)
+    assert best(2, 3, 3, 3, 3) == (3, 0, 3)
+    assert best(2, 8, 1, 4, 2, math.inf, math.nan)[0] == pytest.approx(11 / 6)
+    twice = pd.Series([0, 2, 1, 4, 8], ["lr=0.1", "lr=0.1", "lr=1", "lr=2", "lr=3"])  # the first two are one try, of 1
+    assert inference.expected_best(twice, 2, False).mean == pytest.approx((1 + 1 + 1 + 1 + 1 + 4) / 6)
+    assert [inference.most_tries(count) for count in (0, 3, 4, 8, 9, 20)] == [0, 0, 2, 2, 3, 6]
+
+
+def test_the_difference_of_searches_of_unequal_effort(rng: np.random.Generator) -> None:
+    a, b = pd.Series(rng.normal(size=30)), pd.Series(rng.normal(size=9))
+    n, found = inference.best_difference(a, b, higher_is_better=False)
+    left, right = (inference.expected_best(each, 3, False) for each in (a, b))
+    assert (n, found.n_a, found.n_b, found.paired) == (3, 30, 9, False)
+    assert found.estimate.mean == pytest.approx(left.mean - right.mean)
+    assert found.estimate.error == pytest.approx(math.hypot(left.error, right.error))
+    squares = left.error**2, right.error**2
+    welch = sum(squares) ** 2 / (squares[0] ** 2 / left.freedom + squares[1] ** 2 / right.freedom)
+    assert found.estimate.freedom == pytest.approx(welch)
+    n, few = inference.best_difference(a, b[:3], higher_is_better=False)
+    assert (n, math.isnan(few.estimate.error)) == (1, True)
+    assert few.estimate.mean == pytest.approx(a.mean() - b[:3].mean())
+
+
+@pytest.mark.slow
+def test_intervals_of_the_expected_best_cover(rng: np.random.Generator) -> None:
+    expected = {  # as docs/statistics.md has it
+        ("normal", "normal"): (0.944, 0.953, 0.954, 0.952),
+        ("over learning rates", "over learning rates"): (0.954, 0.974, 0.980, 0.984),
+        ("over learning rates", "two in five diverge"): (0.761, 0.837, 0.980, 0.975),
+    }
+    for names, shares in expected.items():
+        for tries, share in zip((6, 12, 20, 50), shares, strict=True):
+            seen = simulated.best_covered(rng, names, 4000, tries)
+            assert seen == pytest.approx(share, abs=1.5 * margin(share, 4000)), (names, tries)
+
+
 # --- Verdicts -----------------------------------------------------------------------------------------------------
 
 

@@ -21,10 +21,12 @@ from pipeline.compare.conclusion import (
     Confounder,
     Determinism,
     Difference,
+    ExpectedBest,
     Flag,
     Noise,
     Pair,
     RunOutcome,
+    Search,
     Tuning,
     Unequal,
 )
@@ -304,7 +306,13 @@ class Analysis:
         values = self.grouped.values
         metric, why, penalties = self._metric_to_use(variation, against, asked)
         a, b = (values(name, metric or asked) for name in (variation, against))
-        difference = inference.difference(a, b) if metric else _NOTHING
+        searched, higher = bool(self.grouped.request.nuisance), self.grouped.metric(metric or asked).higher_is_better
+        best_of = None
+        difference = _NOTHING
+        if metric and searched:
+            best_of, difference = inference.best_difference(a, b, higher)
+        elif metric:
+            difference = inference.difference(a, b)
         other = None
         if why == "penalty differs":
             other = as_data(inference.difference(values(variation, asked), values(against, asked)))
@@ -316,8 +324,8 @@ class Analysis:
             a = b = a[:0]  # one run, many times, tells nothing of chance
             difference = difference._replace(estimate=_NOTHING.estimate._replace(mean=difference.estimate.mean))
         beside = self._beside(variation, against, about, difference)
-        unusual = self._not_normal(metric or asked, variation, against)
-        beats = inference.beats(a, b, self.grouped.metric(metric).higher_is_better) if metric else None
+        unusual = [] if searched else self._not_normal(metric or asked, variation, against)
+        beats = inference.beats(a, b, higher) if metric and not searched else None
         return {
             "variation": variation,
             "against": against,
@@ -327,6 +335,7 @@ class Analysis:
             "penalties": penalties,
             "asked_difference": other,
             "difference": difference,
+            "best_of": best_of,
             "relative": difference.estimate.mean / abs(mean) if mean else math.nan,
             "p_permutation": inference.p_permutation(a, b) if unusual and metric else math.nan,
             "beats": Beats(**beats._asdict()) if beats and not math.isnan(beats.probability) else None,
@@ -394,13 +403,14 @@ class Analysis:
         more = []
         if difference.dropped:
             more.append(Caveat(kind="seeds dropped", seeds=difference.dropped))
-        if not difference.paired and min(difference.n_a, difference.n_b) >= 2:
+        if not self.grouped.request.nuisance and not difference.paired and min(difference.n_a, difference.n_b) >= 2:
             more.append(Caveat(kind="unpaired"))
         return {**known, "caveats": (*known["caveats"], *more)} if more else known
 
     def _confounders(self, variation: str, against: str, named: Sequence[str]) -> Iterable[Confounder]:
         tuned = self.grouped.tuned.get(variation, {}).keys() & self.grouped.tuned.get(against, {}).keys()
-        hidden = {self._columns[name] for name in (*named, *tuned) if name in self._columns}
+        searched = self.grouped.request.nuisance
+        hidden = {self._columns[name] for name in (*named, *tuned, *searched) if name in self._columns}
         open_ = [column for column in self._differing if column not in hidden]
         if not open_:
             return
@@ -477,6 +487,23 @@ class Analysis:
         metric = f"metrics.{grouped.primary_metric}"
         return pd.concat(parts).reindex(columns=[*columns, metric]) if parts else pd.DataFrame()
 
+    def searches(self) -> Iterable[Search]:
+        """Of each variation, what more and more tries are expected to give, in the main metric."""
+        grouped, metric = self.grouped, self.grouped.primary_metric
+        if not grouped.request.nuisance or metric is None:
+            return
+        higher = grouped.metric(metric).higher_is_better
+        for name in grouped.without_repeats:
+            tries = inference.one_per_seed(grouped.values(name, metric))
+            best = None if tries.empty else str(tries.idxmax() if higher else tries.idxmin())
+            sizes = [*(2**power for power in range(20) if 2**power < len(tries)), *([len(tries)] if len(tries) else [])]
+            expected = []
+            for n in sizes:
+                estimate = inference.expected_best(tries, n, higher)
+                low, high = estimate.interval()
+                expected.append(ExpectedBest(n=n, mean=estimate.mean, low=low, high=high))
+            yield Search(variation=name, tries=len(tries), best=best, expected=tuple(expected))
+
     @cached_property
     def tunings(self) -> dict[str, Tuning]:
         """By variation that was tuned on its own, how."""
@@ -488,6 +515,8 @@ class Analysis:
             for name in (variation, against)
             if self.rate.removeprefix("params.") in self.grouped.tuned.get(name, ())
         ]
+        if self.rate.removeprefix("params.") in self.grouped.request.nuisance:
+            return []
         tuned = {optimizer for name in sides for optimizer in self.grouped.sets(f"params.{OPTIMIZER}")[name]}
         return [optimizer for optimizer in self._not_at_their_best_rate(variation, against) if optimizer not in tuned]
 

@@ -105,7 +105,8 @@ def untuned_learning_rate(design: Design) -> Outcome:
     analysis = design.analysis
     optimizers = analysis.grouped.sets(f"params.{OPTIMIZER}")
     different = unread = 0
-    for pair in design.pairs:
+    tried = analysis.rate.removeprefix("params.") in analysis.grouped.request.nuisance
+    for pair in () if tried else design.pairs:
         a, b = (set(optimizers[name]) - {None} for name in (pair.variation, pair.against))
         unread += not a or not b
         if not a or not b or a == b:
@@ -162,6 +163,9 @@ def selected_on_reported_data(design: Design) -> Outcome:
         for each in design.analysis.tunings.values()
         if any(_is_reported_on_its_tuning(each, pair, design.analysis) for pair in design.pairs)
     ]
+    for name in grouped.request.nuisance if metric else ():
+        values = in_order(map(comparable, grouped.used[f"params.{name}"]))
+        findings.append(Finding(parameter=name, tried=values, metric=metric, value=None))
     if grouped.chosen_as_best:
         findings.append(Finding(variation=grouped.baseline, metric=metric))
     known = bool(findings) and (grouped.by_task or str(metric).startswith("val") or grouped.chosen_as_best)

@@ -249,6 +249,11 @@ class Pair(_Part):
         "`inference.p_permutation`; not corrected",
     )
     beats: Beats | None = Field(None, description="null where a side has fewer than two seeds")
+    best_of: int | None = Field(
+        None,
+        description="of a search: `difference` is of the best that so many tries are expected to give, and what tells "
+        "repetitions apart is what was tried: `inference.best_difference`; null without",
+    )
     relative: Number = Field(description="the difference as a share of the mean of `against`; 0.01 = 1 %")
     finding: Literal["lower", "higher", "no difference shown", "not judged"] = Field(
         description="lower or higher where the interval does not contain 0; not judged where a side has fewer than two "
@@ -376,6 +381,24 @@ class Tuning(_Part):
     seconds: Number = Field(description="from start to end, of all of them together; NaN where some were reused")
 
 
+class ExpectedBest(_Part):
+    """The best value of the main metric that so many tries of a search are expected to give."""
+
+    n: int = Field(description="tries")
+    mean: Number = Field(description="`inference.expected_best`")
+    low: Number = Field(description="lower end of its 95 % interval; NaN where so few tries say nothing of it")
+    high: Number = Field(description="its upper end")
+
+
+class Search(_Part):
+    """Tries of one variation, each with other values of the parameters that were searched."""
+
+    variation: str = Field(description="its name")
+    tries: int = Field(description="how many have a value of the main metric")
+    best: str | None = Field(description="the values of the best one, such as `lr=0.01`; null without")
+    expected: tuple[ExpectedBest, ...] = Field(description="of 1, 2, 4, 8, ... tries, up to all of them")
+
+
 class PublishedValue(_Part):
     """A published value beside ours."""
 
@@ -495,6 +518,7 @@ class Provenance(_Part):
     metric: str = Field(description="as asked for; empty = chosen")
     metrics: tuple[str, ...] = Field(description="as asked for; empty = all that the runs have")
     baseline: str = Field(description="as asked for; empty = chosen")
+    nuisance: tuple[str, ...] = Field((), description="parameters that were searched, as asked for")
     made: str = Field(description="when: ISO 8601, UTC")
     ui: str = Field("", description="the experiment in MLflow's UI; empty where the store is no server")
     versions: dict[str, str] = Field(description="of Python and the packages that computed it")
@@ -538,6 +562,7 @@ class Conclusion(_Part):
     checks: tuple[Check, ...] = Field(description="each once")
     tuning: tuple[Tuning, ...] = Field((), description="of each variation of a study that was tuned on its own")
     published: Published | None = Field(description="somebody else's values; null without")
+    searches: tuple[Search, ...] = Field((), description="of each variation, where parameters were searched")
     efforts: tuple[Effort, ...] = Field((), description="what all runs that were read took; of a study, its own")
     uncounted: tuple[Uncounted, ...] | None = Field(
         None, description="finished runs of the experiment that are not the study's; null without a study"

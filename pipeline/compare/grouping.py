@@ -18,6 +18,7 @@ from pipeline.compare import evidence
 from pipeline.errors import UserError
 from pipeline.metrics import Metric
 from pipeline.study.plan import A_A, AGAIN, Study
+from pipeline.study.tuning import point_text
 from pipeline.task import Task
 from pipeline.texts import did_you_mean, quoted
 from pipeline.tracking.names import DATA_HASH, FAILURE, FINGERPRINT, REUSED_FROM, ROLE, TUNING, VARIATION
@@ -45,6 +46,7 @@ class CompareRequest:
     metric: str = ""
     metrics: tuple[str, ...] = ()
     baseline: str = ""
+    nuisance: tuple[str, ...] = ()  # parameters that were searched: each of their values is a try
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,9 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
         pairs = [(name, config.params[task.repetition]) for name, config in request.study.runs()]
         planned = pd.DataFrame(pairs, columns=["variation", "seed"])
     elif request.group_by or not runs["ours"].any():
-        kind, configs = "groups", _by_params(runs, request.group_by)
+        kind, configs = "groups", _by_params(runs, request.group_by, request.nuisance)
     else:
-        kind, configs = "configurations", _by_configuration(runs, task)
+        kind, configs = "configurations", _by_configuration(runs, task, request.nuisance)
     _leave_out_links(runs)
     runs["used"] = runs["variation"].notna() & (runs["status"] == "FINISHED")
     _say_why(runs)
@@ -231,8 +233,9 @@ def _by_plan(runs: pd.DataFrame, study: Study, task: Task) -> dict[str, dict[str
     return {name: configs[name] for name in dict.fromkeys(order)}
 
 
-def _by_configuration(runs: pd.DataFrame, task: Task) -> dict[str, dict[str, Any]]:
-    """What a run was asked to do, apart from its seed, on the same data."""
+def _by_configuration(runs: pd.DataFrame, task: Task, searched: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What a run was asked to do, apart from its seed and what was searched, on the same data."""
+    _require_params("nuisance", searched, list(task.parameters))
     ours = runs["ours"].astype(bool)
     runs.loc[ours, "seed"] = column_of(runs, f"params.{task.repetition}")[ours]
     failure = column_of(runs, f"tags.{FAILURE}")
@@ -241,20 +244,20 @@ def _by_configuration(runs: pd.DataFrame, task: Task) -> dict[str, dict[str, Any
     runs.loc[~ours & column_of(runs, f"tags.{FINGERPRINT}").notna(), "why"] = (
         "its configuration is of another version of this project"
     )
-    columns = {name: f"params.{name}" for name in without_repetition(task.parameters, task)}
+    own = without_repetition(task.parameters, task)
+    columns = {name: f"params.{name}" for name in own if name not in searched}
     hashes = column_of(runs, f"tags.{DATA_HASH}")[ours]
     if hashes.nunique(dropna=False) > 1:
         columns[DATA_HASH] = f"tags.{DATA_HASH}"
-    return _group(runs, ours, columns)
+    return _group(runs, ours, columns, searched)
 
 
-def _by_params(runs: pd.DataFrame, group_by: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _by_params(runs: pd.DataFrame, group_by: Sequence[str], searched: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Runs that anybody made, by some of their parameters, or by all that are not the same in all of them."""
     params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
-    for name in group_by:
-        if name not in params:
-            hint = did_you_mean(name, params)
-            raise UserError(f"group_by={quoted(name)} is a parameter of no run{hint}; there are {_listed(params)}")
+    _require_params("group_by", group_by, params)
+    _require_params("nuisance", searched, params)
+    params = [name for name in params if name not in searched]
     seed = next((name for name in SEEDS if name in params and name not in group_by), None)
     if seed:
         runs["seed"] = _seeds(runs[f"params.{seed}"])
@@ -264,11 +267,23 @@ def _by_params(runs: pd.DataFrame, group_by: Sequence[str]) -> dict[str, dict[st
     columns = {name: f"params.{name}" for name in names}
     has_any = runs[list(columns.values())].notna().any(axis=1) if columns else pd.Series(True, runs.index)
     runs.loc[~has_any, "why"] = f"it has none of the parameters {_listed(names)}"
-    return _group(runs, has_any, columns)
+    return _group(runs, has_any, columns, searched)
 
 
-def _group(runs: pd.DataFrame, members: pd.Series, columns: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Write the variation of each member; the configurations by name, the first made first."""
+def _require_params(option: str, names: Sequence[str], params: Sequence[str]) -> None:
+    for name in names:
+        if name not in params:
+            hint = did_you_mean(name, params)
+            raise UserError(f"{option}={quoted(name)} is a parameter of no run{hint}; there are {_listed(params)}")
+
+
+def _group(
+    runs: pd.DataFrame, members: pd.Series, columns: Mapping[str, str], searched: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Write the variation of each member, and what it tried; the configurations by name, the first made first."""
+    if searched:
+        tried = runs[[f"params.{name}" for name in searched]].set_axis(list(searched), axis=1).map(comparable)
+        runs["seed"] = [point_text(point) for point in tried.to_dict("records")]
     if not members.any():
         return {}
     rows = runs[members].iloc[::-1]  # the newest run comes first

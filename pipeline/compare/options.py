@@ -48,6 +48,11 @@ class Options(BaseModel):
     metric: str = Field("", description=f"the metric that counts; empty = {PRIMARY}, else {', '.join(MINIMISED)}, ...")
     metrics: _Names = Field((), description="metrics, with commas, to show and compare; empty = all that are known")
     baseline: str = Field("", description="a variation's name, or parameter=value; empty = the study's, or the first")
+    nuisance: _Names = Field(
+        (),
+        description="parameters, with commas, that somebody searched: variations are compared by the best that equally "
+        "many tries are expected to give",
+    )
     out: Annotated[Path, BeforeValidator(_expanded)] = Field(
         Path("comparison"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
     )
@@ -55,11 +60,15 @@ class Options(BaseModel):
     all: bool = Field(False, description="true = print the whole report, not only the answer and the verdicts")
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
 
-    @field_validator("group_by")
+    @field_validator("group_by", "nuisance")
     @classmethod
     def _without_a_study(cls, names: tuple[str, ...], given: ValidationInfo) -> tuple[str, ...]:
+        option = f"--{str(given.field_name).replace('_', '-')}"
         if names and given.data.get("study"):
-            raise ValueError("the variations of a study are its own; leave out --group-by or --study")
+            raise ValueError(f"the variations of a study are its own; leave out {option} or --study")
+        both = set(names) & set(given.data.get("group_by", ()))
+        if both:
+            raise ValueError(f"{listed(sorted(both))} cannot also make variations; give it to one option only")
         return names
 
     @field_validator("verify")

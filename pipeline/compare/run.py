@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,10 @@ from pipeline.tracking.names import COMPARED, MLFLOW_PARENT_RUN_ID, NOTE, REUSED
 TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
 _CLOSE = 1e-9  # two versions of a library may sum in another order
 # What the runs tell; of a conclusion by an older schema only what every version computes alike.
-_COMPUTED = ("variations", "pairs", "claims", "noise", "determinism", "checks", "published", "completeness", "tuning")
+_COMPUTED = (
+    *("variations", "pairs", "claims", "noise", "determinism", "checks", "published", "completeness"),
+    *("tuning", "searches"),
+)
 _BASIC = re.compile(r"\.cells\..*\.(n|mean|sd|median|worst)$|\.difference\.mean$")
 _MOST_BYTES = 2**29  # of a conclusion.json: one of 100,000 runs has a tenth of that
 
@@ -104,9 +107,10 @@ def _find(options: Options, of: Task, study_run_id: str | None = None) -> _Found
     if parent is not None:
         children = runs.get(f"tags.{MLFLOW_PARENT_RUN_ID}", pd.Series(None, runs.index, dtype=object)) == parent
         runs, elsewhere = runs[children], runs[~children]
-    request = CompareRequest(None, 1, (), options.group_by, options.metric, options.metrics, options.baseline)
+    asked = options.model_dump(include={"group_by", "metric", "metrics", "baseline", "nuisance"})
     if plan:
-        request = replace(request, study=plan.study, looks=plan.looks, plans=plan.declared)
+        asked |= {"study": plan.study, "looks": plan.looks, "plans": plan.declared}
+    request = CompareRequest(**asked)
     origin = {
         "command": _command(options, experiment.name),
         "experiment": experiment.name,
@@ -129,7 +133,7 @@ def _extreme(runs: pd.DataFrame, column: str, which: Any) -> float | None:
 def _command(options: Options, experiment: str) -> str:
     """What makes it again; where it was written to is no part of it."""
     words = {"experiment": experiment, **options.model_dump(include={"filter", "study", "metric", "baseline"})}
-    words |= {name: ",".join(getattr(options, name)) for name in ("group_by", "metrics")}
+    words |= {name: ",".join(getattr(options, name)) for name in ("group_by", "metrics", "nuisance")}
     given = [f"--{name} {shlex.quote(value)}" for name, value in words.items() if value]
     return " ".join([command("compare"), *given])
 
@@ -299,7 +303,7 @@ def verify(known: Conclusion) -> list[str]:
         UserError: the store or the experiment cannot be used, or the study's run is gone.
     """
     source = known.provenance
-    asked = {"experiment", "filter", "study", "group_by", "metric", "metrics", "baseline"}
+    asked = {"experiment", "filter", "study", "group_by", "metric", "metrics", "baseline", "nuisance"}
     options = Options(**source.model_dump(include=asked - ({"group_by"} if source.study else set())))
     try:
         found = _find(options, task.load(), source.study_run_id)

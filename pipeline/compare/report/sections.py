@@ -58,6 +58,7 @@ def report(conclusion: Conclusion, pictures: Collection[str] = ()) -> Report:
         _differences(conclusion, pictures),
         _evidence(conclusion, risks),
         _tuning(conclusion),
+        _searches(conclusion),
         _pictures(conclusion, pictures),
         _checks(conclusion),
         _published(conclusion, risks),
@@ -91,7 +92,7 @@ def _results(conclusion: Conclusion, pictures: Collection[str]) -> Section:
         return [table.part(place, min(place + _COLUMNS_MORE, end)) for place in places]
 
     blocks: list[Block] = [replace(table.part(1, first), unfold=True), *paragraphs(sentences.table_notes(conclusion))]
-    blocks += [Picture(SEEDS, "The main metric of every seed.", "Every seed's own value.")] if SEEDS in pictures else []
+    blocks += [Picture(SEEDS, "The main metric of every run.", "Every run's own value.")] if SEEDS in pictures else []
     blocks += _fold("More metrics", parts(first, params))
     blocks += _fold("What the variations change", parts(params, len(table.columns)))
     return Section("Results", blocks)
@@ -153,6 +154,14 @@ def _tuning(conclusion: Conclusion) -> Section:
     seeds = len(conclusion.tuning[0].seeds)
     how = f"Each variation is its own best point of the grid, over {seeds} seeds that are not reported."
     return Section("Tuning", [*paragraphs([how]), tables.tuning_table(conclusion)])
+
+
+def _searches(conclusion: Conclusion) -> Section:
+    if not conclusion.searches:
+        return Section("Search", [])
+    table = tables.searches_table(conclusion)
+    how = [f"{table.label} [95 % interval, where so few of them say anything of chance]."]
+    return Section("Search", [*paragraphs(how), table], brief=[table])
 
 
 def _pictures(conclusion: Conclusion, pictures: Collection[str]) -> Section:

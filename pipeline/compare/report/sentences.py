@@ -207,6 +207,9 @@ def _not_judged(pair: Pair, metric: Metric) -> str:
     if copied:
         return f"Copies, not repetitions: the runs of {copied} have the very same results, whatever their seed."
     few = listed(name(side) for side, n in seeds.items() if n == 1)
+    if pair.best_of:
+        few = listed(f"{name(side)} ({n})" for side, n in seeds.items())
+        return f"Too few tries for an interval of what is best: {few}."
     if not few:
         return f"The values of {label_of(metric)} give no interval."
     return f"Only one seed: {few}. The observed difference, {difference_text(difference, metric)}, may be chance."
@@ -619,6 +622,8 @@ def _at_the_edge(finding: Finding, label: str) -> str:
 
 def _selected(finding: Finding, label: str) -> str:
     optimistic = "choosing and reporting on the same data makes this figure optimistic."
+    if finding.parameter and finding.value is None:
+        return f"{plain(finding.parameter)} was searched by the {label} that is reported: {optimistic}"
     if finding.parameter:
         has = f"{_setting(finding)} has the best {label} on the data that is reported"
         return f"of {_tried(finding)}, {has}: {optimistic}"
@@ -644,7 +649,7 @@ _CHECKS = {
     ),
     "untuned learning rate": _Check(
         "each optimizer ran with the best of three or more learning rates, and not the first or last of them",
-        "no two variations that are compared differ in their optimizer",
+        "no two variations that are compared differ in their optimizer at a learning rate each",
         "the runs that are compared do not say their optimizers and learning rates",
         lambda *_: f"see \N{LEFT DOUBLE QUOTATION MARK}{_NOT_TUNED}\N{RIGHT DOUBLE QUOTATION MARK} under {THREATS}",
     ),
@@ -763,6 +768,8 @@ def table_notes(conclusion: Conclusion) -> list[str]:
     means = (
         "Means over the seeds [95 % confidence interval of the mean]." if seeds > 1 else "One seed each: no interval."
     )
+    if conclusion.searches:
+        means = f"Means over what was tried of {listed(map(plain, conclusion.provenance.nuisance))} [95 % interval]."
     same = listed((f"{plain(key)} {scalar(value)}" for key, value in conclusion.constant.items()), 30)
     constant = [f"The same in every variation: {same}."] if same else []
     return [*([means] if seeds else []), *wall_times(main_metrics(conclusion)), *constant]

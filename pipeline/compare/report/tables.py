@@ -141,6 +141,28 @@ def tuning_table(conclusion: Conclusion) -> Table:
     return Table("Tuning", columns, rows)
 
 
+def searches_table(conclusion: Conclusion) -> Table:
+    """A row per variation: what more and more tries of its search are expected to give at best."""
+    metric = values.metric_of(conclusion, conclusion.metric)
+    sizes = sorted({each.n for search in conclusion.searches for each in search.expected})
+    rows = []
+    for search in conclusion.searches:
+        by_n = {each.n: each for each in search.expected}
+        cells = []
+        for n in sizes:
+            span = values.possible_interval(by_n[n].low, by_n[n].high, metric) if n in by_n else ""
+            mean = values.number(by_n[n].mean, metric.decimals) if n in by_n else "-"
+            cells.append((Span(mean), *([Span(span, "below")] if span else [])))
+        best = _text(values.plain(search.best or "none", 400))
+        rows.append((_name(search.variation), _text(f"{search.tries:,}"), *cells, best))
+    columns = [
+        Column("variation"),
+        Column("tries", number=True),
+        *(Column(f"best of {n:,}", number=True) for n in sizes),
+    ]
+    return Table(f"Expected best {values.label_of(metric)} of n tries", [*columns, Column("best try")], rows)
+
+
 def _mean_and_sd(point: TuningPoint, metric: Metric) -> str:
     if math.isnan(point.mean):
         return "no result"

@@ -149,15 +149,15 @@ def cell_text(cell: Cell | None, metric: Metric) -> tuple[str, str]:
     """A mean and its interval, without the unit; the second is empty where there is none."""
     if cell is None:
         return "-", ""
-    return number(cell.mean, metric.decimals), _possible_interval(cell.low, cell.high, metric)
+    return number(cell.mean, metric.decimals), possible_interval(cell.low, cell.high, metric)
 
 
 def ours_text(mean: float, low: float, high: float, metric: Metric) -> str:
     """Our mean with its prediction interval, without the unit."""
-    return f"{number(mean, metric.decimals)} {_possible_interval(low, high, metric)}".strip()
+    return f"{number(mean, metric.decimals)} {possible_interval(low, high, metric)}".strip()
 
 
-def _possible_interval(low: float, high: float, metric: Metric) -> str:
+def possible_interval(low: float, high: float, metric: Metric) -> str:
     """No further out than the metric's values can lie."""
     ends = max(low, metric.least), min(high, metric.most)  # of NaN, NaN
     return interval(*ends, lambda value: number(value, metric.decimals))
@@ -174,7 +174,11 @@ def certainty(pair: Pair) -> str:
     """The test behind a difference: `equivalence: corrected p = 0.012, paired by seed, n = 5`."""
     tests = {"equivalence": "equivalence: ", "larger": "larger than the smallest effect: "}
     corrected = "corrected " if pair.difference.confidence > CONFIDENCE else ""
-    return f"{tests.get(pair.test, '')}{corrected}{p_value(pair.p_corrected)}, {seeds_compared(pair.difference)}"
+    of = seeds_compared(pair.difference)
+    if pair.best_of:
+        tries = f"{pair.difference.n_a} and {pair.difference.n_b} tries"
+        of = f"expected best of {pair.best_of}, from {tries}"
+    return f"{tests.get(pair.test, '')}{corrected}{p_value(pair.p_corrected)}, {of}"
 
 
 # --- Variations and runs ------------------------------------------------------------------------------------------
