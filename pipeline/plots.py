@@ -399,29 +399,32 @@ def _decades(linear: float, left: float, right: float) -> list[float]:
     return sorted([*negative, -linear, 0.0, linear, *positive])
 
 
-def seeds(values: pd.DataFrame, metric: str, unit: str = "") -> Figure:
+def seeds(values: pd.DataFrame, labels: Mapping[str, tuple[str, str]]) -> Figure:
     """Every seed's own value by variation, and their mean: how far one run tells of the next.
 
     Args:
-        values: one row per run: `variation, seed, value`. Of more than `MOST_ROWS` variations the first are shown.
+        values: one row per run and metric: `metric, variation, seed, value`. Of more than `MOST_ROWS` variations the
+            first are shown.
+        labels: of each metric its label and its unit; one panel for each.
     """
-    groups = [(name, rows["value"].to_numpy(float)) for name, rows in values.groupby("variation", sort=False)]
-    shown = groups[:MOST_ROWS]
-    figure = Figure(figsize=(7.6, 0.3 * len(shown) + 0.9), layout="constrained")
-    axis = figure.subplots()
-    _style_axes(axis)
-    axis.set_yticks(
-        range(len(shown)), [short(str(name)) for name, _ in shown], fontsize=8.5, color=_INK, parse_math=False
-    )
-    axis.tick_params(axis="y", length=0)
-    axis.set_ylim(len(shown) - 0.4, -0.6)
-    for place, (_, own) in enumerate(shown):
-        drawn = own[np.abs(own) < LARGEST]
-        axis.plot(drawn, [place] * len(drawn), "o", color=_BLUE, markersize=4.5, alpha=0.55, markeredgewidth=0)
-        if len(drawn):
-            axis.plot([drawn.mean()], [place], "|", color=_INK, markersize=13, markeredgewidth=1.4)
-    hidden = f"; not shown: {len(groups) - len(shown):,} more variations" if len(groups) > len(shown) else ""
-    axis.set_xlabel(f"{_with_unit(metric, unit)}: a dot is a seed, a line their mean{hidden}", fontsize=9)
+    names = list(dict.fromkeys(values["variation"]))
+    shown = names[:MOST_ROWS]
+    hidden = f"; not shown: {len(names) - len(shown):,} more variations" if len(names) > len(shown) else ""
+    figure = Figure(figsize=(7.6, (0.3 * len(shown) + 0.9) * len(labels)), layout="constrained")
+    for axis, (metric, label) in zip(figure.subplots(len(labels), squeeze=False)[:, 0], labels.items(), strict=True):
+        _style_axes(axis)
+        ticks = [short(str(name)) for name in shown]
+        axis.set_yticks(range(len(shown)), ticks, fontsize=8.5, color=_INK, parse_math=False)
+        axis.tick_params(axis="y", length=0)
+        axis.set_ylim(len(shown) - 0.4, -0.6)
+        of = values[values["metric"] == metric]
+        for place, name in enumerate(shown):
+            own = of.loc[of["variation"] == name, "value"].to_numpy(float)
+            drawn = own[np.abs(own) < LARGEST]
+            axis.plot(drawn, [place] * len(drawn), "o", color=_BLUE, markersize=4.5, alpha=0.55, markeredgewidth=0)
+            if len(drawn):
+                axis.plot([drawn.mean()], [place], "|", color=_INK, markersize=13, markeredgewidth=1.4)
+        axis.set_xlabel(f"{_with_unit(*label)}: a dot is a run, a line their mean{hidden}", fontsize=9)
     return figure
 
 

@@ -1199,7 +1199,7 @@ def test_verify_finds_what_was_edited(tmp_path: Path) -> None:
     known = conclude(tmp_path, study="small")
     file = tmp_path / "out" / "conclusion.json"
     place = [cell.metric for cell in known.variations[1].cells].index("last_val_bce")
-    for path, value, says in (
+    changes: list[tuple[str, Any, str]] = [
         (
             f"variations.1.cells.{place}.mean",
             0.05,
@@ -1216,23 +1216,45 @@ def test_verify_finds_what_was_edited(tmp_path: Path) -> None:
         ("claims.1.caveats", [], "claims[1].caveats[0].kind says nothing, its runs say flag"),
         ("variations.0.flags", [], "Original.flags[0].flag says nothing, its runs say not converged"),
         ("checks.0.passed", True, "checks[0].passed says True, its runs say nothing"),
-    ):
+        ("title", "another", "title says another, its runs say small"),
+        ("looks", 2, "looks says 2, its runs say 1"),
+        ("varied", "nothing", "varied says nothing, its runs say first weights"),
+        ("constant.epochs", 99, "constant.epochs says 99, its runs say 2"),
+        ("efforts.0.runs", 1, "efforts[0].runs says 1, its runs say 9"),
+        ("provenance.hardware", ["gpu"], "provenance.hardware says ('gpu',), its runs say ('cpu',)"),
+        ("claims.0.declared", "after", "claims[0].declared says after, its runs say before"),
+    ]
+    for path, value, says in changes:
         assert f"not what its runs give: {says}" in "\n".join(compare.verify(edited(file, path, value))), path
-    assert compare.verify(edited(file, "title", "another")) == []  # no number
+
+    mlflow.MlflowClient().log_metric(known.variations[0].cells[0].run_ids[0], "last_val_bce", 0.9, timestamp=2, step=2)
+    lines = compare.verify(edited(file, f"variations.1.cells.{place}.mean", 0.05))
+    assert "not what its runs give: adam_optimizer.cells.last_val_bce.mean says 0.05, its runs say 0.09" in "\n".join(
+        lines
+    )
+    assert [line for line in lines if line.startswith("not what its runs give: Original")] == []
 
 
 @pytest.mark.usefixtures("db")
 def test_verify_of_an_earlier_schema_says_so_and_compares_what_is_computed_alike(tmp_path: Path) -> None:
     study(published(), VALUES)
-    conclude(tmp_path, study="small")
+    known = conclude(tmp_path, study="small")
     file = tmp_path / "out" / "conclusion.json"
-    earlier = edited(file, "schema_version", 2)
+    with pytest.raises(UserError, match=r"says that it is of schema 2, which it is not; make it again"):
+        edited(file, "schema_version", 2)
+    with pytest.raises(UserError, match=r"says that it is of schema 99, which it is not; make it again"):
+        edited(file, "schema_version", 99)
+    assert "schema" not in compare.counted(known)
+    content = {**json.loads(file.read_text()), "schema_version": 2}
+    for part in ("efforts", "uncounted", "searches"):
+        del content[part]
+    file.write_text(json.dumps(content))
+    earlier = compare.read_conclusion(str(file))
     assert compare.counted(earlier).endswith("; by schema 2, of which intervals and tests were computed otherwise")
-    assert "schema" not in compare.counted(compare.read_conclusion(str(file)))
     assert compare.verify(earlier) == []
-    low = {"schema_version": 2, "claims.0.difference.low": -9, "claims.0.difference.mean": -0.5}
-    for path, value in low.items():
-        earlier = edited(file if path == "schema_version" else tmp_path / "out" / "edited.json", path, value)
+    for path, value in {"claims.0.difference.low": -9, "claims.0.difference.mean": -0.5}.items():
+        earlier = edited(file, path, value)
+        file.write_text((tmp_path / "out" / "edited.json").read_text())
     assert [line.split(" says")[0] for line in compare.verify(earlier)] == [
         "not what its runs give: claims[0].difference.mean"
     ]
@@ -1248,6 +1270,9 @@ def test_verify_takes_no_other_run_of_the_study(tmp_path: Path) -> None:
         UserError, match=f"cannot be checked: the run {first['', 0]} of the study small is gone; compare"
     ):
         compare.verify(known)
+    nameless = edited(tmp_path / "out" / "conclusion.json", "provenance.study_run_id", None)
+    with pytest.raises(UserError, match=r"does not say which run of the study small it is of"):
+        compare.verify(nameless)
 
 
 @pytest.mark.usefixtures("db")

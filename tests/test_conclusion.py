@@ -17,9 +17,10 @@ from scipy import stats
 
 from pipeline import inference
 from pipeline.compare import checks, concluding, evidence
+from pipeline.compare.analysis import Analysis
 from pipeline.compare.conclusion import Conclusion, Finding, Unequal
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
-from pipeline.compare.report import sentences
+from pipeline.compare.report import sentences, values
 from pipeline.errors import UserError
 from pipeline.metrics import METRICS, guess
 from pipeline.study.plan import Study
@@ -396,8 +397,25 @@ def test_what_was_measured_on_other_images_is_not_comparable() -> None:
     assert sentences.pair_sentence(pair, conclusion) == (
         "Not judged: last_val_bce is of other data on the one side than on the other."
     )
+    assert values.best_of(conclusion, values.metric_of(conclusion, "last_val_bce")) is None  # of other images
     alike = conclude([run(seed, n) for n in (50, 100) for seed in range(3)], baseline="validation=50")
     assert [pair.why for pair in alike.pairs if pair.asked == "last_val_bce"] == ["as asked"]
+    assert values.best_of(alike, values.metric_of(alike, "last_val_bce")) is not None
+
+
+@pytest.mark.parametrize(("validation", "passed"), [(0, False), (100, True)])
+def test_what_is_chosen_on_images_that_are_held_out_is_reported_on_others(validation: int, passed: bool) -> None:
+    def run(rate: float, seed: int) -> Mapping[str, Any]:
+        config = RunConfig(optimizer="adam", epochs=2, validation=validation, learning_rate=rate, seed=seed)
+        losses = {"m_last_val_bce": 0.1 + rate + seed / 1000, "m_test_bce": 0.2 + rate + seed / 999, "ours": True}
+        return {**{f"p_{key}": value for key, value in config.model_dump().items()}, **losses}
+
+    runs = frame([run(rate, seed) for rate in (0.1, 0.2, 0.3) for seed in range(3)])
+    analysis = Analysis(grouped(runs), NO_HISTORIES)
+    judged = [pair for pair in analysis.pairs() if pair.asked == "test_bce"]
+    (check,) = (each for each in checks.run(analysis, judged) if each.kind == "selected on the reported data")
+    assert len(judged) == 2
+    assert check.passed is passed
 
 
 def test_an_unequal_budget_that_no_parameter_says() -> None:

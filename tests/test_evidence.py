@@ -121,6 +121,7 @@ def test_unlike_shares_of_the_same_values() -> None:
     for a, b, found in (
         ((4, 1), (1, 4), True),
         ((2, 3), (3, 2), False),
+        ((3, 1), (1, 3), True),  # half of them would have to move
         ((5, 0), (4, 1), True),
         ((8, 2), (4, 1), False),
     ):

@@ -325,13 +325,17 @@ def test_of_many_pairs_the_forest_counts_the_rest() -> None:
 
 def test_every_seed_is_a_dot_and_their_mean_a_line() -> None:
     values = pd.DataFrame({"variation": ["b", "b", "a", "b"], "seed": [0, 1, 0, 2], "value": [0.1, 0.2, 0.5, 1e200]})
-    (axis,) = plots.seeds(values, "val_bce", "nats").axes
+    other = pd.DataFrame({"metric": "psnr", "variation": ["b"], "seed": [0], "value": [20.0]})
+    labels = {"val_bce": ("val_bce", "nats"), "psnr": ("PSNR", "dB")}
+    axis, second = plots.seeds(pd.concat([values.assign(metric="val_bce"), other]), labels).axes
+    assert [label.get_text() for label in second.get_yticklabels()] == ["b", "a"]  # the same in each panel
+    assert [np.asarray(line.get_xdata()).tolist() for line in second.lines] == [[20.0], [20.0], []]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["b", "a"]
     drawn = [(str(line.get_marker()), np.asarray(line.get_xdata()).tolist()) for line in axis.lines]
     assert drawn == [("o", [0.1, 0.2]), ("|", [pytest.approx(0.15)]), ("o", [0.5]), ("|", [0.5])]
-    assert axis.get_xlabel() == "val_bce (nats): a dot is a seed, a line their mean"
+    assert axis.get_xlabel() == "val_bce (nats): a dot is a run, a line their mean"
     many = pd.DataFrame({"variation": [f"v{n}" for n in range(plots.MOST_ROWS + 2)], "seed": 0, "value": 1.0})
-    (axis,) = plots.seeds(many, "m").axes
+    (axis,) = plots.seeds(many.assign(metric="m"), {"m": ("m", "")}).axes
     assert axis.get_xlabel().endswith("; not shown: 2 more variations")
 
 
@@ -345,7 +349,10 @@ def pictures() -> dict[str, Figure]:
     return {
         "forest": plots.forest(DIFFERENCES.assign(variation=HOSTILE, verdict=HOSTILE, metric=HOSTILE, unit=HOSTILE)),
         "curves": plots.curves(histories(**{HOSTILE: [[1.0, 0.5]]}), "val_bce", HOSTILE),
-        "seeds": plots.seeds(pd.DataFrame({"variation": [HOSTILE], "seed": [0], "value": [0.5]}), HOSTILE, HOSTILE),
+        "seeds": plots.seeds(
+            pd.DataFrame({"metric": [HOSTILE], "variation": [HOSTILE], "seed": [0], "value": [0.5]}),
+            {HOSTILE: (HOSTILE, HOSTILE)},
+        ),
         "digits": plots.digit_grid(x, {HOSTILE: x}),
         "reconstructions": plots.reconstructions(x, x, HOSTILE),
         "loss": plots.loss_curve(history(0), HOSTILE),

@@ -306,7 +306,7 @@ def test_a_dry_run_says_what_the_seeds_would_show(small_npz: Path, tmp_path: Pat
     file = declared(tmp_path / "s.yaml", small_npz, variations, seeds=3, claims=claims)
     about = "  sgd minus plain in last_val_bce: 3 seeds would show"
     unknown = make(file, dry_run=True).splitlines()[-2:]
-    assert unknown[0] == "with a power of 80%, at a level shared by 1 claims:"
+    assert unknown[0] == "with a power of 80%, at a level of 5 %:"
     # statsmodels' TTestPower().solve_power(nobs=3, alpha=0.05, power=0.8)
     assert unknown[1].startswith(f"{about} 3.3 standard deviations of a pair's difference; smallest effect of interest")
     make(file)

@@ -79,6 +79,8 @@ class Analysis:
             metric = row.metric.removeprefix("metrics.")
             fields = row._asdict() | {"metric": metric, "run_ids": run_ids}
             fields |= self._seeds(row.variation, metric) if metric in self.grouped.compared else {}
+            if self.grouped.by_task and metric in self.grouped.rows:
+                fields["part"] = self.part(row.variation, metric)
             fields |= {"worst_seed": plain(row.worst_seed), "digest": known[run_ids]}
             cells[fields.pop("variation")].append(Cell(**fields))
         nothing = [_empty_cell(metric) for metric in self.grouped.metrics]

@@ -149,8 +149,8 @@ def still_improving(design: Design) -> Outcome:
 def selected_on_reported_data(design: Design) -> Outcome:
     """Whoever takes the best of several tried values and reports the metric that chose it reports it too good."""
     grouped, metric = design.analysis.grouped, design.metric
-    findings = []
-    for name, counts in design.tried_values.items():
+    findings: list[Finding] = []
+    for name, counts in () if _is_held_out(design) else design.tried_values.items():
         several = counts > (1 if name in RATES else 2)
         outcomes = design.outcomes[several].dropna()
         if len(outcomes):
@@ -168,8 +168,19 @@ def selected_on_reported_data(design: Design) -> Outcome:
         findings.append(Finding(parameter=name, tried=values, metric=metric, value=None))
     if grouped.chosen_as_best:
         findings.append(Finding(variation=grouped.baseline, metric=metric))
+    if not findings and design.tried_values and _is_held_out(design):
+        return Outcome(True, True, [])
     known = bool(findings) and (grouped.by_task or str(metric).startswith("val") or grouped.chosen_as_best)
     return Outcome(bool(findings) or metric is None, known, findings if known else [])
+
+
+def _is_held_out(design: Design) -> bool:
+    """Whether no pair is judged on the part of the data of which the metric is that variations are ranked by."""
+    analysis, metric = design.analysis, design.metric
+    if metric is None or not analysis.grouped.by_task or metric not in analysis.grouped.rows:
+        return False
+    judged = {(name, pair.metric or pair.asked) for pair in design.pairs for name in (pair.variation, pair.against)}
+    return bool(judged) and all(analysis.part(name, each) != analysis.part(name, metric) for name, each in judged)
 
 
 def _is_reported_on_its_tuning(tuning: Tuning, pair: Pair, analysis: Analysis) -> bool:

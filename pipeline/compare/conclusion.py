@@ -97,6 +97,11 @@ class Cell(_Part):
     p_normal: Number = Field(
         math.nan, description="that these are normal: `inference.p_normal`; NaN of fewer than three"
     )
+    part: str = Field(
+        "",
+        description="of the data, that it was measured on: `training`, `validation`, `test`; empty "
+        "where that is not known",
+    )
     run_ids: tuple[str, ...] = Field(description="the finished runs that it was computed from")
     digest: str = Field(description="of those runs' params and metrics: 16 hexadecimal digits")
 

@@ -21,6 +21,7 @@ Array = NDArray[Any]
 
 DIVERGED = "DivergenceError"  # how the recorded reason of a run that diverged begins
 
+_UNLIKE = 0.5 - 1e-9  # of the shares of two sides, what would have to move; less the rounding of their sum
 _EQUAL_BUDGET = 0.9  # share of the larger number of steps from which the smaller one is no other budget
 _TAIL = 5  # epochs: fewer cannot tell a trend from noise
 _FLAGS = ["variation", "flag", "seeds"]
@@ -104,9 +105,9 @@ def confounders(a: pd.DataFrame, b: pd.DataFrame, columns: Sequence[str], named:
         columns: params, data hash, code version, hardware, ...
         named: what the claim says differs.
 
-    They are unlike where one side has a value that the other has not, or where their shares of the same values are more
-    unlike than alike: four runs on one machine and one on another, against one and four. (The total variation distance
-    of the shares, what would have to move to make them equal, is above one half; it is 0.6 there, and 0.2 for two of
+    They are unlike where one side has a value that the other has not, or where their shares of the same values are as
+    unlike as alike: four runs on one machine and one on another, against one and four. (The total variation distance
+    of the shares, what would have to move to make them equal, is at least one half; it is 0.6 there, and 0.2 for two of
     five against three of five.) Nothing is confounded where a side has no runs.
     """
     if a.empty or b.empty:
@@ -115,7 +116,7 @@ def confounders(a: pd.DataFrame, b: pd.DataFrame, columns: Sequence[str], named:
 
 
 def _unlike(a: Mapping[Any, float], b: Mapping[Any, float]) -> bool:
-    return a.keys() != b.keys() or sum(abs(a[value] - b[value]) for value in a) / 2 > 0.5
+    return a.keys() != b.keys() or sum(abs(a[value] - b[value]) for value in a) / 2 >= _UNLIKE
 
 
 def _shares(runs: pd.DataFrame, name: str) -> dict[Any, float]:

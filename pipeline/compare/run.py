@@ -18,7 +18,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -44,11 +44,18 @@ from pipeline.tracking.names import COMPARED, MLFLOW_PARENT_RUN_ID, NOTE, REUSED
 
 TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
 _CLOSE = 1e-9  # two versions of a library may sum in another order
-# What the runs tell; of a conclusion by an older schema only what every version computes alike.
+# What the runs and the study tell; of a conclusion by an older schema only what every version computes alike.
 _COMPUTED = (
-    *("variations", "pairs", "claims", "noise", "determinism", "checks", "published", "completeness"),
-    *("tuning", "searches"),
+    *("kind", "title", "description", "baseline", "metric", "constant", "differing", "metrics", "variations", "pairs"),
+    *("claims", "looks", "looks_planned", "varied", "noise", "determinism", "checks", "published", "completeness"),
+    *("tuning", "searches", "efforts"),
 )
+# Of where it comes from, what is no matter of when and with what it is read.
+_ORIGIN = (
+    *("experiment", "study", "study_run_id"),
+    *("code_versions", "dirty", "requirements_hashes", "data_hashes", "hardware"),
+)
+_SINCE = {"efforts", "uncounted", "searches"}  # parts that this schema has and no earlier one
 _BASIC = re.compile(r"\.cells\..*\.(n|mean|sd|median|worst)$|\.difference\.mean$")
 _MOST_BYTES = 2**29  # of a conclusion.json: one of 100,000 runs has a tenth of that
 
@@ -179,8 +186,8 @@ def _pictures(
         draw(report.FOREST, plots.forest(differences))
     seeds = report.seeds(conclusion)
     if seeds["seed"].nunique() > 1:
-        main = values.metric_of(conclusion, conclusion.metric)
-        draw(report.SEEDS, plots.seeds(seeds, main.label, main.unit))
+        shown = [values.metric_of(conclusion, metric) for metric in dict.fromkeys(seeds["metric"])]
+        draw(report.SEEDS, plots.seeds(seeds, {each.name: (each.label, each.unit) for each in shown}))
     if len(histories) and histories["epoch"].nunique() > 1:
         metric = values.metric_of(conclusion, grouped.convergence_metric)
         order = {name: place for place, name in enumerate(grouped.plotted)}
@@ -288,12 +295,17 @@ def read_conclusion(path: str) -> Conclusion:
     """
     content = cli.read_user_file(path, "verify", _MOST_BYTES, f"the path of a {CONCLUSION}")
     try:
-        return Conclusion.model_validate_json(content)
+        conclusion = Conclusion.model_validate_json(content)
     except ValidationError as error:
         problem = error.errors(include_input=False)[0]
         place = ".".join(map(str, problem["loc"]))
         reason = f"{place}: {problem['msg']}" if place else problem["msg"]
         raise UserError(f"verify={quoted(path)} is no {CONCLUSION} of this version ({reason}); make it again") from None
+    newer = sorted(_SINCE & conclusion.model_fields_set)
+    if conclusion.schema_version > SCHEMA_VERSION or (conclusion.schema_version < SCHEMA_VERSION and newer):
+        says = f"schema {conclusion.schema_version}"
+        raise UserError(f"verify={quoted(path)} says that it is of {says}, which it is not; make it again")
+    return conclusion
 
 
 def verify(known: Conclusion) -> list[str]:
@@ -303,6 +315,8 @@ def verify(known: Conclusion) -> list[str]:
         UserError: the store or the experiment cannot be used, or the study's run is gone.
     """
     source = known.provenance
+    if source.study and source.study_run_id is None:
+        raise UserError(f"the conclusion of {source.made} does not say which run of the study {source.study} it is of")
     asked = {"experiment", "filter", "study", "group_by", "metric", "metrics", "baseline", "nuisance"}
     options = Options(**source.model_dump(include=asked - ({"group_by"} if source.study else set())))
     try:
@@ -311,8 +325,8 @@ def verify(known: Conclusion) -> list[str]:
         raise UserError(f"the conclusion of {source.made} cannot be checked: {error}") from None
     now = conclude(found.grouped, _histories(found.grouped), found.elsewhere, found.origin)
     lines = list(_changed_runs(known, now))
-    # Of other runs all numbers may be others: then only what is concluded is said.
-    lines += [] if lines else _edited(known, now)
+    # Of other runs the numbers may be others: then what is concluded is said, and what was edited of the same runs.
+    lines += _edited(known, now, {cell.digest for each in now.variations for cell in each.cells} if lines else None)
     lines += _changed_verdicts(known, now)
     return [" ".join(line.split()) for line in dict.fromkeys(lines)]
 
@@ -345,19 +359,25 @@ def _place(run: RunRecord) -> str:
     )
 
 
-def _edited(known: Conclusion, now: Conclusion) -> Iterator[str]:
-    """What is not what the same runs give: the file was changed, or what computes it."""
+def _edited(known: Conclusion, now: Conclusion, same: Collection[str] | None) -> Iterator[str]:
+    """What is not what the same runs give: the file was changed, or what computes it.
+
+    Args:
+        same: digests of the only cells to compare, where other runs have changed; None: everything.
+    """
     before, after = (
-        {path: value for part in _COMPUTED for path, value in _leaves(each, part)} for each in (known, now)
+        {path: value for part in _COMPUTED for path, value in _leaves(each, part, same)}
+        | {f"provenance.{name}": getattr(each.provenance, name) for name in _ORIGIN if same is None}
+        for each in (known, now)
     )
     old = known.schema_version < SCHEMA_VERSION
-    for path in before if old else dict.fromkeys([*before, *after]):
+    for path in before if old or same is not None else dict.fromkeys([*before, *after]):
         a, b = before.get(path), after.get(path)
         if (path in after and _BASIC.search(path) if old else True) and not _same(a, b):
             yield f"not what its runs give: {path} says {_shown(a)}, its runs say {_shown(b)}"
 
 
-def _leaves(conclusion: Conclusion, part: str) -> Iterator[tuple[str, Any]]:
+def _leaves(conclusion: Conclusion, part: str, same: Collection[str] | None) -> Iterator[tuple[str, Any]]:
     """Every number and text of a part of a conclusion by its path, such as `claims[0].difference.mean`."""
 
     def within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -370,14 +390,19 @@ def _leaves(conclusion: Conclusion, part: str) -> Iterator[tuple[str, Any]]:
         else:
             yield path, value
 
-    content = conclusion.model_dump()[part]
+    content = conclusion.model_dump(include={part})[part]
     if part == "published" and content:
         del content["paper_values"]  # of other studies' runs, too, which the conclusion does not list
     if part == "variations":  # by the names of variations and metrics, which may stand in another order
         for variation in content:
-            cells = {metrics.current(cell["metric"]): cell for cell in variation.pop("cells")}
-            yield from within(f"{variation['name']}", {**variation, "cells": cells})
-    else:
+            cells = {
+                metrics.current(cell["metric"]): cell
+                for cell in variation.pop("cells")
+                if same is None or cell["digest"] in same
+            }
+            rest = variation if same is None else {}
+            yield from within(f"{variation['name']}", {**rest, "cells": cells})
+    elif same is None:
         yield from within(part, content)
 
 

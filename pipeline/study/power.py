@@ -27,7 +27,8 @@ def outlook(study: Study, values: Callable[[str, str], pd.Series], power: float,
         return []
     alpha = inference.ALPHA / len(study.claims) / study.looks
     looks = f" and {study.looks} looks" if study.looks > 1 else ""
-    lines = [f"with a power of {power:.0%}, at a level shared by {len(study.claims)} claims{looks}:"]
+    shared = f" shared by {len(study.claims)} claims{looks}" if len(study.claims) > 1 or looks else " of 5 %"
+    lines = [f"with a power of {power:.0%}, at a level{shared}:"]
     for claim in study.claims:
         a, b = (values(name, claim.metric) for name in (claim.variation, claim.against))
         spread, n = _spread(a, b)

@@ -92,7 +92,11 @@ def _results(conclusion: Conclusion, pictures: Collection[str]) -> Section:
         return [table.part(place, min(place + _COLUMNS_MORE, end)) for place in places]
 
     blocks: list[Block] = [replace(table.part(1, first), unfold=True), *paragraphs(sentences.table_notes(conclusion))]
-    blocks += [Picture(SEEDS, "The main metric of every run.", "Every run's own value.")] if SEEDS in pictures else []
+    blocks += (
+        [Picture(SEEDS, "The main metric and those that are claimed, of every run.", "Every run's own value.")]
+        if SEEDS in pictures
+        else []
+    )
     blocks += _fold("More metrics", parts(first, params))
     blocks += _fold("What the variations change", parts(params, len(table.columns)))
     return Section("Results", blocks)

@@ -16,6 +16,7 @@ from pipeline.compare.report.sentences import flag_name, misread_sentence, repro
 from pipeline.progress import duration
 from pipeline.study.tuning import point_text
 
+_MOST_PANELS = 4  # of the plot of every seed
 MOST_RUNS = 500  # of the page's list of runs
 
 
@@ -67,10 +68,16 @@ def _by_pair(pair: Pair, conclusion: Conclusion) -> tuple[float, ...]:
 
 
 def seeds(conclusion: Conclusion) -> pd.DataFrame:
-    """What `plots.seeds` plots: the main metric of every seed, `variation, seed, value`."""
-    cells = ((each.name, values.cell_of(each, conclusion.metric or "")) for each in conclusion.variations)
-    rows = [(name, *each) for name, cell in cells if cell for each in zip(cell.seeds, cell.values, strict=True)]
-    return pd.DataFrame(rows, columns=["variation", "seed", "value"])
+    """What `plots.seeds` plots, of the main metric and of those that are claimed: `metric, variation, seed, value`."""
+    wanted = dict.fromkeys([conclusion.metric or "", *(claim.metric or "" for claim in conclusion.claims)])
+    rows = [
+        (metric, variation.name, *each)
+        for metric in list(wanted)[:_MOST_PANELS]
+        for variation in conclusion.variations
+        if (cell := values.cell_of(variation, metric)) is not None
+        for each in zip(cell.seeds, cell.values, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["metric", "variation", "seed", "value"])
 
 
 def _text(text: str) -> Line:
