@@ -14,7 +14,7 @@ from pipeline import task
 from pipeline.compare import around
 from pipeline.compare.conclusion import Claim, Conclusion
 from pipeline.compare.grouping import Declared
-from pipeline.compare.report import sentences
+from pipeline.compare.report import audits, sentences
 from pipeline.errors import UserError
 from pipeline.study import plan
 from pipeline.study import run as study
@@ -149,7 +149,7 @@ def test_what_was_tried_and_is_not_shown(tmp_path: Path) -> None:
         ("other", "slow", 3),
         (None, "by hand", 1),
     ]
-    told = sentences.tried(conclusion)
+    told = audits.tried(conclusion)
     assert told[0] == "Finished runs of the experiment that the study does not count: 4."
     assert "Tried, and not shown" in (tmp_path / "out" / "report.md").read_text()
 

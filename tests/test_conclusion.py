@@ -20,7 +20,7 @@ from pipeline.compare import checks, concluding, evidence
 from pipeline.compare.analysis import Analysis
 from pipeline.compare.conclusion import Conclusion, Finding, Unequal
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
-from pipeline.compare.report import sentences, values
+from pipeline.compare.report import audits, sentences, values
 from pipeline.errors import UserError
 from pipeline.metrics import METRICS, guess
 from pipeline.study.plan import Study
@@ -300,7 +300,7 @@ def test_every_penalised_loss_has_its_reconstruction(edge: str, part: str) -> No
 
 
 def test_every_check_has_its_words() -> None:
-    assert sentences._CHECKS.keys() == checks.CHECKS.keys()
+    assert audits._CHECKS.keys() == checks.CHECKS.keys()
 
 
 def optimizers(

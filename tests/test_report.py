@@ -23,7 +23,7 @@ from selenium.webdriver import Chrome
 from pipeline import plots
 from pipeline.compare import report
 from pipeline.compare.conclusion import Conclusion
-from pipeline.compare.report import markdown, sentences, tables, terminal, values
+from pipeline.compare.report import audits, markdown, publications, sentences, tables, terminal, values
 from pipeline.compare.report.blocks import Column, Span, Table
 from tests.test_sentences import (
     BCE,
@@ -214,7 +214,7 @@ def test_no_line_is_wider_than_the_terminal_and_every_interval_is_whole(
 
 def test_all_adds_the_tables_the_threats_and_the_checks() -> None:
     lines = shown(sample(), 80, everything=True)
-    for heading in (sentences.THREATS, *dict(sentences.audits(sample()))):
+    for heading in (sentences.THREATS, *dict(audits.audits(sample()))):
         assert heading in lines
     assert any(line.split()[:2] == ["adam_optimizer", "5"] for line in lines)
     assert not any("--all" in line for line in lines)
@@ -508,7 +508,7 @@ def test_the_page_has_the_evidence(page: Page) -> None:
     for each in sample().claims:
         assert sentences.verdict_sentence(each, sample()) in page.inside("p")
         assert set(sentences.other_notes(each)) <= set(page.inside("li"))
-    for heading, lines in sentences.audits(sample()):
+    for heading, lines in audits.audits(sample()):
         place = texts.index(heading)
         assert texts[place + 1 : place + 1 + len(lines)] == lines
     place = texts.index(sentences.THREATS, texts.index("Verdicts", texts.index("Verdicts") + 1))
@@ -517,7 +517,7 @@ def test_the_page_has_the_evidence(page: Page) -> None:
     assert texts[place + 1 : place + 1 + len(threats)] == threats
     published = sample().published
     assert published is not None
-    chance = sentences.chance_sentence(published.differences[0], sample(), 4)
+    chance = publications.chance_sentence(published.differences[0], sample(), 4)
     assert sum(chance in text for text in texts) == 1  # among the threats, and not once more
     assert page.inside("td").count("not reproduced") == 0  # names and texts of tables are isolated
     assert page.inside("bdi").count("not reproduced") == 1
@@ -549,7 +549,7 @@ def test_the_page_is_built_for_every_reader(page: Page) -> None:
         "Published values",
         "Provenance",
     ]
-    assert page.inside("h3") == list(dict(sentences.audits(sample())))
+    assert page.inside("h3") == list(dict(audits.audits(sample())))
     assert [summary for summary in page.inside("summary") if "more" not in summary] == [
         "What the variations change",
         "Every difference from the baseline Original",

@@ -36,7 +36,7 @@ from pipeline.compare.conclusion import (
     Unequal,
     Variation,
 )
-from pipeline.compare.report import sentences, values
+from pipeline.compare.report import audits, publications, sentences, values
 from pipeline.inference import Verdict
 
 NATS = "nats per pixel"
@@ -580,21 +580,19 @@ def test_what_it_took_and_what_was_tried_beside_it() -> None:
     sizes = (50992.0, 50992.0, NAN, 101770.0)
     sized = zip(sample().variations, sizes, strict=True)
     variations = [each.model_copy(update={"model_size": size}) for each, size in sized]
-    assert sentences.efforts(sample(efforts=took, variations=variations)) == [
+    assert audits.efforts(sample(efforts=took, variations=variations)) == [
         "Runs, with their times from start to end added up: 20 finished (1.1 h), 5 reused, 1 failed (2.0 min), "
         "2 killed.",
         "Numbers that are trained in a model: 50,992 (“Original” and “adam_optimizer”); "
         "101,770 (“with_regularizationTerm”).",
     ]
-    assert sentences.tried(sample(uncounted=None)) == []
-    assert sentences.tried(sample(uncounted=())) == [
-        "None: of what was read, no other run of the experiment is finished."
-    ]
+    assert audits.tried(sample(uncounted=None)) == []
+    assert audits.tried(sample(uncounted=())) == ["None: of what was read, no other run of the experiment is finished."]
     other = [
         Uncounted(study="s", name="adam", mean=0.1, run_ids=("a", "b")),
         Uncounted(study=None, name="by hand", mean=NAN, run_ids=("c",)),
     ]
-    assert sentences.tried(sample(uncounted=other)) == [
+    assert audits.tried(sample(uncounted=other)) == [
         "Finished runs of the experiment that the study does not count: 3.",
         "Study “s”, “adam”: 2; mean last val_loss 0.1000.",
         "“by hand”: 1.",
@@ -757,7 +755,7 @@ def test_without_claims_the_differences_are_the_answer() -> None:
 
 def test_what_became_of_the_runs() -> None:
     def said(completeness: tuple[RunOutcome, ...]) -> list[str]:
-        return sentences.completeness_sentences(sample(completeness=completeness))
+        return audits.completeness_sentences(sample(completeness=completeness))
 
     finished, lost = sample().completeness[:2], sample().completeness[-1]
     assert said(finished) == ["Planned runs finished: 2 of 2."]
@@ -770,18 +768,18 @@ def test_what_became_of_the_runs() -> None:
     assert said((lost, lost)) == [both, fate, fate]
     stray = sample().runs[0].model_copy(update={"variation": None, "used": False})
     unplanned = sample(completeness=finished, kind="groups", runs=(stray,))
-    assert sentences.completeness_sentences(unplanned) == [
+    assert audits.completeness_sentences(unplanned) == [
         "Repetitions finished: 2 of 2.",
         "Runs in no variation: 1.",
         f"Not in the table: run 0, seed 0 ({stray.run_id}): no reason known.",
     ]
-    many = sentences.left_out(sample(runs=(stray,) * 102))
+    many = audits.left_out(sample(runs=(stray,) * 102))
     assert (many[0], many[-1], len(many)) == (
         "Runs in no variation: 102.",
         "And 2 more, in conclusion.json.",
         102,
     )
-    assert sentences.left_out(sample()) == []
+    assert audits.left_out(sample()) == []
     extra = finished[0].model_copy(update={"planned": False})
     assert said((*finished, extra))[1:] == ["Runs that were read and are not in the plan: 1."]
     assert said((*finished, extra, extra))[1:] == ["Runs that were read and are not in the plan: 2."]
@@ -805,10 +803,10 @@ def test_flags_name_the_seeds() -> None:
     assert said(rising) == improving.format("2 of 5 (1 and 2)")
     assert said(rising, seeds=(4,)) == improving.format("1 of 5 (4)")
     clean = sample(variations=sample().variations[1:2], histories_of=NAMES[1:2])
-    assert dict(sentences.audits(clean))["Flags"] == [
+    assert dict(audits.audits(clean))["Flags"] == [
         "None: no collapse, dead units or non-finite losses in what was read."
     ]
-    unread = dict(sentences.audits(sample(histories_of=NAMES[:1])))["Flags"][-1]
+    unread = dict(audits.audits(sample(histories_of=NAMES[:1])))["Flags"][-1]
     assert unread == "Not known to have converged, as their epochs were not read: 3 of 4 variations."
 
 
@@ -819,35 +817,29 @@ def test_chance_and_determinism() -> None:
         "than {} nats per pixel in 95 % of cases; observed: \u22120.0002."
     )
     effect = "the smallest effect of interest (0.001 nats per pixel)"
-    assert sentences.noise_sentence(noise, sample()) == (
-        f"{chance.format('0.0008')} The noise floor is below {effect}."
-    )
+    assert audits.noise_sentence(noise, sample()) == (f"{chance.format('0.0008')} The noise floor is below {effect}.")
     loud = noise.model_copy(update={"limit": 0.005})
-    assert (
-        sentences.noise_sentence(loud, sample()) == f"{chance.format('0.0050')} The noise floor is not below {effect}."
-    )
-    assert sentences.noise_sentence(noise.model_copy(update={"smallest_effect": NAN}), sample()) == chance.format(
-        "0.0008"
-    )
-    assert sentences.noise_sentence(noise.model_copy(update={"limit": NAN}), sample()).startswith(
+    assert audits.noise_sentence(loud, sample()) == f"{chance.format('0.0050')} The noise floor is not below {effect}."
+    assert audits.noise_sentence(noise.model_copy(update={"smallest_effect": NAN}), sample()) == chance.format("0.0008")
+    assert audits.noise_sentence(noise.model_copy(update={"limit": NAN}), sample()).startswith(
         "In last val_loss, unknown: too few values"
     )
 
     none = noise.model_copy(update={"limit": 0.0, "observed": 0.0})
     same_seeds = "In last val_loss, the seeds of \u201cOriginal\u201d do not differ: the noise floor is 0."
-    assert sentences.noise_sentence(none, sample()) == same_seeds
-    unlucky = sentences.noise_sentence(noise.model_copy(update={"observed": 0.0009, "smallest_effect": NAN}), sample())
+    assert audits.noise_sentence(none, sample()) == same_seeds
+    unlucky = audits.noise_sentence(noise.model_copy(update={"observed": 0.0009, "smallest_effect": NAN}), sample())
     assert unlucky.endswith("observed: +0.0009, which is more.")
 
     run = "Seed 0 of \u201cOriginal\u201d, run twice: metrics identical to the last digit:"
-    assert sentences.determinism_sentence(same, sample()) == f"{run} 20 of 20."
+    assert audits.determinism_sentence(same, sample()) == f"{run} 20 of 20."
     unequal = same.model_copy(update={"same": False, "unequal": (Unequal(metric="loss", first=0.1, again=0.2),)})
-    assert sentences.determinism_sentence(unequal, sample()) == f"{run} 19 of 20; different: loss (0.1 and 0.2)."
+    assert audits.determinism_sentence(unequal, sample()) == f"{run} 19 of 20; different: loss (0.1 and 0.2)."
     unknown = same.model_copy(update={"same": None})
-    assert ": unknown, as one of the two" in sentences.determinism_sentence(unknown, sample())
-    silent = dict(sentences.audits(sample(noise=(), determinism=())))
+    assert ": unknown, as one of the two" in audits.determinism_sentence(unknown, sample())
+    silent = dict(audits.audits(sample(noise=(), determinism=())))
     assert silent["Determinism check"] == ["Unknown: no run was repeated with the same seed."]
-    assert "Determinism check" not in dict(sentences.audits(sample(noise=(), determinism=(), kind="groups")))
+    assert "Determinism check" not in dict(audits.audits(sample(noise=(), determinism=(), kind="groups")))
 
 
 def test_checks_of_a_good_study() -> None:
@@ -864,17 +856,17 @@ def test_checks_of_a_good_study() -> None:
             Finding(variation="a", metric=BCE),
         ),
     )
-    assert sentences.check_sentence(edge, sample()) == (
+    assert audits.check_sentence(edge, sample()) == (
         "Best at the edge of the grid: failed: the best last val_bce is at l1 = 0.0001, the edge of the values tried "
         "(0, 1e-05 and 0.0001): a better one may lie beyond."
     )
-    assert sentences.check_sentence(chosen, sample()) == (
+    assert audits.check_sentence(chosen, sample()) == (
         "Selected on the reported data: failed: of 0 and 0.0001, l1 = 0 has the best last val_bce on the data that is "
         "reported: choosing and reporting on the same data makes this figure optimistic. "
         "\u201ca\u201d was chosen for its last val_bce on the data that is reported: choosing and reporting on the "
         "same data makes this figure optimistic."
     )
-    assert dict(sentences.audits(sample()))["Design checks"] == [
+    assert dict(audits.audits(sample()))["Design checks"] == [
         "Best at the edge of the grid: does not apply: no numeric parameter has more than two values tried with all "
         "else equal.",
         "Untuned learning rate: failed: see \u201clearning rate not tuned\u201d under Threats to validity.",
@@ -899,12 +891,12 @@ def test_checks_of_a_good_study() -> None:
 def test_a_check_without_an_answer_says_which_of_the_two_and_why(kind: str, no_case: str, untold: str) -> None:
     for applies, outcome, why in ((False, "does not apply", no_case), (True, "unknown", untold)):
         check = Check.model_validate({"kind": kind, "passed": None, "applies": applies, "findings": ()})
-        (said,) = dict(sentences.audits(sample(checks=(check,))))["Design checks"]
+        (said,) = dict(audits.audits(sample(checks=(check,))))["Design checks"]
         assert said.startswith(f"{kind.capitalize()}: {outcome}: {why}")
 
 
 def test_what_is_among_the_threats_is_not_said_once_more() -> None:
-    sections = dict(sentences.audits(sample()))
+    sections = dict(audits.audits(sample()))
     told = " ".join(threat.why for threat in sentences.threats(sample()))
     assert "\u201cOriginal\u201d collapsed to nearly the same picture" in told
     assert sections["Flags"] == [
@@ -917,21 +909,21 @@ def test_against_published_figures() -> None:
     assert published is not None
     yes, taken, no = published.values
     unjudged = no.model_copy(update={"reproduced": None})
-    assert sentences.published_sentence(published.values) == "Published values reproduced: 2 of 3."
-    assert sentences.published_sentence((yes, taken)) == "Published values reproduced: 2 of 2."
-    assert sentences.published_sentence((no, no)) == "Published values reproduced: 0 of 2."
-    assert sentences.published_sentence((no,)) == "Published values reproduced: 0 of 1."
+    assert publications.published_sentence(published.values) == "Published values reproduced: 2 of 3."
+    assert publications.published_sentence((yes, taken)) == "Published values reproduced: 2 of 2."
+    assert publications.published_sentence((no, no)) == "Published values reproduced: 0 of 2."
+    assert publications.published_sentence((no,)) == "Published values reproduced: 0 of 1."
     assert (
-        sentences.published_sentence((yes, no, unjudged))
+        publications.published_sentence((yes, no, unjudged))
         == "Published values reproduced: 1 of 2; not judged, for too few seeds: 1."
     )
-    assert sentences.published_sentence((unjudged, unjudged)) == (
+    assert publications.published_sentence((unjudged, unjudged)) == (
         "Published values reproduced: 0 of 0; not judged, for too few seeds: 2."
     )
-    assert sentences.published_sentence(()) == "Published values reproduced: 0 of 0."
-    assert sentences.misread_sentence(yes, sample()) == ""
+    assert publications.published_sentence(()) == "Published values reproduced: 0 of 0."
+    assert publications.misread_sentence(yes, sample()) == ""
     assert (
-        sentences.misread_sentence(taken, sample())
+        publications.misread_sentence(taken, sample())
         == "Read as first loss, ours is 0.2770 [0.2740, 0.2800]: not reproduced."
     )
     said = (
@@ -939,11 +931,11 @@ def test_against_published_figures() -> None:
         "Published values reproduced with the code's value: 0 of 1; with the paper's value"
     )
     (stated,) = published.paper_values
-    assert sentences.stated_sentence(stated, published) == f"{said}: unknown (no run has it)."
+    assert publications.stated_sentence(stated, published) == f"{said}: unknown (no run has it)."
     other = stated.model_copy(update={"alternative": "l1 as printed", "values": (yes, no)})
-    assert sentences.stated_sentence(other, published) == f"{said}, \u201cl1 as printed\u201d: 1 of 2."
+    assert publications.stated_sentence(other, published) == f"{said}, \u201cl1 as printed\u201d: 1 of 2."
     blind = stated.model_copy(update={"alternative": "x", "values": (unjudged,)})
-    assert sentences.stated_sentence(blind, published).endswith("\u201cx\u201d: 0 of 0.")
+    assert publications.stated_sentence(blind, published).endswith("\u201cx\u201d: 0 of 0.")
 
 
 def test_what_the_numbers_are() -> None:
@@ -962,16 +954,16 @@ def test_a_figure_that_is_taken_for_another() -> None:
     assert published is not None
     taken = published.values[1]
     both = taken.model_copy(update={"commonly_read_as_reproduced": True})
-    assert sentences.misread_summary((taken,), sample()) == (
+    assert publications.misread_summary((taken,), sample()) == (
         "Published values commonly read as first loss, but in fact first displayed loss: 1; reproduced as first "
         "displayed loss: 1 of 1, as first loss: 0 of 1."
     )
-    assert sentences.misread_summary((taken, both), sample()) == (
+    assert publications.misread_summary((taken, both), sample()) == (
         "Published values commonly read as first loss, but in fact first displayed loss: 2; reproduced as first "
         "displayed loss: 2 of 2, as first loss: 1 of 2."
     )
     blind = taken.model_copy(update={"reproduced": None, "commonly_read_as_reproduced": None})
-    assert sentences.misread_summary((blind,), sample()).endswith("; reproduced: unknown, for too few seeds.")
+    assert publications.misread_summary((blind,), sample()).endswith("; reproduced: unknown, for too few seeds.")
 
 
 def test_a_published_difference_beside_what_chance_makes() -> None:
@@ -982,7 +974,7 @@ def test_a_published_difference_beside_what_chance_makes() -> None:
     moves = "Chance alone moves the difference of two single runs by up to"
 
     def said(**more: Any) -> str:
-        return sentences.chance_sentence(SEEN.model_copy(update=more), sample(), 4)
+        return publications.chance_sentence(SEEN.model_copy(update=more), sample(), 4)
 
     assert said() == f"{ours} {moves} 0.00038, more than that."
     assert said(chance=0.0001) == f"{ours} {moves} 0.00010, less than that."
@@ -1011,7 +1003,7 @@ def test_what_was_not_fair_in_few_words() -> None:
     assert said["metric not comparable"].endswith(
         "In last val_loss, the difference would read +0.0066 [+0.0061, +0.0071] nats per pixel."
     )
-    assert said["one run each"] == sentences.chance_sentence(small, sample(), 4)
+    assert said["one run each"] == publications.chance_sentence(small, sample(), 4)
     assert sentences.threats(empty()) == []
     unequal = pair("x", "Original", LOSS, difference(1, 0.1), confounded_by=(DEEP,))
     many = sentences.threats(sample(claims=(), pairs=(unequal,) * 130, published=None, variations=()))

@@ -425,6 +425,36 @@ def test_killed_at_random_moments_it_ends_as_if_never_interrupted(small_npz: Pat
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("db")
+def test_killed_while_it_tunes_it_chooses_and_ends_as_if_never_interrupted(small_npz: Path, tmp_path: Path) -> None:
+    variations: dict[str, dict[str, Any]] = {"narrow": {"encoding_dim": 8}, "wide": {}}
+    file = declared(
+        tmp_path / "s.yaml",
+        small_npz,
+        variations,
+        seeds=2,
+        base={"dataset": str(small_npz), "optimizer": "adam", "epochs": 300, "validation": 100, "batch_size": 64},
+        nuisance={"learning_rate": [0.001, 0.01]},
+        tuning={"seeds": 1},
+    )
+    for phase in ("tuning", "reporting"):
+        process = begun(tmp_path, file)
+        wait_for(
+            lambda phase=phase: (  # type: ignore[misc]
+                checkpoints(tmp_path) and bool(list((tmp_path / "state").rglob("tuned.json"))) == (phase == "reporting")
+            ),
+            process,
+        )
+        killed(process)
+    again = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path / "undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    assert results(tmp_path) == results(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("db")
 def test_a_worker_that_is_killed_fails_its_run_alone(small_npz: Path, tmp_path: Path) -> None:
     endless: dict[str, dict[str, Any]] = {"endless": {"epochs": 1_000_000}, "brief": {"optimizer": "sgd", "epochs": 2}}
     process = begun(tmp_path, declared(tmp_path / "s.yaml", small_npz, endless))

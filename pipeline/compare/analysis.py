@@ -1,4 +1,4 @@
-"""What grouped runs say: cells, flags, what became of each run, differences with caveats, claims, chance. Pure."""
+"""What grouped runs say: cells, flags, what became of each run, differences with caveats, claims. Pure."""
 
 from __future__ import annotations
 
@@ -19,16 +19,11 @@ from pipeline.compare.conclusion import (
     Cell,
     Claim,
     Confounder,
-    Determinism,
     Difference,
-    ExpectedBest,
     Flag,
-    Noise,
     Pair,
     RunOutcome,
-    Search,
     Tuning,
-    Unequal,
 )
 from pipeline.compare.grouping import SEEDS, GroupedRuns, column_of, distinct, plain, without_repetition
 from pipeline.compare.tuning import tunings
@@ -489,23 +484,6 @@ class Analysis:
         metric = f"metrics.{grouped.primary_metric}"
         return pd.concat(parts).reindex(columns=[*columns, metric]) if parts else pd.DataFrame()
 
-    def searches(self) -> Iterable[Search]:
-        """Of each variation, what more and more tries are expected to give, in the main metric."""
-        grouped, metric = self.grouped, self.grouped.primary_metric
-        if not grouped.request.nuisance or metric is None:
-            return
-        higher = grouped.metric(metric).higher_is_better
-        for name in grouped.without_repeats:
-            tries = inference.one_per_seed(grouped.values(name, metric))
-            best = None if tries.empty else str(tries.idxmax() if higher else tries.idxmin())
-            sizes = [*(2**power for power in range(20) if 2**power < len(tries)), *([len(tries)] if len(tries) else [])]
-            expected = []
-            for n in sizes:
-                estimate = inference.expected_best(tries, n, higher)
-                low, high = estimate.interval()
-                expected.append(ExpectedBest(n=n, mean=estimate.mean, low=low, high=high))
-            yield Search(variation=name, tries=len(tries), best=best, expected=tuple(expected))
-
     @cached_property
     def tunings(self) -> dict[str, Tuning]:
         """By variation that was tuned on its own, how."""
@@ -542,63 +520,6 @@ class Analysis:
             columns = (optimizer, self.rate, f"metrics.{metric}")
             self._not_tuned[key] = evidence.untuned(a, b, tried, columns, higher)
         return self._not_tuned[key]
-
-    # --- Chance
-
-    def noise(self) -> Iterable[Noise]:
-        """The baseline against itself, with other seeds, in each metric that is compared."""
-        grouped, study = self.grouped, self.grouped.request.study
-        fresh = next((name for name in grouped.configs if grouped.role(name) == "A/A"), None)
-        if fresh is None or study is None:
-            return
-        for metric in grouped.compared:
-            a, b = grouped.values(fresh, metric), grouped.values(study.baseline_name, metric)
-            floor = evidence.noise_floor(a, b)
-            smallest = [claim.smallest_effect for claim in study.claims if claim.metric == metric]
-            yield Noise(
-                metric=metric,
-                variation=fresh,
-                against=study.baseline_name,
-                n_a=int(np.isfinite(a).sum()),
-                n_b=int(np.isfinite(b).sum()),
-                limit=floor.limit,
-                observed=floor.observed,
-                smallest_effect=min(smallest, default=math.nan),
-            )
-
-    def determinism(self) -> Iterable[Determinism]:
-        """Whether the baseline's repeated run gave the same numbers."""
-        grouped, study = self.grouped, self.grouped.request.study
-        repeat = next((name for name in grouped.configs if grouped.role(name) == "again"), None)
-        if repeat is None or study is None or grouped.planned is None:
-            return
-        seed = int(grouped.planned.loc[grouped.planned["variation"] == repeat, "seed"].iloc[0])
-        sides = [grouped.by_variation[name] for name in (study.baseline_name, repeat)]
-        first, second = (side[side.index == seed].iloc[0] if seed in side.index else None for side in sides)
-        if first is not None and second is not None and _same_run(first, second):
-            second = None  # one run beside itself proves nothing
-        both = []
-        if first is not None and second is not None:
-            names = [c.removeprefix("metrics.") for c in grouped.used if c.startswith("metrics.")]
-            names = [name for name in names if not grouped.metric(name).is_wall_time]
-            values = ((name, float(first[f"metrics.{name}"]), float(second[f"metrics.{name}"])) for name in names)
-            both = [(name, x, y) for name, x, y in values if not (math.isnan(x) and math.isnan(y))]
-        unequal = [Unequal(metric=name, first=x, again=y) for name, x, y in both if x != y]
-        yield Determinism(
-            variation=study.baseline_name,
-            seed=seed,
-            run_id=None if first is None else first["run_id"],
-            again_id=None if second is None else second["run_id"],
-            same=None if not both else not unequal,
-            compared=len(both),
-            unequal=tuple(unequal),
-        )
-
-
-def _same_run(a: pd.Series, b: pd.Series) -> bool:
-    column = f"tags.{REUSED_FROM}"
-    first, second = (plain(row.get(column)) or row["run_id"] for row in (a, b))
-    return bool(first == second)
 
 
 def _test(verdict: inference.Verdict, direction: str) -> dict[str, str]:

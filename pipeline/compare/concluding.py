@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline import metrics
-from pipeline.compare import around, checks, published
+from pipeline.compare import around, chance, checks, published
 from pipeline.compare.analysis import ORIGINS, Analysis
 from pipeline.compare.conclusion import Conclusion, Metric, Provenance, RunRecord, Variation
 from pipeline.compare.grouping import GroupedRuns, column_of, comparable, distinct, in_order, plain
+from pipeline.compare.tuning import searches
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, REUSED_FROM
 
 _MOST_SHOWN = 12  # metrics of other people's runs
@@ -57,12 +58,12 @@ def conclude(
         looks=grouped.request.looks,
         looks_planned=study.looks if study else 1,
         varied=grouped.task.varied(base) if grouped.by_task and base else "",
-        noise=tuple(analysis.noise()),
-        determinism=tuple(analysis.determinism()),
+        noise=tuple(chance.noise(grouped)),
+        determinism=tuple(chance.determinism(grouped)),
         checks=tuple(checks.run(analysis, claims or [pair for pair in pairs if pair.asked == grouped.primary_metric])),
         tuning=tuple(analysis.tunings.values()),
         published=published.compare(analysis),
-        searches=tuple(analysis.searches()),
+        searches=tuple(searches(grouped)),
         efforts=tuple(around.efforts(grouped.runs)),
         uncounted=tuple(around.uncounted(grouped, elsewhere)) if study else None,
         runs=tuple(_records(analysis)),

@@ -34,7 +34,7 @@ from pipeline.compare.concluding import conclude
 from pipeline.compare.conclusion import SCHEMA_VERSION, Claim, Conclusion, RunRecord
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
 from pipeline.compare.options import CONCLUSION, REPORT_HTML, Options
-from pipeline.compare.report import sentences, values
+from pipeline.compare.report import publications, values
 from pipeline.errors import UserError, first_line
 from pipeline.study.tuning import point_text
 from pipeline.task import Task
@@ -445,7 +445,7 @@ def _reproduced(conclusion: Conclusion) -> dict[str, str]:
     published = conclusion.published
     figures = [*published.values, *(each for row in published.paper_values for each in row.values)] if published else []
     return {
-        f"{each.published} as {metrics.current(each.metric)} of {each.variation}": sentences.reproduced_text(
+        f"{each.published} as {metrics.current(each.metric)} of {each.variation}": publications.reproduced_text(
             each.reproduced
         )
         for each in figures

@@ -1,4 +1,4 @@
-"""What a study's tuning says: every point of each grid, the one that was chosen, and what it took. Pure."""
+"""What a study's tuning, or anybody's search, says: every point that was tried, which is best, what it took. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.compare.conclusion import Tuning, TuningPoint
+from pipeline import inference
+from pipeline.compare.conclusion import ExpectedBest, Search, Tuning, TuningPoint
 from pipeline.compare.grouping import GroupedRuns, column_of
 from pipeline.study.tuning import Trial, best, point_text
 from pipeline.tracking.names import GRID_POINT, REUSED_FROM, ROLE, TUNING, VARIATION
@@ -69,3 +70,21 @@ def _is_at_the_edge(value: Any, tried: Sequence[Any], task: Any, parameter: str)
     if not all(isinstance(each, int | float) for each in tried):
         return False
     return value in (min(tried), max(tried)) and value != task.no_better.get(parameter)
+
+
+def searches(grouped: GroupedRuns) -> Iterable[Search]:
+    """Of each variation, what more and more tries are expected to give, in the main metric."""
+    metric = grouped.primary_metric
+    if not grouped.request.nuisance or metric is None:
+        return
+    higher = grouped.metric(metric).higher_is_better
+    for name in grouped.without_repeats:
+        tries = inference.one_per_seed(grouped.values(name, metric))
+        first = None if tries.empty else str(tries.idxmax() if higher else tries.idxmin())
+        sizes = [*(2**power for power in range(20) if 2**power < len(tries)), *([len(tries)] if len(tries) else [])]
+        expected = []
+        for n in sizes:
+            estimate = inference.expected_best(tries, n, higher)
+            low, high = estimate.interval()
+            expected.append(ExpectedBest(n=n, mean=estimate.mean, low=low, high=high))
+        yield Search(variation=name, tries=len(tries), best=first, expected=tuple(expected))

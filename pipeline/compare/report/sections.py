@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pipeline.compare.conclusion import Claim, Conclusion
-from pipeline.compare.report import sentences, tables, values
+from pipeline.compare.report import audits, publications, sentences, tables, values
 from pipeline.compare.report.blocks import (
     Block,
     Code,
@@ -194,7 +194,7 @@ def _pictures(conclusion: Conclusion, pictures: Collection[str]) -> Section:
 def _checks(conclusion: Conclusion) -> Section:
     """The terminal shows of these, without `--all`, which runs are missing: how many, the answer has said."""
     parts = []
-    for heading, found in sentences.audits(conclusion):
+    for heading, found in audits.audits(conclusion):
         missing = found[1:] if heading == sentences.COMPLETENESS else []
         parts.append(Section(heading, bullets(found), [Items([Item(each) for each in missing])] if missing else []))
     return Section("Checks", parts)
@@ -204,8 +204,8 @@ def _published(conclusion: Conclusion, risks: Sequence[sentences.Threat]) -> Sec
     published = conclusion.published
     if published is None:
         return Section("Published values", [])
-    first = f"{sentences.published_sentence(published.values)} Source: {values.plain(published.source)}."
-    every = (sentences.chance_sentence(each, conclusion, published.decimals) for each in published.differences)
+    first = f"{publications.published_sentence(published.values)} Source: {values.plain(published.source)}."
+    every = (publications.chance_sentence(each, conclusion, published.decimals) for each in published.differences)
     chances = [sentence for sentence in every if sentence not in {risk.why for risk in risks}]
     table = tables.published_table(conclusion)
     beside = [table] if table.rows else []

@@ -12,7 +12,8 @@ import pandas as pd
 from pipeline.compare.conclusion import Claim, Conclusion, Metric, Pair, TuningPoint, Variation
 from pipeline.compare.report import values
 from pipeline.compare.report.blocks import SIGNS, Column, Line, Span, Table, text_of
-from pipeline.compare.report.sentences import flag_name, misread_sentence, reproduced_text, verdict_sentence, warnings
+from pipeline.compare.report.publications import misread_sentence, reproduced_text
+from pipeline.compare.report.sentences import flag_name, verdict_sentence, warnings
 from pipeline.progress import duration
 from pipeline.study.tuning import point_text
 

@@ -8,7 +8,16 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
 
-from pipeline.compare.conclusion import Cell, Conclusion, Difference, Metric, Pair, RunRecord, Variation
+from pipeline.compare.conclusion import (
+    Cell,
+    Conclusion,
+    Difference,
+    Metric,
+    Pair,
+    PublishedDifference,
+    RunRecord,
+    Variation,
+)
 from pipeline.inference import CONFIDENCE
 from pipeline.metrics import LAST
 from pipeline.plots import short
@@ -96,6 +105,11 @@ def seeds_text(seeds: Sequence[object]) -> str:
     return f"seeds: {listed(map(scalar, seeds))}"
 
 
+def capital(sentence: str) -> str:
+    """The sentence with a capital letter at its beginning."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 # --- Metrics and differences --------------------------------------------------------------------------------------
 
 
@@ -130,6 +144,11 @@ def difference_text(difference: Difference, metric: Metric) -> str:
     low, high = difference_interval(difference, metric)
     span = interval(low, high, lambda value: signed(value, digits))
     return with_unit(f"{signed(difference.mean, digits)} {span}".strip(), metric)
+
+
+def minus(pair: Pair | PublishedDifference, metric: Metric) -> str:
+    """Both sides and their difference, `minus` between them."""
+    return f"{name(pair.variation)} minus {name(pair.against)} is {difference_text(pair.difference, metric)}"
 
 
 def difference_interval(difference: Difference, metric: Metric) -> tuple[float, float]:
