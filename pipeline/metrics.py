@@ -56,8 +56,9 @@ class Metric:
     formerly: str = ""  # its name in runs and study files of earlier versions
 
     @property
-    def higher_is_better(self) -> bool:
-        return self.better == "higher"
+    def higher_is_better(self) -> bool | None:
+        """None where nobody knows."""
+        return self.better and self.better == "higher"
 
     @property
     def is_wall_time(self) -> bool:

@@ -75,7 +75,7 @@ def test_every_number_survives_json() -> None:
     runs: list[Mapping[str, Any]] = [
         {"p_a": "x", "p_seed": "0", "m_loss": 0.1 + 0.2},
         {"p_a": "x", "p_seed": "1", "m_loss": math.inf},
-        {"p_a": "y", "p_seed": "0", "m_loss": math.nan, "m_other": -math.inf},
+        {"p_a": "y", "p_seed": "0", "m_loss": math.nan, "m_other_loss": -math.inf},
     ]
     conclusion = conclude(runs, metric="loss")
     text = conclusion.model_dump_json()
@@ -87,7 +87,7 @@ def test_every_number_survives_json() -> None:
     assert cells["a=x", "loss"].mean == math.inf
     assert cells["a=x", "loss"].median == math.inf  # of two values, one infinite
     assert math.isnan(cells["a=y", "loss"].mean)
-    assert cells["a=y", "other"].worst == -math.inf
+    assert cells["a=y", "other_loss"].worst == -math.inf
     assert cells["a=x", "loss"].n == 2
 
 
@@ -485,6 +485,49 @@ def test_what_was_searched_is_compared_by_the_expected_best() -> None:
         "Not judged: Too few tries for an interval of what is best: \u201coptimizer=adam\u201d (3) and "
         "\u201coptimizer=sgd\u201d (9)."
     )
+
+
+def test_of_a_metric_that_nobody_knows_no_best_is_named() -> None:
+    def run(optimizer: str, seed: int) -> Mapping[str, Any]:
+        value = 3.0 * (optimizer == "sgd") + seed / 10
+        return {"p_optimizer": optimizer, "p_lr": "0.1", "p_seed": str(seed), "m_flux": value, "m_epoch": 5.0 + value}
+
+    runs = [run(optimizer, seed) for optimizer in ("adam", "sgd") for seed in range(3)]
+    conclusion = conclude(runs, group_by=("optimizer",), baseline="optimizer=sgd")
+    assert (conclusion.metric, values.metric_of(conclusion, "flux").higher_is_better) == ("flux", None)
+    assert sentences.summary(conclusion)[1] == (
+        "Which way flux is better is not known: say --better higher or --better lower."
+    )
+    (pair,) = conclusion.pairs
+    assert (pair.finding, pair.beats) == ("lower", None)  # a difference there is, and no better one
+    assert {math.isnan(cell.worst) for each in conclusion.variations for cell in each.cells} == {True}
+    assert [check.passed for check in conclusion.checks] == [None, False, None, None]  # no rate is shown to be the best
+    told = conclude(runs, group_by=("optimizer",), baseline="optimizer=sgd", better="higher")
+    assert sentences.summary(told)[1].startswith("Highest flux: \u201coptimizer=sgd\u201d")
+    assert [each.name for each in told.variations] == ["optimizer=sgd", "optimizer=adam"]  # the best first
+    assert told.pairs[0].beats is not None
+    with pytest.raises(UserError, match=r"which way of 'flux' is better is not known; give --better"):
+        conclude(runs, nuisance=("lr",))
+
+
+@pytest.mark.parametrize("name", ["bleu", "eval/rougeL", "val_acc", "ndcg@10", "reward", "neg_mean_squared_error"])
+def test_high_is_good_of_what_every_field_measures(name: str) -> None:
+    def run(side: str, seed: int) -> Mapping[str, Any]:
+        return {"p_a": side, "p_seed": str(seed), f"m_{name}": 0.1 * (side == "x") + seed / 100}
+
+    conclusion = conclude([run(side, seed) for side in "xy" for seed in range(3)])
+    assert sentences.summary(conclusion)[1].startswith(f"Highest {name}: \u201ca=x\u201d")
+
+
+def test_what_counts_and_what_is_set_are_no_results() -> None:
+    runs: list[Mapping[str, Any]] = [
+        {"p_a": a, "p_seed": str(s), "m_epoch": 3.0, "m_lr-Adam": 0.1, "m_system/cpu": 50.0, "m_zeal": float(s)}
+        for a in "xy"
+        for s in range(3)
+    ]
+    assert conclude(runs).metric == "zeal"
+    assert {pair.asked for pair in conclude(runs).pairs} == {"zeal"}
+    assert {pair.asked for pair in conclude(runs, metric="epoch").pairs} == {"epoch"}, "unless it is asked for"
 
 
 def test_what_was_searched_of_the_tasks_own_runs() -> None:

@@ -89,7 +89,7 @@ CASES = [
 def test_what_a_name_tells(name: str, better: Better) -> None:
     row = guess(name)
     assert (row.better, row.is_wall_time, row.is_counter) == (better, name in WALL_TIMES, name in COUNTERS)
-    assert row.higher_is_better is (better == "higher")
+    assert row.higher_is_better is (None if better is None else better == "higher")
 
 
 @pytest.mark.parametrize(

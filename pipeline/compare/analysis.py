@@ -76,7 +76,9 @@ class Analysis:
             fields |= self._seeds(row.variation, metric) if metric in self.grouped.compared else {}
             if self.grouped.by_task and metric in self.grouped.rows:
                 fields["part"] = self.part(row.variation, metric)
-            fields |= {"worst_seed": plain(row.worst_seed), "digest": known[run_ids]}
+            if self.grouped.metric(metric).better is None:
+                fields |= {"worst": math.nan, "worst_seed": None}
+            fields |= {"worst_seed": plain(fields["worst_seed"]), "digest": known[run_ids]}
             cells[fields.pop("variation")].append(Cell(**fields))
         nothing = [_empty_cell(metric) for metric in self.grouped.metrics]
         return {name: tuple(each or nothing) for name, each in cells.items()}
@@ -307,7 +309,7 @@ class Analysis:
         best_of = None
         difference = _NOTHING
         if metric and searched:
-            best_of, difference = inference.best_difference(a, b, higher)
+            best_of, difference = inference.best_difference(a, b, bool(higher))
         elif metric:
             difference = inference.difference(a, b)
         other = None
@@ -322,7 +324,7 @@ class Analysis:
             difference = difference._replace(estimate=_NOTHING.estimate._replace(mean=difference.estimate.mean))
         beside = self._beside(variation, against, about, difference)
         unusual = [] if searched else self._not_normal(metric or asked, variation, against)
-        beats = inference.beats(a, b, higher) if metric and not searched else None
+        beats = inference.beats(a, b, higher) if metric and not searched and higher is not None else None
         return {
             "variation": variation,
             "against": against,
@@ -516,9 +518,9 @@ class Analysis:
                 tried = tried[np.logical_or(*alike)]
             a, b = (self.grouped.by_variation[name] for name in (variation, against))
             metric = self.grouped.primary_metric or ""
-            higher = bool(metric) and self.grouped.metric(metric).higher_is_better
-            columns = (optimizer, self.rate, f"metrics.{metric}")
-            self._not_tuned[key] = evidence.untuned(a, b, tried, columns, higher)
+            higher = self.grouped.metric(metric).higher_is_better if metric else None
+            columns = (optimizer, self.rate, f"metrics.{metric}" if higher is not None else "")  # nobody knows the best
+            self._not_tuned[key] = evidence.untuned(a, b, tried, columns, bool(higher))
         return self._not_tuned[key]
 
 

@@ -37,11 +37,14 @@ class Design:
 
     @property
     def metric(self) -> str | None:
-        return self.analysis.grouped.primary_metric
+        """By which variations are ranked; None without one of which it is known which way is better."""
+        grouped = self.analysis.grouped
+        known = grouped.primary_metric is not None and grouped.metric(grouped.primary_metric).better is not None
+        return grouped.primary_metric if known else None
 
     @property
     def higher_is_better(self) -> bool:
-        return bool(self.metric) and self.analysis.grouped.metric(str(self.metric)).higher_is_better
+        return bool(self.metric and self.analysis.grouped.metric(self.metric).higher_is_better)
 
     @cached_property
     def settings(self) -> pd.DataFrame:

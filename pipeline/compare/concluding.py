@@ -140,6 +140,7 @@ def _provenance(grouped: GroupedRuns, origin: Mapping[str, Any]) -> Provenance:
         metric=request.metric,
         metrics=request.metrics,
         baseline=request.baseline,
+        better=request.better,
         nuisance=request.nuisance,
         study=request.study.name if request.study else "",
         code_versions=texts("code version"),

@@ -70,7 +70,9 @@ class Metric(_Part):
     label: str = Field(description="for a person; the name itself where nothing better is known")
     unit: str = Field(description="such as `dB` or `s`; empty where it has none or it is not known")
     decimals: int = Field(description="decimals that say something")
-    higher_is_better: bool = Field(description="whether a high value is a good one")
+    higher_is_better: bool | None = Field(
+        description="whether a high value is a good one; null where neither its name says so nor anybody"
+    )
     shown: bool = Field(description="whether it stands in the conclusion table; the others are in the CSV")
     compared: bool = Field(description="whether each variation is compared with the baseline in it")
     least: Number = Field(-math.inf, description="the least value that is possible; an interval ends there")
@@ -98,9 +100,7 @@ class Cell(_Part):
         math.nan, description="that these are normal: `inference.p_normal`; NaN of fewer than three"
     )
     part: str = Field(
-        "",
-        description="of the data, that it was measured on: `training`, `validation`, `test`; empty "
-        "where that is not known",
+        "", description="of the data that it was measured on, as the task calls it; empty where not known"
     )
     run_ids: tuple[str, ...] = Field(description="the finished runs that it was computed from")
     digest: str = Field(description="of those runs' params and metrics: 16 hexadecimal digits")
@@ -523,6 +523,9 @@ class Provenance(_Part):
     metric: str = Field(description="as asked for; empty = chosen")
     metrics: tuple[str, ...] = Field(description="as asked for; empty = all that the runs have")
     baseline: str = Field(description="as asked for; empty = chosen")
+    better: Literal["", "lower", "higher"] = Field(
+        "", description="as asked for: which way of the main metric is better"
+    )
     nuisance: tuple[str, ...] = Field((), description="parameters that were searched, as asked for")
     made: str = Field(description="when: ISO 8601, UTC")
     ui: str = Field("", description="the experiment in MLflow's UI; empty where the store is no server")

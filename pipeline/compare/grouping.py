@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,7 @@ class CompareRequest:
     metric: str = ""
     metrics: tuple[str, ...] = ()
     baseline: str = ""
+    better: Literal["", "lower", "higher"] = ""  # which way of the main metric is, where its name does not tell
     nuisance: tuple[str, ...] = ()  # parameters that were searched: each of their values is a try
 
 
@@ -156,7 +157,8 @@ class GroupedRuns:
         values = self._column(name)
         finite = values[np.isfinite(values)]
         row = metrics.guess(name, finite.min(initial=math.inf), finite.max(initial=-math.inf))
-        return replace(row, better=self.rows.get(name, row).better)
+        said = self.request.better if name == self.primary_metric else ""
+        return replace(row, better=said or self.rows.get(name, row).better)
 
     @cached_property
     def plotted(self) -> list[str]:
@@ -174,7 +176,7 @@ class GroupedRuns:
     def convergence_metric(self) -> str | None:
         """The per-epoch metric that shows whether a run had converged: it falls until then."""
         for name in (*(row.name for row in self.task.metrics if row.convergence), self.primary_metric):
-            if name and f"metrics.{name}" in self.used and not self.metric(name).higher_is_better:
+            if name and f"metrics.{name}" in self.used and self.metric(name).better == "lower":
                 return name
         return None
 
@@ -212,7 +214,7 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task)
     baseline, chosen = None, False
     if configs:
-        badness = _badness(runs, primary, task)
+        badness = _badness(runs, primary, task, request.better)
         baseline, chosen = _baseline(request, configs, badness)
         if kind != "study":
             rank = {name: badness.get(name, math.nan) for name in configs}
@@ -352,7 +354,7 @@ def _choose_metrics(
     preferred = [metric, *(row.name for row in task.metrics if row.primary)]
     if not by_task:
         preferred += [*(row.name for row in task.metrics if row.convergence), *metrics.MINIMISED]
-    preferred += sorted(there, key=lambda name: (metrics.guess(name).is_wall_time, name))
+    preferred += sorted(there, key=_unlikely)
     primary = next((name for name in preferred if name and name in there), None)
     first = [primary] if primary else []
     claimed, published = _metrics_of(request.study)
@@ -374,7 +376,25 @@ def _choose_metrics(
     else:
         compared = first
     compared = [*compared, *(name for name in claimed if name in there)]
-    return names, primary, [n for n in dict.fromkeys(compared) if not metrics.guess(n).is_wall_time]
+    wanted = (metric, *asked)
+    if request.nuisance and primary and not (request.better or _row(primary, task).better):
+        raise UserError(
+            f"which way of {quoted(primary)} is better is not known; give --better lower or --better higher"
+        )
+    if request.nuisance:  # the best of n: of which it is known what is better
+        compared = [n for n in compared if n == primary or _row(n, task).better]
+    compared = [n for n in dict.fromkeys(compared) if not (metrics.guess(n).is_counter and n not in wanted)]
+    return names, primary, [n for n in compared if not metrics.guess(n).is_wall_time]
+
+
+def _row(name: str, task: Task) -> Metric:
+    return next((row for row in task.metrics if row.name == name), metrics.guess(name))
+
+
+def _unlikely(name: str) -> tuple[bool, bool, str]:
+    """Sorts metrics by how likely they are what somebody wants to know of his runs."""
+    row = metrics.guess(name)
+    return row.is_wall_time or row.is_counter, row.better is None, name
 
 
 def _metrics_of(study: Study | None) -> tuple[list[str], list[str]]:
@@ -399,14 +419,14 @@ def _asked(name: str, there: Sequence[str]) -> str:
     return name if name in there else metrics.current(name)
 
 
-def _badness(runs: pd.DataFrame, metric: str | None, task: Task) -> dict[str, float]:
-    """By variation the mean of the metric, turned so that less is better."""
+def _badness(runs: pd.DataFrame, metric: str | None, task: Task, better: str) -> dict[str, float]:
+    """By variation the mean of the metric, turned so that less is better where that is known."""
     used = runs[runs["used"]]
     if metric is None or used.empty:
         return {}
-    row = next((row for row in task.metrics if row.name == metric), metrics.guess(metric))
+    row = _row(metric, task)
     table = evidence.describe(used, [f"metrics.{metric}"])
-    sign = -1 if row.higher_is_better else 1
+    sign = -1 if (better or row.better) == "higher" else 1
     return {str(name): sign * float(mean) for name, mean in zip(table["variation"], table["mean"], strict=True)}
 
 

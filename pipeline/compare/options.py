@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -46,6 +46,9 @@ class Options(BaseModel):
         (), description="parameters, with commas, that make a variation; empty = all that differ, but for the seed"
     )
     metric: str = Field("", description=f"the metric that counts; empty = {PRIMARY}, else {', '.join(MINIMISED)}, ...")
+    better: Literal["", "lower", "higher"] = Field(
+        "", description="which way of the main metric is better; empty = as its name says, or not known"
+    )
     metrics: _Names = Field((), description="metrics, with commas, to show and compare; empty = all that are known")
     baseline: str = Field("", description="a variation's name, or parameter=value; empty = the study's, or the first")
     nuisance: _Names = Field(

@@ -114,7 +114,7 @@ def _find(options: Options, of: Task, study_run_id: str | None = None) -> _Found
     if parent is not None:
         children = runs.get(f"tags.{MLFLOW_PARENT_RUN_ID}", pd.Series(None, runs.index, dtype=object)) == parent
         runs, elsewhere = runs[children], runs[~children]
-    asked = options.model_dump(include={"group_by", "metric", "metrics", "baseline", "nuisance"})
+    asked = options.model_dump(include={"group_by", "metric", "better", "metrics", "baseline", "nuisance"})
     if plan:
         asked |= {"study": plan.study, "looks": plan.looks, "plans": plan.declared}
     request = CompareRequest(**asked)
@@ -139,7 +139,10 @@ def _extreme(runs: pd.DataFrame, column: str, which: Any) -> float | None:
 
 def _command(options: Options, experiment: str) -> str:
     """What makes it again; where it was written to is no part of it."""
-    words = {"experiment": experiment, **options.model_dump(include={"filter", "study", "metric", "baseline"})}
+    words = {
+        "experiment": experiment,
+        **options.model_dump(include={"filter", "study", "metric", "better", "baseline"}),
+    }
     words |= {name: ",".join(getattr(options, name)) for name in ("group_by", "metrics", "nuisance")}
     given = [f"--{name} {shlex.quote(value)}" for name, value in words.items() if value]
     return " ".join([command("compare"), *given])
@@ -317,7 +320,7 @@ def verify(known: Conclusion) -> list[str]:
     source = known.provenance
     if source.study and source.study_run_id is None:
         raise UserError(f"the conclusion of {source.made} does not say which run of the study {source.study} it is of")
-    asked = {"experiment", "filter", "study", "group_by", "metric", "metrics", "baseline", "nuisance"}
+    asked = {"experiment", "filter", "study", "group_by", "metric", "better", "metrics", "baseline", "nuisance"}
     options = Options(**source.model_dump(include=asked - ({"group_by"} if source.study else set())))
     try:
         found = _find(options, task.load(), source.study_run_id)

@@ -41,7 +41,7 @@ def _tuning(grouped: GroupedRuns, name: str, grid: Mapping[str, Sequence[Any]], 
         seeds=seeds,
         points=tuple(found),
         chosen=chosen or None,
-        best=best([(each.values, each.results) for each in found], grouped.metric(metric).higher_is_better),
+        best=best([(each.values, each.results) for each in found], bool(grouped.metric(metric).higher_is_better)),
         at_the_edge=tuple(
             parameter for parameter, value in chosen.items() if _is_at_the_edge(value, grid[parameter], task, parameter)
         ),
@@ -77,7 +77,7 @@ def searches(grouped: GroupedRuns) -> Iterable[Search]:
     metric = grouped.primary_metric
     if not grouped.request.nuisance or metric is None:
         return
-    higher = grouped.metric(metric).higher_is_better
+    higher = bool(grouped.metric(metric).higher_is_better)
     for name in grouped.without_repeats:
         tries = inference.one_per_seed(grouped.values(name, metric))
         first = None if tries.empty else str(tries.idxmax() if higher else tries.idxmin())

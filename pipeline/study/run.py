@@ -186,7 +186,7 @@ def _choose(study: Study, tuning: _Stage) -> dict[str, Point]:
     chosen = {}
     for name in study.tuned:
         own = [(points[key], values) for key, values in results.items() if key[0] == name]
-        point = best(own, higher_is_better)
+        point = best(own, bool(higher_is_better))
         if point is None:
             raise UserError(
                 f"{name!r} cannot be tuned: no point of its grid has a finite {metric} with every seed "

@@ -205,7 +205,7 @@ _CHECKS = {
     "best at the edge of the grid": _Check(
         "no best value lies at the edge of its grid",
         "no numeric parameter has more than two values tried with all else equal",
-        "no finished run has a metric to compare",
+        "no finished run has a metric of which it is known which way is better",
         _at_the_edge,
     ),
     "untuned learning rate": _Check(

@@ -289,6 +289,8 @@ def _about_pairs(conclusion: Conclusion) -> str:
 
 def _best(conclusion: Conclusion) -> str:
     metric = metric_of(conclusion, conclusion.metric)
+    if conclusion.metric and metric.higher_is_better is None:
+        return f"Which way {label_of(metric)} is better is not known: say --better higher or --better lower."
     best = None if metric.wall_time else best_of(conclusion, metric)
     if best is None:
         return ""

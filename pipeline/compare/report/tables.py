@@ -198,7 +198,11 @@ def results_table(conclusion: Conclusion) -> Table:
             mean, span = values.cell_text(cell, metric)
             is_best = cell is not None and cell.mean == best.get(metric.name) and variation in candidates
             fewer = f"n = {cell.n}" if cell and cell.n and cell.n != variation.finished else ""
-            worst = f"worst {values.number(cell.worst, metric.decimals)}" if cell and cell.n > 1 else ""
+            worst = (
+                f"worst {values.number(cell.worst, metric.decimals)}"
+                if cell and cell.n > 1 and not math.isnan(cell.worst)
+                else ""
+            )
             spans = (
                 Span(mean, "best" if is_best else ""),
                 Span(span, "below"),

@@ -214,10 +214,14 @@ def without_repeats(conclusion: Conclusion) -> list[Variation]:
 
 
 def best_of(conclusion: Conclusion, metric: Metric) -> tuple[Variation, Cell] | None:
-    """The variation with the best mean; None where no two different means of one part of the data can be compared."""
+    """The variation with the best mean; None where no two different means can be compared."""
     cells = [(variation, cell_of(variation, metric.name)) for variation in without_repeats(conclusion)]
     known = [(variation, cell) for variation, cell in cells if cell and math.isfinite(cell.mean)]
-    if len({cell.mean for _, cell in known}) < 2 or len({cell.part for _, cell in known}) > 1:
+    if (
+        len({cell.mean for _, cell in known}) < 2
+        or len({cell.part for _, cell in known}) > 1
+        or metric.higher_is_better is None
+    ):
         return None
     return (max if metric.higher_is_better else min)(known, key=lambda each: each[1].mean)
 
