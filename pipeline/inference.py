@@ -194,11 +194,15 @@ def _estimate(mean: Array, error: Array, freedom: Array, rounding: Array) -> Est
     return Estimate(np.where(nothing, 0.0, mean), np.where(constant, 0.0, error), freedom)
 
 
-def difference(a: pd.Series, b: pd.Series) -> Difference:
+def difference(a: pd.Series, b: pd.Series, folds: int = 0) -> Difference:
     """The difference of the means of two variations in one metric, a minus b.
 
     Args:
         a, b: values indexed by seed; NaN and infinite values count as absent.
+        folds: in how many folds of the same data the values lie, if any. Their training sets overlap: the variance of
+            the mean of n values is s^2 (1/n + 1/(folds - 1)), as Nadeau and Bengio estimate it ("Inference for the
+            Generalization Error", Machine Learning 52, 2003), with the sizes of test and training set as they are in a
+            cross-validation; of repeated ones as Bouckaert and Frank (2004).
 
     Paired by seed (`paired`) where nearly all seeds are in pairs, four in five of the larger side and at least two;
     otherwise `welch` over all of them: a pair of seeds gains less than many unpaired ones. Error and degrees of freedom
@@ -216,6 +220,9 @@ def difference(a: pd.Series, b: pd.Series) -> Difference:
         estimate = welch(np.sort(a.to_numpy()), np.sort(b.to_numpy()))
     else:
         estimate = Estimate(a.mean() - b.mean() if len(a) and len(b) else np.nan, np.nan, np.nan)
+    if folds > 1:
+        n = len(common) if by_pairs else max(len(a), len(b))
+        estimate = estimate._replace(error=estimate.error * np.sqrt(1 + n / (folds - 1)))
     estimate = Estimate(*map(float, estimate))
     return Difference(len(a), len(b), len(common) * by_pairs, by_pairs, estimate, tuple(dropped))
 

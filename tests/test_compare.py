@@ -681,7 +681,7 @@ def test_nan_inf_and_missing_metrics(tmp_path: Path) -> None:
     make({"a": "x", "seed": 4}, {})
     for seed in range(2):
         make({"a": "y", "seed": seed}, {"m": 1.0})
-    conclusion = conclude(tmp_path, group_by="a", metric="m", baseline="a=y")
+    conclusion = conclude(tmp_path, group_by="a", metric="m", better="lower", baseline="a=y")
     cell = variation(conclusion, "a=x").cells[0]
     assert (cell.n, cell.mean, cell.worst, cell.worst_seed) == (3, math.inf, math.inf, 2)
     assert [(flag.flag, flag.seeds) for flag in variation(conclusion, "a=x").flags] == [("not a number", (1, 2, 4))]

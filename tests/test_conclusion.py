@@ -40,7 +40,7 @@ ORIGIN: dict[str, Any] = {
 NO_HISTORIES = pd.DataFrame(columns=["run_id", "epoch"])
 
 
-def frame(runs: list[Mapping[str, Any]]) -> pd.DataFrame:
+def frame(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """As `reading.runs` gives it, the last one first: `p_x` is a param, `m_x` a metric, `t_x` a tag."""
     rows = []
     for number, run in enumerate(runs):
@@ -59,13 +59,100 @@ def grouped(runs: pd.DataFrame, **request: Any) -> GroupedRuns:
     return group(runs, CompareRequest(**request), load())
 
 
-def conclude(runs: list[Mapping[str, Any]], **request: Any) -> Conclusion:
+def conclude(runs: Sequence[Mapping[str, Any]], **request: Any) -> Conclusion:
     return concluding.conclude(grouped(frame(runs), **request), NO_HISTORIES, None, ORIGIN)
 
 
 def findings(conclusion: Conclusion, kind: str) -> tuple[bool | None, list[Finding]]:
     check = next(check for check in conclusion.checks if check.kind == kind)
     return check.passed, list(check.findings)
+
+
+# --- What tells repetitions apart -------------------------------------------------------------------------------------
+
+
+def repeated(how: str, sides: str = "xy", count: int = 5) -> list[Mapping[str, Any]]:
+    """Runs of two models; the repetitions are told apart by a parameter `p_...`, a tag `t_...`, or the run's name."""
+    return [
+        {
+            "p_model": side,
+            "m_val_acc": 0.9 - 0.01 * (side == "y") + shared / 10 + shared % 2 / 1000 * (side == "y"),
+            **({"name": f"{side}_seed{shared}"} if how == "name" else {how: str(shared)}),
+        }
+        for side in sides
+        for shared in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("how", "column"),
+    [
+        ("p_seed", "params.seed"),
+        ("p_training.seed", "params.training.seed"),
+        ("p_cfg/seed", "params.cfg/seed"),
+        ("p_random_state", "params.random_state"),
+        ("p_repeat_num", "params.repeat_num"),
+        ("p_try", "params.try"),
+        ("t_seed", "tags.seed"),
+        ("name", "name"),
+    ],
+)
+def test_what_tells_repetitions_apart_is_found(how: str, column: str) -> None:
+    conclusion = conclude(repeated(how), baseline="model=y")
+    assert conclusion.repetitions == (column,)
+    (pair,) = conclusion.pairs
+    assert (pair.difference.paired, pair.difference.n_pairs, pair.confounded_by) == (True, 5, ())
+    assert [variation.seeds for variation in conclusion.variations] == [(0, 1, 2, 3, 4)] * 2
+
+
+def test_what_tells_repetitions_apart_is_asked_for() -> None:
+    runs = [{**run, "p_block": str(number % 5)} for number, run in enumerate(repeated("p_seed"))]
+    assert conclude(runs, group_by=("model",)).repetitions == ("params.seed",)
+    assert conclude(runs, group_by=("model",), repetitions=("block",)).repetitions == ("params.block",)
+    none = conclude(runs, group_by=("model",), repetitions=("none",))
+    assert (none.repetitions, none.pairs[0].difference.paired, none.pairs[0].difference.n_a) == ((), False, 5)
+    with pytest.raises(UserError, match=r"repetitions='sed' is a parameter or a tag of no run, did you mean 'seed'"):
+        conclude(runs, repetitions=("sed",))
+
+
+def test_folds_of_one_seed_are_repetitions_whose_training_data_overlap() -> None:
+    """Nadeau and Bengio's variance by hand: s^2 (1/5 + 1/4) instead of s^2 / 5."""
+    runs = [{**run, "p_seed": "42"} for run in repeated("p_fold")]
+    (pair,) = conclude(runs, baseline="model=y").pairs
+    plain = inference.difference(*(pd.Series([run["m_val_acc"] for run in runs if run["p_model"] == s]) for s in "xy"))
+    assert pair.difference.standard_error == pytest.approx(plain.estimate.error * math.sqrt((1 / 5 + 1 / 4) * 5))
+    assert [caveat.kind for caveat in pair.caveats] == ["folds"]
+    conclusion = conclude(runs, baseline="model=y")
+    assert conclusion.repetitions == ("params.fold",)
+    assert "Nadeau and Bengio" in " ".join(sentences.notes(pair, conclusion))
+
+
+def test_folds_over_several_seeds_are_told_apart_by_both() -> None:
+    runs = [
+        {**run, "p_seed": str(seed), "m_val_acc": run["m_val_acc"] + seed / 50}
+        for run in repeated("p_fold")
+        for seed in (1, 2)
+    ]
+    conclusion = conclude(runs, baseline="model=y")
+    assert conclusion.repetitions == ("params.fold", "params.seed")
+    assert conclusion.pairs[0].difference.n_pairs == 10
+
+
+def test_one_seed_for_all_that_did_not_fix_the_runs() -> None:
+    runs = [{**run, "p_seed": "38"} for run in repeated("p_note")]
+    conclusion = conclude([{key: value for key, value in run.items() if key != "p_note"} for run in runs])
+    assert [cell.n for each in conclusion.variations for cell in each.cells] == [5, 5]
+    same = conclude([{**run, "m_val_acc": 0.51234567 + (run["p_model"] == "x")} for run in runs], group_by=("model",))
+    assert [flag.flag for each in same.variations for flag in each.flags] == ["identical repetitions"] * 2
+    assert [pair.finding for pair in same.pairs] == ["not judged"]
+
+
+def test_a_grid_of_one_seed_has_no_repetitions() -> None:
+    runs: list[Mapping[str, Any]] = [
+        {"p_layers": str(a), "p_units": str(b), "p_seed": "38", "m_val_loss": a / b} for a in (2, 3) for b in (32, 64)
+    ]
+    conclusion = conclude(runs)
+    assert (conclusion.repetitions, len(conclusion.variations)) == ((), 4)
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------

@@ -311,7 +311,7 @@ class Analysis:
         if metric and searched:
             best_of, difference = inference.best_difference(a, b, bool(higher))
         elif metric:
-            difference = inference.difference(a, b)
+            difference = inference.difference(a, b, self.grouped.folds)
         other = None
         if why == "penalty differs":
             other = as_data(inference.difference(values(variation, asked), values(against, asked)))
@@ -400,6 +400,8 @@ class Analysis:
             }
         known = self._between[key]
         more = []
+        if self.grouped.folds and not math.isnan(difference.estimate.error):
+            more.append(Caveat(kind="folds"))
         if difference.dropped:
             more.append(Caveat(kind="seeds dropped", seeds=difference.dropped))
         if not self.grouped.request.nuisance and not difference.paired and min(difference.n_a, difference.n_b) >= 2:
@@ -422,9 +424,9 @@ class Analysis:
     def _columns(self) -> dict[str, str]:
         """Parameters by name, and the data's hash where it tells variations apart."""
         params = [c.removeprefix("params.") for c in self.grouped.used if c.startswith("params.")]
-        repetitions = (*SEEDS, self.grouped.task.repetition)
+        repetitions = [*(f"params.{name}" for name in SEEDS), *self.grouped.repetitions]
         return {
-            **{name: f"params.{name}" for name in params if name not in repetitions},
+            **{name: f"params.{name}" for name in params if f"params.{name}" not in repetitions},
             DATA_HASH: f"tags.{DATA_HASH}",
         }
 

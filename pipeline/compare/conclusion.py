@@ -188,6 +188,7 @@ class Caveat(_Part):
         "runs not finished",
         "unequal tuning",
         "unequal budget",
+        "folds",
     ] = Field(description="what it is about")
     variation: str | None = Field(None, description="the side concerned; null = both")
     flag: str | None = Field(None, description="for `flag`: which one")
@@ -523,6 +524,7 @@ class Provenance(_Part):
     metric: str = Field(description="as asked for; empty = chosen")
     metrics: tuple[str, ...] = Field(description="as asked for; empty = all that the runs have")
     baseline: str = Field(description="as asked for; empty = chosen")
+    repetitions: tuple[str, ...] = Field((), description="as asked for: what tells repetitions apart")
     better: Literal["", "lower", "higher"] = Field(
         "", description="as asked for: which way of the main metric is better"
     )
@@ -570,6 +572,10 @@ class Conclusion(_Part):
     checks: tuple[Check, ...] = Field(description="each once")
     tuning: tuple[Tuning, ...] = Field((), description="of each variation of a study that was tuned on its own")
     published: Published | None = Field(description="somebody else's values; null without")
+    repetitions: tuple[str, ...] = Field(
+        (),
+        description="what tells repetitions apart: `params.seed`, `tags.fold`, `name` = a number in a run's name",
+    )
     searches: tuple[Search, ...] = Field((), description="of each variation, where parameters were searched")
     efforts: tuple[Effort, ...] = Field((), description="what all runs that were read took; of a study, its own")
     uncounted: tuple[Uncounted, ...] | None = Field(

@@ -25,7 +25,12 @@ from pipeline.tracking.names import DATA_HASH, FAILURE, FINGERPRINT, REUSED_FROM
 
 MOST_PLOTTED = 20  # variations of which the histories are read: more lines than that cannot be told apart
 _MOST_COMPARED = 200  # variations: with more, the pairs of one metric are all that anybody could read
-SEEDS = ("seed", "random_state", "random_seed", "rng_seed")  # what tells repetitions apart in other people's runs
+# What tells repetitions apart in other people's runs: the last word of the name of a parameter or a tag. Of folds the
+# training sets overlap; the numbers are numbers of whole repetitions.
+FOLDS = ("fold", "cv_fold", "fold_id", "cv_split")
+SEEDS = ("seed", "random_state", "random_seed", "rng_seed", "data_seed", "seed_value")
+_NUMBERS = ("repeat", "repetition", "rep", "repeat_num", "replicate", "trial", "try", "run_number", "run_idx", *FOLDS)
+_IN_A_NAME = re.compile(r"(?i)(?<![a-z])(?:seed|fold|rep|repeat|repetition|trial|try)[ _=#:-]*(\d+)(?!\d)")
 
 
 class Declared(NamedTuple):
@@ -47,6 +52,7 @@ class CompareRequest:
     metrics: tuple[str, ...] = ()
     baseline: str = ""
     better: Literal["", "lower", "higher"] = ""  # which way of the main metric is, where its name does not tell
+    repetitions: tuple[str, ...] = ()  # parameters or tags that tell them apart; empty = found; `name`, `none`
     nuisance: tuple[str, ...] = ()  # parameters that were searched: each of their values is a try
 
 
@@ -69,6 +75,7 @@ class GroupedRuns:
     metrics: list[str]
     compared: list[str]  # the metrics in which each variation is compared with the baseline
     planned: pd.DataFrame | None
+    repetitions: tuple[str, ...] = ()  # the columns that tell repetitions apart
     _columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     _sets: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
 
@@ -140,6 +147,12 @@ class GroupedRuns:
             self._sets[column] = {name: tuple(values) for name, values in found.items()}
         return self._sets[column]
 
+    @cached_property
+    def folds(self) -> int:
+        """In how many folds of the same data the repetitions lie; 0 where they are no folds."""
+        columns = [name for name in self.repetitions if _last_word(name) in FOLDS]
+        return int(self.used[columns[0]].nunique()) if columns else 0
+
     @property
     def by_task(self) -> bool:
         """Whether the variations are configurations of the task, whose metrics are known."""
@@ -200,15 +213,18 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
         runs["last_epoch"] = np.nan
     runs = runs.astype({"variation": object, "seed": object, "why": object})
     planned = None
+    repetitions: tuple[str, ...] = (f"params.{task.repetition}",)
     if request.study is not None:
         kind, configs = "study", _by_plan(runs, request.study, task)
         pairs = [(name, config.params[task.repetition]) for name, config in request.study.runs()]
         planned = pd.DataFrame(pairs, columns=["variation", "seed"])
     elif request.group_by or not runs["ours"].any():
-        kind, configs = "groups", _by_params(runs, request.group_by, request.nuisance)
+        repetitions = repetition_columns(runs, request)
+        kind, configs = "groups", _by_params(runs, request, repetitions)
     else:
         kind, configs = "configurations", _by_configuration(runs, task, request.nuisance)
     _leave_out_links(runs)
+    _tell_apart_what_one_seed_did_not_fix(runs, kind)
     runs["used"] = runs["variation"].notna() & (runs["status"] == "FINISHED")
     _say_why(runs)
     names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task)
@@ -219,7 +235,9 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
         if kind != "study":
             rank = {name: badness.get(name, math.nan) for name in configs}
             configs = {name: configs[name] for name in sorted(configs, key=lambda n: (math.isnan(rank[n]), rank[n]))}
-    return GroupedRuns(request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned)
+    return GroupedRuns(
+        request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned, repetitions
+    )
 
 
 def _by_plan(runs: pd.DataFrame, study: Study, task: Task) -> dict[str, dict[str, Any]]:
@@ -254,22 +272,88 @@ def _by_configuration(runs: pd.DataFrame, task: Task, searched: Sequence[str]) -
     return _group(runs, ours, columns, searched)
 
 
-def _by_params(runs: pd.DataFrame, group_by: Sequence[str], searched: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _by_params(runs: pd.DataFrame, request: CompareRequest, repetitions: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Runs that anybody made, by some of their parameters, or by all that are not the same in all of them."""
     params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
+    group_by, searched = request.group_by, request.nuisance
     _require_params("group_by", group_by, params)
     _require_params("nuisance", searched, params)
-    params = [name for name in params if name not in searched]
-    seed = next((name for name in SEEDS if name in params and name not in group_by), None)
-    if seed:
-        runs["seed"] = _seeds(runs[f"params.{seed}"])
+    params = [name for name in params if name not in searched and f"params.{name}" not in repetitions]
+    runs["seed"] = _repetitions(runs, repetitions)
     names = list(group_by) or [
-        name for name in params if name != seed and runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
+        name
+        for name in params
+        if _last_word(name) not in SEEDS and runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
     ]
     columns = {name: f"params.{name}" for name in names}
     has_any = runs[list(columns.values())].notna().any(axis=1) if columns else pd.Series(True, runs.index)
     runs.loc[~has_any, "why"] = f"it has none of the parameters {_listed(names)}"
     return _group(runs, has_any, columns, searched)
+
+
+def is_repetition(name: str) -> bool:
+    """Whether a parameter or a tag of that name may tell repetitions apart."""
+    return _last_word(name) in (*SEEDS, *_NUMBERS)
+
+
+def _last_word(name: str) -> str:
+    """`seed` of `params.training.seed` and of `cfg/seed`."""
+    return re.split(r"[./:]", name.lower())[-1]
+
+
+def repetition_columns(runs: pd.DataFrame, request: CompareRequest) -> tuple[str, ...]:
+    """What tells repetitions apart: the columns that are asked for, or parameters, else tags, else the runs' names.
+
+    Found are those whose name says so and that are not the same in all runs; of numbers, such as those of folds, whose
+    values are whole numbers.
+
+    Raises:
+        UserError: no run has what is asked for.
+    """
+    taken = (*request.group_by, *request.nuisance)
+    if request.repetitions in (("name",), ("none",)):
+        return request.repetitions[:1] if request.repetitions == ("name",) else ()
+    if request.repetitions:
+        there = [name for name in runs if name.startswith(("params.", "tags."))]
+        return tuple(_column_of(name, there) for name in request.repetitions)
+    for kind in ("params.", "tags."):
+        names = [name for name in runs if name.startswith(kind) and name.removeprefix(kind) not in taken]
+        found = tuple(name for name in names if is_repetition(name) and _tells_apart(name, runs[name]))
+        if found:
+            return found
+    numbered = runs["name"].map(lambda name: bool(_IN_A_NAME.search(name)))
+    return ("name",) if len(runs) > 1 and numbered.all() else ()
+
+
+def _tells_apart(name: str, values: pd.Series) -> bool:
+    known = values.dropna().astype(str)
+    is_number = _last_word(name) in SEEDS or known.str.fullmatch(r"(fold)?[ _-]?\d+").all()
+    return known.nunique() > 1 and bool(is_number)
+
+
+def _column_of(name: str, there: Sequence[str]) -> str:
+    for column in (f"params.{name}", f"tags.{name}", name):
+        if column in there:
+            return column
+    known = [column.split(".", 1)[1] for column in there if column.startswith("params.") or is_repetition(column)]
+    hint = did_you_mean(name, known)
+    raise UserError(
+        f"repetitions={quoted(name)} is a parameter or a tag of no run{hint}; there are {_listed(known)}; "
+        "or give name, for the numbers in the runs' names, or none"
+    )
+
+
+def _repetitions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """What tells each run from the other repetitions of its variation; None where that is not known."""
+    if columns == ("name",):
+        found = runs["name"].map(lambda name: (_IN_A_NAME.search(name) or [None, None])[1])
+        return _seeds(found)
+    parts = [_seeds(column_of(runs, name)) for name in columns]
+    if len(parts) < 2:
+        return parts[0] if parts else pd.Series(None, runs.index, dtype=object)
+    words = [name.split(".", 1)[1] for name in columns]
+    rows = [dict(zip(words, row, strict=True)) for row in zip(*parts, strict=True)]
+    return pd.Series([None if None in row.values() else point_text(row) for row in rows], runs.index, dtype=object)
 
 
 def _require_params(option: str, names: Sequence[str], params: Sequence[str]) -> None:
@@ -326,6 +410,17 @@ def _leave_out_links(runs: pd.DataFrame) -> None:
     for row in runs.index[linked & (here | second)]:
         runs.at[row, "variation"] = None
         runs.at[row, "why"] = f"it stands for the run {original[row]}, which is counted"
+
+
+def _tell_apart_what_one_seed_did_not_fix(runs: pd.DataFrame, kind: str) -> None:
+    """Runs of one seed that ended with other results are repetitions all the same: the seed did not fix them."""
+    if kind != "groups":
+        return
+    results = [name for name in runs if name.startswith("metrics.") and not metrics.guess(name[8:]).is_wall_time]
+    members = runs[runs["variation"].notna() & runs["seed"].notna() & (runs["status"] == "FINISHED")]
+    for _, own in members.groupby("variation", sort=False):
+        if len(own) > 1 and own["seed"].nunique() == 1 and (own[results].nunique() > 1).any():
+            runs.loc[own.index, "seed"] = None
 
 
 def _say_why(runs: pd.DataFrame) -> None:

@@ -51,6 +51,11 @@ class Options(BaseModel):
     )
     metrics: _Names = Field((), description="metrics, with commas, to show and compare; empty = all that are known")
     baseline: str = Field("", description="a variation's name, or parameter=value; empty = the study's, or the first")
+    repetitions: _Names = Field(
+        (),
+        description="parameters or tags, with commas, that tell repetitions apart; `name` = a number in a run's name, "
+        "`none`; empty = found by their names",
+    )
     nuisance: _Names = Field(
         (),
         description="parameters, with commas, that somebody searched: variations are compared by the best that equally "
@@ -63,7 +68,7 @@ class Options(BaseModel):
     all: bool = Field(False, description="true = print the whole report, not only the answer and the verdicts")
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
 
-    @field_validator("group_by", "nuisance")
+    @field_validator("group_by", "repetitions", "nuisance")
     @classmethod
     def _without_a_study(cls, names: tuple[str, ...], given: ValidationInfo) -> tuple[str, ...]:
         option = f"--{str(given.field_name).replace('_', '-')}"

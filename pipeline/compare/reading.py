@@ -31,7 +31,7 @@ from mlflow.entities import FileInfo, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
-from pipeline.compare.grouping import Declared
+from pipeline.compare.grouping import Declared, is_repetition
 from pipeline.errors import UserError, first_line
 from pipeline.metrics import current
 from pipeline.study.plan import Study
@@ -199,7 +199,7 @@ class _Reader:
         row.update((f"params.{key}", value) for key, value in (data.params if params is None else params).items())
         values = data.metrics if params is None else {current(key): value for key, value in data.metrics.items()}
         row.update((f"metrics.{key}", _unclipped(value)) for key, value in values.items())
-        row.update((f"tags.{key}", data.tags[key]) for key in _TAGS if key in data.tags)
+        row.update((f"tags.{key}", value) for key, value in data.tags.items() if key in _TAGS or is_repetition(key))
         return row
 
     def _typed(self, params: Mapping[str, str]) -> tuple[dict[str, Any] | None, float]:

@@ -234,6 +234,7 @@ def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:
         "Filter": source.filter,
         "Study": source.study,
         "Study's run": source.study_run_id or "",
+        "Repetitions": _repetitions(conclusion),
         "Grouped by": values.listed(source.group_by, 30),
         "Runs": f"{len(conclusion.runs):,} read, {sum(run.used for run in conclusion.runs):,} used",
         "Run dates": " to ".join(_time(moment) for moment in (source.first_run, source.last_run) if moment),
@@ -245,6 +246,13 @@ def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:
         "Written": _time(source.made),
     }
     return [(what, values.plain(value, 400)) for what, value in rows.items() if value]
+
+
+def _repetitions(conclusion: Conclusion) -> str:
+    """What tells them apart: `tag seed`, of the column `tags.seed`."""
+    parts = [column.partition(".") for column in conclusion.repetitions]
+    told = [f"{kind.removesuffix('s')} {name}" if name else "number in the run's name" for kind, _, name in parts]
+    return values.listed(told) or "not told apart by any parameter, tag or name: each run counts as one"
 
 
 def _time(moment: str) -> str:

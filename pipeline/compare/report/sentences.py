@@ -225,6 +225,8 @@ def _caveat(caveat: Caveat) -> str:
         return f"{name(caveat.variation or 'each side')} {what}{f' ({seeds})' if seeds else ''}."
     if caveat.kind == "unpaired":
         return "Unpaired: the two sides have too few seeds in common for a paired test."
+    if caveat.kind == "folds":
+        return "Folds share training data: the interval is that of Nadeau and Bengio's corrected test."
     if caveat.kind == "unequal tuning":
         effort = f"{_against(caveat.tuning_runs)} runs{f', {_against(caveat.steps)} steps' if caveat.steps else ''}"
         return f"The two sides were not tuned with the same effort: {effort}."
