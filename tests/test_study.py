@@ -426,11 +426,10 @@ def test_killed_at_random_moments_it_ends_as_if_never_interrupted(small_npz: Pat
 @pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_killed_while_it_tunes_it_chooses_and_ends_as_if_never_interrupted(small_npz: Path, tmp_path: Path) -> None:
-    variations: dict[str, dict[str, Any]] = {"narrow": {"encoding_dim": 8}, "wide": {}}
     file = declared(
         tmp_path / "s.yaml",
         small_npz,
-        variations,
+        {"only": {}},
         seeds=2,
         base={"dataset": str(small_npz), "optimizer": "adam", "epochs": 300, "validation": 100, "batch_size": 64},
         nuisance={"learning_rate": [0.001, 0.01]},
