@@ -125,6 +125,7 @@ def test_folds_of_one_seed_are_repetitions_whose_training_data_overlap() -> None
     conclusion = conclude(runs, baseline="model=y")
     assert conclusion.repetitions == ("params.fold",)
     assert "Nadeau and Bengio" in " ".join(sentences.notes(pair, conclusion))
+    assert "paired by fold, n = 5, corrected for folds that share training data" in sentences.summary(conclusion)[0]
 
 
 def test_folds_over_several_seeds_are_told_apart_by_both() -> None:

@@ -22,11 +22,12 @@ from pipeline.study import plan
 from tests.conftest import ROOT, environment
 
 README = (ROOT / "README.md").read_text()
-FILES = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL))
+PAGES = README + (ROOT / "docs" / "your-own-runs.md").read_text()
+FILES = dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", PAGES, re.MULTILINE | re.DOTALL))
 LONG = "<!-- takes minutes -->\n"
 CONSOLE = [
     (command, output)
-    for mark, block in re.findall(rf"({LONG})?^```console\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    for mark, block in re.findall(rf"({LONG})?^```console\n(.*?)^```$", PAGES, re.MULTILINE | re.DOTALL)
     if not mark
     for command, output in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
 ]
@@ -34,7 +35,7 @@ CONSOLE = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with README.md's files, in which its program has been called, and with the command `variations`."""
+    """A folder with the files of README.md and docs/, whose programs have been called, and the command `variations`."""
     folder = tmp_path_factory.mktemp("readme")
     for name, text in FILES.items():
         (folder / name).write_text(text)
@@ -44,7 +45,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"#!{sys.executable}\nfrom pipeline.__main__ import main\n\nif __name__ == '__main__':\n    main()\n"
     )
     command.chmod(0o755)
-    assert call("python own.py", folder).returncode == 0
+    for experiment, program in {"Default": "own.py", "folds": "folds.py", "search": "search.py"}.items():
+        assert call(f"MLFLOW_EXPERIMENT_NAME={experiment} python {program}", folder).returncode == 0
     return folder
 
 
@@ -64,7 +66,7 @@ def test_a_command_prints_what_the_readme_says(command: str, output: str, folder
 
 
 def test_what_is_called_is_what_matters() -> None:
-    assert [command.split()[1] for command, _ in CONSOLE] == ["train", "study", "compare"]
+    assert [command.split()[1] for command, _ in CONSOLE] == ["train", "study", *["compare"] * 3]
 
 
 def test_the_readme_is_short() -> None:

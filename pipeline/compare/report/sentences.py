@@ -226,7 +226,7 @@ def _caveat(caveat: Caveat) -> str:
     if caveat.kind == "unpaired":
         return "Unpaired: the two sides have too few seeds in common for a paired test."
     if caveat.kind == "folds":
-        return "Folds share training data: the interval is that of Nadeau and Bengio's corrected test."
+        return "Folds share training data: the interval is that of the corrected test of Nadeau and Bengio (2003)."
     if caveat.kind == "unequal tuning":
         effort = f"{_against(caveat.tuning_runs)} runs{f', {_against(caveat.steps)} steps' if caveat.steps else ''}"
         return f"The two sides were not tuned with the same effort: {effort}."

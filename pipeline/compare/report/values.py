@@ -194,6 +194,8 @@ def certainty(pair: Pair) -> str:
     tests = {"equivalence": "equivalence: ", "larger": "larger than the smallest effect: "}
     corrected = "corrected " if pair.difference.confidence > CONFIDENCE else ""
     of = seeds_compared(pair.difference)
+    if any(caveat.kind == "folds" for caveat in pair.caveats):
+        of = f"{of.replace('by seed', 'by fold')}, corrected for folds that share training data"
     if pair.best_of:
         tries = f"{pair.difference.n_a} and {pair.difference.n_b} tries"
         of = f"expected best of {pair.best_of}, from {tries}"
