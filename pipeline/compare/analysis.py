@@ -462,14 +462,24 @@ class Analysis:
 
     def _unequal_budgets(self, variation: str, against: str) -> tuple[float, ...]:
         """The mean steps of the runs of either side where they are clearly unequal and no parameter says so."""
-        sides = [self.grouped.by_variation[name] for name in (variation, against)]
-        counted = [runs["run_id"].map(self._counted).astype(float) for runs in sides]
-        if any(
-            steps.isna().any() for steps in counted
-        ):  # what counts epochs on one side may count batches on the other
-            counted = [runs["last_epoch"].where(runs["last_epoch"] > 0) for runs in sides]
-        a, b = (runs.assign(steps=steps) for runs, steps in zip(sides, counted, strict=True))
-        return evidence.unequal_budgets(a, b, "steps", [c for c in self._columns.values() if c in self._differing])
+        counted, last = zip(*(self._steps[name] for name in (variation, against)), strict=True)
+        # What counts epochs on one side may count batches on the other.
+        steps = counted if not any(map(math.isnan, counted)) else last
+        a, b = (self.grouped.by_variation[name] for name in (variation, against))
+        parameters = [column for column in self._columns.values() if column in self._differing]
+        return steps if evidence.are_unequal_budgets((steps[0], steps[1]), a, b, parameters) else ()
+
+    @cached_property
+    def _steps(self) -> dict[str, tuple[float, float]]:
+        """By variation, the mean epochs and the mean last step of its runs; NaN where one of them does not say."""
+        used = self.grouped.used
+        known = pd.DataFrame(
+            {"counted": used["run_id"].map(self._counted).astype(float), "last": used["last_epoch"]}, used.index
+        )
+        known["last"] = known["last"].where(known["last"] > 0)
+        columns = [known[name].to_numpy() for name in known]
+        counted, last = ({name: _mean(c[places]) for name, places in self.grouped.places.items()} for c in columns)
+        return {name: (counted[name], last[name]) for name in counted}
 
     @cached_property
     def rate(self) -> str:
@@ -524,6 +534,10 @@ class Analysis:
             columns = (optimizer, self.rate, f"metrics.{metric}" if higher is not None else "")  # nobody knows the best
             self._not_tuned[key] = evidence.untuned(a, b, tried, columns, bool(higher))
         return self._not_tuned[key]
+
+
+def _mean(values: Any) -> float:
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _test(verdict: inference.Verdict, direction: str) -> dict[str, str]:

@@ -126,28 +126,26 @@ def _shares(runs: pd.DataFrame, name: str) -> dict[Any, float]:
     return {value: count / len(runs) for value, count in counts.items()}
 
 
-def unequal_budgets(a: pd.DataFrame, b: pd.DataFrame, steps: str, parameters: Sequence[str]) -> tuple[float, ...]:
-    """The mean number of steps of the runs of either side, where one side had clearly more and no parameter says so.
+def are_unequal_budgets(
+    steps: tuple[float, float], a: pd.DataFrame, b: pd.DataFrame, parameters: Sequence[str]
+) -> bool:
+    """Whether one side logged over clearly more steps, the fewer below 0.9 of the more, and no parameter says so.
 
     Args:
-        a, b: the runs of either side.
-        steps: the column with the number of steps over which a run logged; NaN where that is not known.
-        parameters: columns of whole numbers of which one, in the same ratio or the inverse one, says so: `epochs`, or
+        steps: the mean over the runs of either side; NaN where it is not known.
+        a, b: these runs.
+        parameters: columns of which one of whole numbers, in the same ratio or the inverse one, says so: `epochs`, or
             the size of a batch.
-
-    Returns:
-        Nothing where the smaller mean is at least 0.9 of the larger one, or a side is not known.
     """
-    means = [float(runs[steps].astype(float).mean()) if steps in runs else np.nan for runs in (a, b)]
-    if not min(means) < _EQUAL_BUDGET * max(means):
-        return ()
-    ratio = min(means) / max(means)
+    few, many = sorted(steps)
+    if not few < _EQUAL_BUDGET * many:
+        return False
     for name in parameters:
         x, y = (_numbers(runs[name]).mean() if name in runs else np.nan for runs in (a, b))
         whole = x > 0 and y > 0 and x == round(x) and y == round(y)
-        if whole and _EQUAL_BUDGET <= ratio / (min(x, y) / max(x, y)) <= 1 / _EQUAL_BUDGET:
-            return ()
-    return tuple(means)
+        if whole and _EQUAL_BUDGET <= few / many / (min(x, y) / max(x, y)) <= 1 / _EQUAL_BUDGET:
+            return False
+    return True
 
 
 def untuned(
