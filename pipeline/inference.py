@@ -293,9 +293,11 @@ def best_difference(a: pd.Series, b: pd.Series, higher_is_better: bool) -> tuple
     """The difference of what equally many tries are expected to give at best, a minus b, and of how many tries.
 
     Of as many as both sides have an error for (`expected_best`); error and degrees of freedom are NaN, and the number
-    is 1, where a side has too few. Welch's degrees of freedom.
+    is 1, where a side has too few. Welch's degrees of freedom. A try without a finite value was made all the same: it
+    counts as one of the worst value that either side has.
     """
-    a, b = one_per_seed(a), one_per_seed(b)
+    worst = (min if higher_is_better else max)((*one_per_seed(a), *one_per_seed(b)), default=np.nan)
+    a, b = (one_per_seed(each.astype(float).where(np.isfinite(each.astype(float)), worst)) for each in (a, b))
     n = min(most_tries(len(each)) for each in (a, b))
     left, right = (expected_best(each, max(n, 1), higher_is_better) for each in (a, b))
     estimate = unpaired(left, right) if n else Estimate(left.mean - right.mean, np.nan, np.nan)

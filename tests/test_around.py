@@ -81,6 +81,11 @@ def judged(folder: Path, name: str = "methods") -> tuple[Claim, Conclusion]:
         ([(10, {"about": ["rate", "method"], "says": "In other words."})], 20, ("before", ())),
         ([(5, {"direction": "equal"}), (10, {})], 20, ("before", ())),  # changed, but before there was a run
         ([(10, {}), (30, {"direction": "equal"})], 20, ("before", ())),  # and changed back
+        (
+            [(10, {}), (15, {"direction": "equal"}), (30, {})],
+            20,
+            ("changed", ("direction",)),
+        ),  # when they ran
         ([(10, {"metric": "error"}), (30, {})], 20, ("after", ())),  # of another metric: another claim
     ],
 )

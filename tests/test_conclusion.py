@@ -148,6 +148,63 @@ def test_one_seed_for_all_that_did_not_fix_the_runs() -> None:
     assert [pair.finding for pair in same.pairs] == ["not judged"]
 
 
+@pytest.mark.parametrize("of_fold", ["{fold}", "fold_{fold}", "Fold{fold}", "{fold}.0", "{fold}/5"])
+def test_folds_are_told_by_their_numbers_however_they_are_written(of_fold: str) -> None:
+    runs = [{**run, "p_fold": of_fold.format(fold=run["p_fold"])} for run in repeated("p_fold")]
+    conclusion = conclude(runs, baseline="model=y")
+    assert (conclusion.repetitions, conclusion.pairs[0].difference.n_pairs) == (("params.fold",), 5)
+    assert "folds" in {caveat.kind for caveat in conclusion.pairs[0].caveats}
+
+
+@pytest.mark.parametrize("how", ["t_fold", "p_fold_idx", "name"])
+def test_folds_that_stand_elsewhere_are_folds_too(how: str) -> None:
+    runs = [dict(run) for run in repeated(how)]
+    for run in runs:
+        run["p_seed"] = "1" if run["p_model"] == "x" else "2"
+        run["name"] = str(run.get("name", "")).replace("seed", "seed42-fold")
+    conclusion = conclude(runs, group_by=("model",), repetitions=("name",) if how == "name" else ())
+    (pair,) = conclusion.pairs
+    assert "folds" in {caveat.kind for caveat in pair.caveats}
+
+
+def test_seeds_as_floats_and_missing_ones() -> None:
+    runs = [dict(run) for run in repeated("p_seed")]
+    for run in runs:
+        run["p_seed"] = f"{int(run['p_seed']) + 2**62}{'.0' if run['p_model'] == 'x' else ''}"
+    (pair,) = conclude(runs, baseline="model=y").pairs
+    assert pair.difference.n_pairs == 5
+    runs[0]["p_seed"] = "None"
+    assert conclude(runs, baseline="model=y").pairs[0].difference.n_pairs == 4  # its seed is not known
+
+
+def test_a_parameter_that_may_be_a_number_of_repetitions_is_one_where_there_is_no_seed() -> None:
+    runs = [{**run, "p_model.rep": rep, "p_trial": rep} for run in repeated("p_seed") for rep in ("1", "2")]
+    assert {tuple(v.params) for v in conclude(runs).variations} == {("model", "model.rep", "trial")}
+    assert conclude(repeated("p_trial")).repetitions == ("params.trial",)
+
+
+def test_a_parent_with_the_mean_of_its_folds_is_no_repetition() -> None:
+    runs = [{**run, "t_mlflow.parentRunId": f"{10 + (run['p_model'] == 'y'):032x}"} for run in repeated("p_fold")]
+    parents = [{"p_model": side, "m_val_acc": 0.9} for side in "xy"]
+    conclusion = conclude([*runs, *parents], baseline="model=y")
+    assert [variation.finished for variation in conclusion.variations] == [5, 5]
+    assert audits.left_out(conclusion)[0] == "Runs in no variation: 2."
+    assert "it is the parent of runs that are counted" in audits.left_out(conclusion)[1]
+
+
+def test_tries_that_failed_were_made_all_the_same() -> None:
+    """Of two searches with the same good tries, the one of which half diverged is not the better one."""
+    good = searched({"adam": 6, "sgd": 6})
+    bad = [{**run, "p_lr": f"9{run['p_lr']}", "m_val_loss": math.nan} for run in good if run["p_optimizer"] == "sgd"]
+    (pair,) = conclude([*good, *bad], nuisance=("lr",), baseline="optimizer=sgd").pairs
+    alone = conclude(good, nuisance=("lr",), baseline="optimizer=sgd").pairs[0]
+    assert pair.difference.n_b == 12
+    assert pair.difference.mean < alone.difference.mean  # adam is better by more
+    few = [{**run, "p_lr": "0.1", "p_seed": str(seed)} for seed, run in enumerate(good) if run["p_optimizer"] == "sgd"]
+    adam = [run for run in good if run["p_optimizer"] == "adam"]
+    assert conclude([*adam, *few], nuisance=("lr",), baseline="optimizer=sgd").pairs[0].finding == "not judged"
+
+
 def test_a_grid_of_one_seed_has_no_repetitions() -> None:
     runs: list[Mapping[str, Any]] = [
         {"p_layers": str(a), "p_units": str(b), "p_seed": "38", "m_val_loss": a / b} for a in (2, 3) for b in (32, 64)
@@ -529,6 +586,7 @@ def test_an_unequal_budget_that_no_parameter_says() -> None:
         ["confounded by epochs"]
     ]  # a parameter says so: named as what it is
     assert warned((100, 400), batch=("64", "16")) == [["confounded by batch"]]  # as much data
+    assert warned((10, 40), layers=("1", "4")) == [["confounded by layers", "unequal budget (40 against 10 steps)"]]
     assert warned((10, 40), note=("x", "y")) == [["confounded by note", "unequal budget (40 against 10 steps)"]]
     assert warned((10, 40), decay=("0.1", "0.4")) == [["confounded by decay", "unequal budget (40 against 10 steps)"]]
 

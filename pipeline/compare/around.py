@@ -29,18 +29,20 @@ def declaration(claim: plan.Claim, plans: Sequence[Declared], first_run: float) 
         plans: every one of the study, in any order.
         first_run: when that run started, in milliseconds since 1970; NaN where that is not known.
     """
-    about = [
-        (each.at, other)
-        for each in sorted(plans, key=lambda each: each.at)
-        for other in each.study.claims
-        if _subject(other) == _subject(claim)
-    ]
-    at = next((at for at, other in about if not _changed(other, claim)), math.nan)
-    if math.isnan(at) or math.isnan(first_run):
+    ordered = sorted(plans, key=lambda each: each.at)
+    if not any(_same(other, claim) for each in ordered for other in each.study.claims) or math.isnan(first_run):
         return {"declared": None, "changed": ()}
-    before = [other for earlier, other in about if earlier <= first_run]
-    changed = () if at <= first_run or not before else tuple(_changed(before[-1], claim))
-    return {"declared": "before" if at <= first_run else "changed" if changed else "after", "changed": changed}
+    in_force = [each.study.claims for each in ordered if each.at <= first_run][-1:]
+    before = [other for claims in in_force for other in claims if _subject(other) == _subject(claim)]
+    if any(_same(other, claim) for other in before):
+        return {"declared": "before", "changed": ()}
+    if not before:
+        return {"declared": "after", "changed": ()}
+    return {"declared": "changed", "changed": min((tuple(_changed(other, claim)) for other in before), key=len)}
+
+
+def _same(one: plan.Claim, other: plan.Claim) -> bool:
+    return _subject(one) == _subject(other) and not _changed(one, other)
 
 
 def _subject(claim: plan.Claim) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ Works on anybody's runs: the names of metrics and parameters come in as argument
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ Array = NDArray[Any]
 DIVERGED = "DivergenceError"  # how the recorded reason of a run that diverged begins
 
 _UNLIKE = 0.5 - 1e-9  # of the shares of two sides, what would have to move; less the rounding of their sum
+_OF_A_BUDGET = re.compile(r"(?i)epoch|step|iter|batch|budget|update|sample|_accum")
 _EQUAL_BUDGET = 0.9  # share of the larger number of steps from which the smaller one is no other budget
 _TAIL = 5  # epochs: fewer cannot tell a trend from noise
 _FLAGS = ["variation", "flag", "seeds"]
@@ -134,13 +136,13 @@ def are_unequal_budgets(
     Args:
         steps: the mean over the runs of either side; NaN where it is not known.
         a, b: these runs.
-        parameters: columns of which one of whole numbers, in the same ratio or the inverse one, says so: `epochs`, or
-            the size of a batch.
+        parameters: columns of which one of whole numbers, in the same ratio or the inverse one, says so, if its name is
+            of epochs, steps or batches.
     """
     few, many = sorted(steps)
     if not few < _EQUAL_BUDGET * many:
         return False
-    for name in parameters:
+    for name in filter(_OF_A_BUDGET.search, parameters):
         x, y = (_numbers(runs[name]).mean() if name in runs else np.nan for runs in (a, b))
         whole = x > 0 and y > 0 and x == round(x) and y == round(y)
         if whole and _EQUAL_BUDGET <= few / many / (min(x, y) / max(x, y)) <= 1 / _EQUAL_BUDGET:

@@ -21,16 +21,26 @@ from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.study.tuning import point_text
 from pipeline.task import Task
 from pipeline.texts import did_you_mean, quoted
-from pipeline.tracking.names import DATA_HASH, FAILURE, FINGERPRINT, REUSED_FROM, ROLE, TUNING, VARIATION
+from pipeline.tracking.names import (
+    DATA_HASH,
+    FAILURE,
+    FINGERPRINT,
+    MLFLOW_PARENT_RUN_ID,
+    REUSED_FROM,
+    ROLE,
+    TUNING,
+    VARIATION,
+)
 
 MOST_PLOTTED = 20  # variations of which the histories are read: more lines than that cannot be told apart
 _MOST_COMPARED = 200  # variations: with more, the pairs of one metric are all that anybody could read
 # What tells repetitions apart in other people's runs: the last word of the name of a parameter or a tag. Of folds the
 # training sets overlap; the numbers are numbers of whole repetitions.
-FOLDS = ("fold", "cv_fold", "fold_id", "cv_split")
+FOLDS = ("fold", "cv_fold", "fold_id", "fold_idx", "fold_num", "kfold", "cv_split")
 SEEDS = ("seed", "random_state", "random_seed", "rng_seed", "data_seed", "seed_value")
-_NUMBERS = ("repeat", "repetition", "rep", "repeat_num", "replicate", "trial", "try", "run_number", "run_idx", *FOLDS)
-_IN_A_NAME = re.compile(r"(?i)(?<![a-z])(?:seed|fold|rep|repeat|repetition|trial|try)[ _=#:-]*(\d+)(?!\d)")
+_NUMBERS = ("repeat", "repetition", "rep", "repeat_num", "replicate", "trial", "try", "run_number", "run_idx")
+_IN_A_NAME = re.compile(r"(?<![a-z])(seed|fold|rep|repeat|repetition|trial|try)[ _=#:-]*(\d+)(?!\d)")
+_A_NUMBER = re.compile(r"(?:fold)?[ _-]?(\d+)(?:\.0+|/\d+)?")  # `3`, `3.0`, `fold_3`, `3/5`
 
 
 class Declared(NamedTuple):
@@ -151,7 +161,9 @@ class GroupedRuns:
     def folds(self) -> int:
         """In how many folds of the same data the repetitions lie; 0 where they are no folds."""
         columns = [name for name in self.repetitions if _last_word(name) in FOLDS]
-        return int(self.used[columns[0]].nunique()) if columns else 0
+        values = _parts_of_names(self.used["name"]).get("fold") if self.repetitions == ("name",) else None
+        values = _seeds(self.used[columns[0]]) if columns else values
+        return 0 if values is None else int(pd.Series(values).nunique())
 
     @property
     def by_task(self) -> bool:
@@ -222,9 +234,13 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
         repetitions = repetition_columns(runs, request)
         kind, configs = "groups", _by_params(runs, request, repetitions)
     else:
+        if request.better:
+            raise UserError("better: which way the metrics of this project's runs are better is known; leave it out")
         kind, configs = "configurations", _by_configuration(runs, task, request.nuisance)
     _leave_out_links(runs)
-    _tell_apart_what_one_seed_did_not_fix(runs, kind)
+    if kind == "groups":
+        _leave_out_parents(runs)
+    _tell_apart_what_one_seed_did_not_fix(runs, kind, request.nuisance)
     runs["used"] = runs["variation"].notna() & (runs["status"] == "FINISHED")
     _say_why(runs)
     names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task)
@@ -293,7 +309,7 @@ def _by_params(runs: pd.DataFrame, request: CompareRequest, repetitions: Sequenc
 
 def is_repetition(name: str) -> bool:
     """Whether a parameter or a tag of that name may tell repetitions apart."""
-    return _last_word(name) in (*SEEDS, *_NUMBERS)
+    return _last_word(name) in (*SEEDS, *FOLDS) or name.lower() in _NUMBERS
 
 
 def _last_word(name: str) -> str:
@@ -316,19 +332,24 @@ def repetition_columns(runs: pd.DataFrame, request: CompareRequest) -> tuple[str
     if request.repetitions:
         there = [name for name in runs if name.startswith(("params.", "tags."))]
         return tuple(_column_of(name, there) for name in request.repetitions)
-    for kind in ("params.", "tags."):
-        names = [name for name in runs if name.startswith(kind) and name.removeprefix(kind) not in taken]
-        found = tuple(name for name in names if is_repetition(name) and _tells_apart(name, runs[name]))
-        if found:
-            return found
-    numbered = runs["name"].map(lambda name: bool(_IN_A_NAME.search(name)))
-    return ("name",) if len(runs) > 1 and numbered.all() else ()
+    found: dict[str, pd.Series] = {}
+    for name in (name for kind in ("params.", "tags.") for name in runs if name.startswith(kind)):
+        own = name.split(".", 1)[1]
+        if own not in taken and is_repetition(own) and _tells_apart(own, runs[name]):
+            values = _seeds(runs[name])
+            if not any(values.equals(other) for other in found.values()):  # a tag that says what a parameter says
+                found[name] = values
+    # A number, such as that of a trial, may count anything: beside a seed or a fold it is taken for a parameter.
+    sure = [name for name in found if _last_word(name) in (*SEEDS, *FOLDS)]
+    if found:
+        return tuple(sure or found)
+    return ("name",) if _parts_of_names(runs["name"]) else ()
 
 
 def _tells_apart(name: str, values: pd.Series) -> bool:
-    known = values.dropna().astype(str)
-    is_number = _last_word(name) in SEEDS or known.str.fullmatch(r"(fold)?[ _-]?\d+").all()
-    return known.nunique() > 1 and bool(is_number)
+    known = _seeds(values).dropna()
+    is_number = _last_word(name) in SEEDS or all(isinstance(value, int) for value in known)
+    return known.nunique() > 1 and is_number
 
 
 def _column_of(name: str, there: Sequence[str]) -> str:
@@ -346,14 +367,25 @@ def _column_of(name: str, there: Sequence[str]) -> str:
 def _repetitions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """What tells each run from the other repetitions of its variation; None where that is not known."""
     if columns == ("name",):
-        found = runs["name"].map(lambda name: (_IN_A_NAME.search(name) or [None, None])[1])
-        return _seeds(found)
-    parts = [_seeds(column_of(runs, name)) for name in columns]
+        of_names = _parts_of_names(runs["name"])
+        columns, parts = tuple(f"name.{word}" for word in of_names), [*of_names.values()]
+    else:
+        parts = [_seeds(column_of(runs, name)) for name in columns]
     if len(parts) < 2:
         return parts[0] if parts else pd.Series(None, runs.index, dtype=object)
     words = [name.split(".", 1)[1] for name in columns]
     rows = [dict(zip(words, row, strict=True)) for row in zip(*parts, strict=True)]
     return pd.Series([None if None in row.values() else point_text(row) for row in rows], runs.index, dtype=object)
+
+
+def _parts_of_names(names: pd.Series) -> dict[str, pd.Series]:
+    """By word, such as `seed`, the number behind it in each name; those that all names have and that differ."""
+    numbers = [dict(_IN_A_NAME.findall(str(name).lower())) for name in names]
+    words = set.intersection(*map(set, numbers)) if numbers else set()
+    parts = {
+        word: pd.Series([int(each[word]) for each in numbers], names.index, dtype=object) for word in sorted(words)
+    }
+    return {word: values for word, values in parts.items() if values.nunique() > 1}
 
 
 def _require_params(option: str, names: Sequence[str], params: Sequence[str]) -> None:
@@ -412,9 +444,17 @@ def _leave_out_links(runs: pd.DataFrame) -> None:
         runs.at[row, "why"] = f"it stands for the run {original[row]}, which is counted"
 
 
-def _tell_apart_what_one_seed_did_not_fix(runs: pd.DataFrame, kind: str) -> None:
+def _leave_out_parents(runs: pd.DataFrame) -> None:
+    """A run with runs of its own that count, such as the mean of its folds or the best of its search."""
+    parents = column_of(runs, f"tags.{MLFLOW_PARENT_RUN_ID}")[runs["variation"].notna()]
+    above = runs["run_id"].isin(parents.dropna()) & runs["variation"].notna()
+    runs.loc[above, "why"] = "it is the parent of runs that are counted"
+    runs.loc[above, "variation"] = None
+
+
+def _tell_apart_what_one_seed_did_not_fix(runs: pd.DataFrame, kind: str, searched: Sequence[str]) -> None:
     """Runs of one seed that ended with other results are repetitions all the same: the seed did not fix them."""
-    if kind != "groups":
+    if kind != "groups" or searched:
         return
     results = [name for name in runs if name.startswith("metrics.") and not metrics.guess(name[8:]).is_wall_time]
     members = runs[runs["variation"].notna() & runs["seed"].notna() & (runs["status"] == "FINISHED")]
@@ -595,12 +635,13 @@ def in_order(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _seeds(texts: pd.Series) -> pd.Series:
-    """Other people's seeds, as whole numbers if they all are; None where there is none."""
-    known = texts.where(~texts.isin(["None", "none", "null", ""]), None)
-    try:
-        return known.map(lambda text: None if plain(text) is None else int(text)).astype(object)
-    except ValueError:
-        return known.map(lambda text: None if plain(text) is None else str(text)).astype(object)
+    """What tells other people's repetitions apart, as whole numbers if they all are; None where there is none."""
+    known = [None if plain(text) is None else str(text).strip() for text in texts]
+    known = [None if text is None or text.lower() in ("none", "null", "nan", "") else text for text in known]
+    numbers = [None if text is None else _A_NUMBER.fullmatch(text.lower()) for text in known]
+    if all(number is not None for number, text in zip(numbers, known, strict=True) if text is not None):
+        return pd.Series([None if number is None else int(number[1]) for number in numbers], texts.index, dtype=object)
+    return pd.Series(known, texts.index, dtype=object)
 
 
 def _listed(names: Sequence[str], most: int = 12) -> str:

@@ -45,7 +45,7 @@ from pipeline.tracking.names import COMPARED, MLFLOW_PARENT_RUN_ID, NOTE, REUSED
 TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
 _OF_A_STUDY = ("metric", "metrics", "baseline")  # what can be asked of one, and of anybody's runs
 _ASKED = (*_OF_A_STUDY, "better", "group_by", "repetitions", "nuisance")
-_CLOSE = 1e-9  # two versions of a library may sum in another order
+_CLOSE, _NOTHING = 1e-9, 1e-15  # two versions of a library may sum in another order
 # What the runs and the study tell; of a conclusion by an older schema only what every version computes alike.
 _COMPUTED = (
     *("kind", "title", "description", "baseline", "metric", "constant", "differing", "metrics", "variations", "pairs"),
@@ -426,7 +426,7 @@ def _leaves(conclusion: Conclusion, part: str, same: Collection[str] | None) -> 
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, float) and isinstance(b, float):
-        return a == b or (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=_CLOSE, abs_tol=_CLOSE)
+        return a == b or (math.isnan(a) and math.isnan(b)) or math.isclose(a, b, rel_tol=_CLOSE, abs_tol=_NOTHING)
     if isinstance(a, str) and isinstance(b, str):  # perhaps names of metrics, of which an earlier version had others
         return [*map(metrics.current, a.split(", "))] == [*map(metrics.current, b.split(", "))]
     return bool(a == b)
