@@ -25,7 +25,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from pipeline import task
 from pipeline.train import dataset
+from tests.toy import Toy
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -36,6 +38,14 @@ CHOICES_OF_A_LAUNCHER = ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERI
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow tests come first: what is left for the end is small enough to be shared out among the workers."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """The task that every study runs here."""
+    found = Toy()
+    monkeypatch.setattr(task, "load", lambda: found)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -10,17 +10,15 @@ import mlflow
 import pytest
 import yaml
 
-from pipeline import task
 from pipeline.compare import around
 from pipeline.compare.conclusion import Claim, Conclusion
 from pipeline.compare.grouping import Declared
 from pipeline.compare.report import audits, sentences
 from pipeline.errors import UserError
 from pipeline.study import plan
-from pipeline.study import run as study
 from tests.test_compare import conclude
 from tests.test_conclusion import frame
-from tests.test_tuning import AtOnce
+from tests.test_tuning import make
 from tests.toy import Toy
 
 CLAIM = {
@@ -42,21 +40,8 @@ DECLARED: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    found = Toy()
-    monkeypatch.setattr(task, "load", lambda: found)
-    return found
-
-
 def with_claim(**changes: Any) -> dict[str, Any]:
     return {**DECLARED, "claims": [{**CLAIM, **changes}]}
-
-
-def make(folder: Path, declared: dict[str, Any], interrupted_at: str = "") -> str:
-    file = folder / "s.yaml"
-    file.write_text(yaml.safe_dump(declared))
-    return study.run(study.Options(study=str(file)), lambda jobs, begin: AtOnce(interrupted_at))
 
 
 def judged(folder: Path, name: str = "methods") -> tuple[Claim, Conclusion]:

@@ -13,7 +13,6 @@ import pytest
 import yaml
 from mlflow.entities import Run
 
-from pipeline import task
 from pipeline.compare import run as compare
 from pipeline.compare.conclusion import Check, Conclusion
 from pipeline.errors import UserError
@@ -40,14 +39,6 @@ DECLARED: dict[str, Any] = {
     "nuisance": {"rate": [0.01, 0.1, 1.0, 10.0]},
     "claims": [CLAIM],
 }
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
-    """The task that every study runs here."""
-    found = Toy()
-    monkeypatch.setattr(task, "load", lambda: found)
-    return found
 
 
 def parse(**changes: Any) -> plan.Study:
