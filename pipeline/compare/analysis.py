@@ -25,7 +25,8 @@ from pipeline.compare.conclusion import (
     RunOutcome,
     Tuning,
 )
-from pipeline.compare.grouping import SEEDS, GroupedRuns, column_of, distinct, plain, without_repetition
+from pipeline.compare.grouping import GroupedRuns, column_of, distinct, plain, without_repetition
+from pipeline.compare.repetitions import SEEDS
 from pipeline.compare.tuning import tunings
 from pipeline.study import plan
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, MLFLOW_GIT_COMMIT, REUSED_FROM
@@ -67,6 +68,7 @@ class Analysis:
         ids = self._run_ids()
         known: dict[tuple[str, ...], str] = {}
         cells: dict[str, list[Cell]] = {name: [] for name in self.grouped.configs}
+        unranked = {name for name in self.grouped.metrics if self.grouped.metric(name).better is None}
         for row in self.described.itertuples(index=False):
             run_ids = ids[row.variation, row.metric]
             if run_ids not in known:
@@ -76,7 +78,7 @@ class Analysis:
             fields |= self._seeds(row.variation, metric) if metric in self.grouped.compared else {}
             if self.grouped.by_task and metric in self.grouped.rows:
                 fields["part"] = self.part(row.variation, metric)
-            if self.grouped.metric(metric).better is None:
+            if metric in unranked:
                 fields |= {"worst": math.nan, "worst_seed": None}
             fields |= {"worst_seed": plain(fields["worst_seed"]), "digest": known[run_ids]}
             cells[fields.pop("variation")].append(Cell(**fields))

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import metrics
-from pipeline.compare import evidence
+from pipeline.compare import evidence, repetitions
 from pipeline.errors import UserError
 from pipeline.metrics import Metric
 from pipeline.study.plan import A_A, AGAIN, Study
@@ -34,13 +34,6 @@ from pipeline.tracking.names import (
 
 MOST_PLOTTED = 20  # variations of which the histories are read: more lines than that cannot be told apart
 _MOST_COMPARED = 200  # variations: with more, the pairs of one metric are all that anybody could read
-# What tells repetitions apart in other people's runs: the last word of the name of a parameter or a tag. Of folds the
-# training sets overlap; the numbers are numbers of whole repetitions.
-FOLDS = ("fold", "cv_fold", "fold_id", "fold_idx", "fold_num", "kfold", "cv_split")
-SEEDS = ("seed", "random_state", "random_seed", "rng_seed", "data_seed", "seed_value")
-_NUMBERS = ("repeat", "repetition", "rep", "repeat_num", "replicate", "trial", "try", "run_number", "run_idx")
-_IN_A_NAME = re.compile(r"(?<![a-z])(seed|fold|rep|repeat|repetition|trial|try)[ _=#:-]*(\d+)(?!\d)")
-_A_NUMBER = re.compile(r"(?:fold)?[ _-]?(\d+)(?:\.0+|/\d+)?")  # `3`, `3.0`, `fold_3`, `3/5`
 
 
 class Declared(NamedTuple):
@@ -160,10 +153,7 @@ class GroupedRuns:
     @cached_property
     def folds(self) -> int:
         """In how many folds of the same data the repetitions lie; 0 where they are no folds."""
-        columns = [name for name in self.repetitions if _last_word(name) in FOLDS]
-        values = _parts_of_names(self.used["name"]).get("fold") if self.repetitions == ("name",) else None
-        values = _seeds(self.used[columns[0]]) if columns else values
-        return 0 if values is None else int(pd.Series(values).nunique())
+        return repetitions.folds(self.used, self.repetitions)
 
     @property
     def by_task(self) -> bool:
@@ -225,14 +215,14 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
         runs["last_epoch"] = np.nan
     runs = runs.astype({"variation": object, "seed": object, "why": object})
     planned = None
-    repetitions: tuple[str, ...] = (f"params.{task.repetition}",)
+    told_apart_by: tuple[str, ...] = (f"params.{task.repetition}",)
     if request.study is not None:
         kind, configs = "study", _by_plan(runs, request.study, task)
         pairs = [(name, config.params[task.repetition]) for name, config in request.study.runs()]
         planned = pd.DataFrame(pairs, columns=["variation", "seed"])
     elif request.group_by or not runs["ours"].any():
-        repetitions = repetition_columns(runs, request)
-        kind, configs = "groups", _by_params(runs, request, repetitions)
+        told_apart_by = repetitions.columns(runs, request.repetitions, (*request.group_by, *request.nuisance))
+        kind, configs = "groups", _by_params(runs, request, told_apart_by)
     else:
         if request.better:
             raise UserError("better: which way the metrics of this project's runs are better is known; leave it out")
@@ -240,7 +230,8 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     _leave_out_links(runs)
     if kind == "groups":
         _leave_out_parents(runs)
-    _tell_apart_what_one_seed_did_not_fix(runs, kind, request.nuisance)
+        if not request.nuisance:  # tries, not seeds, are what is told apart then
+            _tell_apart_what_one_seed_did_not_fix(runs)
     runs["used"] = runs["variation"].notna() & (runs["status"] == "FINISHED")
     _say_why(runs)
     names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task)
@@ -252,7 +243,7 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
             rank = {name: badness.get(name, math.nan) for name in configs}
             configs = {name: configs[name] for name in sorted(configs, key=lambda n: (math.isnan(rank[n]), rank[n]))}
     return GroupedRuns(
-        request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned, repetitions
+        request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned, told_apart_by
     )
 
 
@@ -288,104 +279,24 @@ def _by_configuration(runs: pd.DataFrame, task: Task, searched: Sequence[str]) -
     return _group(runs, ours, columns, searched)
 
 
-def _by_params(runs: pd.DataFrame, request: CompareRequest, repetitions: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _by_params(
+    runs: pd.DataFrame, request: CompareRequest, told_apart_by: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
     """Runs that anybody made, by some of their parameters, or by all that are not the same in all of them."""
     params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
     group_by, searched = request.group_by, request.nuisance
     _require_params("group_by", group_by, params)
     _require_params("nuisance", searched, params)
-    params = [name for name in params if name not in searched and f"params.{name}" not in repetitions]
-    runs["seed"] = _repetitions(runs, repetitions)
+    params = [name for name in params if name not in searched and f"params.{name}" not in told_apart_by]
+    runs["seed"] = repetitions.told_apart(runs, told_apart_by)
+    unseeded = [name for name in params if not repetitions.is_of(name, repetitions.SEEDS)]
     names = list(group_by) or [
-        name
-        for name in params
-        if _last_word(name) not in SEEDS and runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
+        name for name in unseeded if runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
     ]
     columns = {name: f"params.{name}" for name in names}
     has_any = runs[list(columns.values())].notna().any(axis=1) if columns else pd.Series(True, runs.index)
     runs.loc[~has_any, "why"] = f"it has none of the parameters {_listed(names)}"
     return _group(runs, has_any, columns, searched)
-
-
-def is_repetition(name: str) -> bool:
-    """Whether a parameter or a tag of that name may tell repetitions apart."""
-    return _last_word(name) in (*SEEDS, *FOLDS) or name.lower() in _NUMBERS
-
-
-def _last_word(name: str) -> str:
-    """`seed` of `params.training.seed` and of `cfg/seed`."""
-    return re.split(r"[./:]", name.lower())[-1]
-
-
-def repetition_columns(runs: pd.DataFrame, request: CompareRequest) -> tuple[str, ...]:
-    """What tells repetitions apart: the columns that are asked for, or parameters, else tags, else the runs' names.
-
-    Found are those whose name says so and that are not the same in all runs; of numbers, such as those of folds, whose
-    values are whole numbers.
-
-    Raises:
-        UserError: no run has what is asked for.
-    """
-    taken = (*request.group_by, *request.nuisance)
-    if request.repetitions in (("name",), ("none",)):
-        return request.repetitions[:1] if request.repetitions == ("name",) else ()
-    if request.repetitions:
-        there = [name for name in runs if name.startswith(("params.", "tags."))]
-        return tuple(_column_of(name, there) for name in request.repetitions)
-    found: dict[str, pd.Series] = {}
-    for name in (name for kind in ("params.", "tags.") for name in runs if name.startswith(kind)):
-        own = name.split(".", 1)[1]
-        if own not in taken and is_repetition(own) and _tells_apart(own, runs[name]):
-            values = _seeds(runs[name])
-            if not any(values.equals(other) for other in found.values()):  # a tag that says what a parameter says
-                found[name] = values
-    # A number, such as that of a trial, may count anything: beside a seed or a fold it is taken for a parameter.
-    sure = [name for name in found if _last_word(name) in (*SEEDS, *FOLDS)]
-    if found:
-        return tuple(sure or found)
-    return ("name",) if _parts_of_names(runs["name"]) else ()
-
-
-def _tells_apart(name: str, values: pd.Series) -> bool:
-    known = _seeds(values).dropna()
-    is_number = _last_word(name) in SEEDS or all(isinstance(value, int) for value in known)
-    return known.nunique() > 1 and is_number
-
-
-def _column_of(name: str, there: Sequence[str]) -> str:
-    for column in (f"params.{name}", f"tags.{name}", name):
-        if column in there:
-            return column
-    known = [column.split(".", 1)[1] for column in there if column.startswith("params.") or is_repetition(column)]
-    hint = did_you_mean(name, known)
-    raise UserError(
-        f"repetitions={quoted(name)} is a parameter or a tag of no run{hint}; there are {_listed(known)}; "
-        "or give name, for the numbers in the runs' names, or none"
-    )
-
-
-def _repetitions(runs: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
-    """What tells each run from the other repetitions of its variation; None where that is not known."""
-    if columns == ("name",):
-        of_names = _parts_of_names(runs["name"])
-        columns, parts = tuple(f"name.{word}" for word in of_names), [*of_names.values()]
-    else:
-        parts = [_seeds(column_of(runs, name)) for name in columns]
-    if len(parts) < 2:
-        return parts[0] if parts else pd.Series(None, runs.index, dtype=object)
-    words = [name.split(".", 1)[1] for name in columns]
-    rows = [dict(zip(words, row, strict=True)) for row in zip(*parts, strict=True)]
-    return pd.Series([None if None in row.values() else point_text(row) for row in rows], runs.index, dtype=object)
-
-
-def _parts_of_names(names: pd.Series) -> dict[str, pd.Series]:
-    """By word, such as `seed`, the number behind it in each name; those that all names have and that differ."""
-    numbers = [dict(_IN_A_NAME.findall(str(name).lower())) for name in names]
-    words = set.intersection(*map(set, numbers)) if numbers else set()
-    parts = {
-        word: pd.Series([int(each[word]) for each in numbers], names.index, dtype=object) for word in sorted(words)
-    }
-    return {word: values for word, values in parts.items() if values.nunique() > 1}
 
 
 def _require_params(option: str, names: Sequence[str], params: Sequence[str]) -> None:
@@ -452,10 +363,8 @@ def _leave_out_parents(runs: pd.DataFrame) -> None:
     runs.loc[above, "variation"] = None
 
 
-def _tell_apart_what_one_seed_did_not_fix(runs: pd.DataFrame, kind: str, searched: Sequence[str]) -> None:
+def _tell_apart_what_one_seed_did_not_fix(runs: pd.DataFrame) -> None:
     """Runs of one seed that ended with other results are repetitions all the same: the seed did not fix them."""
-    if kind != "groups" or searched:
-        return
     results = [name for name in runs if name.startswith("metrics.") and not metrics.guess(name[8:]).is_wall_time]
     members = runs[runs["variation"].notna() & runs["seed"].notna() & (runs["status"] == "FINISHED")]
     for _, own in members.groupby("variation", sort=False):
@@ -632,16 +541,6 @@ def in_order(values: Iterable[Any]) -> tuple[Any, ...]:
         return tuple(sorted(known))
     except TypeError:
         return tuple(sorted(known, key=str))
-
-
-def _seeds(texts: pd.Series) -> pd.Series:
-    """What tells other people's repetitions apart, as whole numbers if they all are; None where there is none."""
-    known = [None if plain(text) is None else str(text).strip() for text in texts]
-    known = [None if text is None or text.lower() in ("none", "null", "nan", "") else text for text in known]
-    numbers = [None if text is None else _A_NUMBER.fullmatch(text.lower()) for text in known]
-    if all(number is not None for number, text in zip(numbers, known, strict=True) if text is not None):
-        return pd.Series([None if number is None else int(number[1]) for number in numbers], texts.index, dtype=object)
-    return pd.Series(known, texts.index, dtype=object)
 
 
 def _listed(names: Sequence[str], most: int = 12) -> str:

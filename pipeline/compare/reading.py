@@ -31,7 +31,8 @@ from mlflow.entities import FileInfo, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
-from pipeline.compare.grouping import Declared, is_repetition
+from pipeline.compare.grouping import Declared
+from pipeline.compare.repetitions import is_repetition
 from pipeline.errors import UserError, first_line
 from pipeline.metrics import current
 from pipeline.study.plan import Study

@@ -43,8 +43,9 @@ from pipeline.texts import command, quoted
 from pipeline.tracking.names import COMPARED, MLFLOW_PARENT_RUN_ID, NOTE, REUSED_FROM
 
 TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
-_OF_A_STUDY = ("metric", "metrics", "baseline")  # what can be asked of one, and of anybody's runs
-_ASKED = (*_OF_A_STUDY, "better", "group_by", "repetitions", "nuisance")
+# The options that say how runs are compared, which a conclusion keeps, too; the latter of runs without a study.
+_ASKED = ("metric", "better", "metrics", "baseline")
+_WITHOUT_A_STUDY = ("group_by", "repetitions", "nuisance")
 _CLOSE, _NOTHING = 1e-9, 1e-15  # two versions of a library may sum in another order
 # What the runs and the study tell; of a conclusion by an older schema only what every version computes alike.
 _COMPUTED = (
@@ -116,9 +117,7 @@ def _find(options: Options, of: Task, study_run_id: str | None = None) -> _Found
     if parent is not None:
         children = runs.get(f"tags.{MLFLOW_PARENT_RUN_ID}", pd.Series(None, runs.index, dtype=object)) == parent
         runs, elsewhere = runs[children], runs[~children]
-    asked = options.model_dump(
-        include={"group_by", "metric", "better", "metrics", "baseline", "repetitions", "nuisance"}
-    )
+    asked = options.model_dump(include={*_ASKED, *_WITHOUT_A_STUDY})
     if plan:
         asked |= {"study": plan.study, "looks": plan.looks, "plans": plan.declared}
     request = CompareRequest(**asked)
@@ -324,19 +323,8 @@ def verify(known: Conclusion) -> list[str]:
     source = known.provenance
     if source.study and source.study_run_id is None:
         raise UserError(f"the conclusion of {source.made} does not say which run of the study {source.study} it is of")
-    asked = {
-        "experiment",
-        "filter",
-        "study",
-        "group_by",
-        "metric",
-        "better",
-        "metrics",
-        "baseline",
-        "repetitions",
-        "nuisance",
-    }
-    options = Options(**source.model_dump(include=asked - ({"group_by"} if source.study else set())))
+    asked = {"experiment", "filter", "study", *_ASKED, *(() if source.study else _WITHOUT_A_STUDY)}
+    options = Options(**source.model_dump(include=asked))
     try:
         found = _find(options, task.load(), source.study_run_id)
     except UserError as error:
