@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from pipeline.compare.report import markdown, tables
-from pipeline.compare.run import read_conclusion
+from pipeline.compare.verify import read_conclusion
 
 ROOT = Path(__file__).parents[1]
 

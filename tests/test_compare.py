@@ -32,7 +32,7 @@ from mlflow.entities import Metric, Param
 from PIL import Image, ImageFile
 
 from pipeline import plots
-from pipeline.compare import digests, reading
+from pipeline.compare import digests, reading, verify
 from pipeline.compare import run as compare
 from pipeline.compare.__main__ import main
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
@@ -173,7 +173,7 @@ VALUES: dict[tuple[str, int], float | str] = {
 
 def conclude(tmp_path: Path, **options: Any) -> Conclusion:
     compare.compare(Options(out=tmp_path / "out", **options))
-    return compare.read_conclusion(str(tmp_path / "out" / "conclusion.json"))
+    return verify.read_conclusion(str(tmp_path / "out" / "conclusion.json"))
 
 
 def variation(conclusion: Conclusion, name: str) -> Variation:
@@ -346,11 +346,11 @@ def test_published_figures_like_with_like_and_as_stated(tmp_path: Path) -> None:
     # And later, when a run of the alternative is no longer what it was:
     changed = next(run for run in mlflow.search_runs(output_format="list") if run.data.params.get("l1") == "1e-05")
     mlflow.MlflowClient().log_metric(changed.info.run_id, "last_val_loss", 0.9, timestamp=2, step=2)
-    assert compare.verify(conclusion) == []  # its interval now is so wide that it has the figure all the more
+    assert verify.verify(conclusion) == []  # its interval now is so wide that it has the figure all the more
     for run_ in mlflow.search_runs(output_format="list"):
         if run_.data.params.get("l1") == "1e-05":
             mlflow.MlflowClient().log_metric(run_.info.run_id, "last_val_loss", 0.9, timestamp=3, step=2)
-    (line,) = compare.verify(conclusion)
+    (line,) = verify.verify(conclusion)
     assert line.startswith(
         "published figure: 0.0916 as last_val_loss of adam-2ep-l1=1e-05: it was reproduced, it would"
     )
@@ -1097,7 +1097,7 @@ def test_it_runs_under_mlflow_run_and_leaves_itself_out(tmp_path: Path) -> None:
     for log in ("false", "true"):
         done = run(*words, "-P", f"log={log}", folder=tmp_path, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert len(compare.read_conclusion(f"{tmp_path}/out/conclusion.json").runs) == 6
+    assert len(verify.read_conclusion(f"{tmp_path}/out/conclusion.json").runs) == 6
     logged, only_looked = runs_there()[: -len(before)]  # the runs that `mlflow run` opened, and no others
     for launched in (only_looked, logged):
         assert (launched.info.run_name, launched.info.status) == ("compare", "FINISHED")
@@ -1156,7 +1156,7 @@ def test_verify_names_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture
     ids = study(published(), VALUES)
     known = conclude(tmp_path, study="small")
     path = str(tmp_path / "out" / "conclusion.json")
-    assert compare.verify(known) == []
+    assert verify.verify(known) == []
     assert main(["--verify", path]) == 0
     assert "nothing differs (runs: 9, verdicts: 2" in capsys.readouterr().out
 
@@ -1165,7 +1165,7 @@ def test_verify_names_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture
     client.delete_run(ids["with L1", 2])  # vanished
     tags = {"mlflow.parentRunId": ids["", 0], "study": "small", "variation": "Original"}
     added = ours(published().configurations()["Original"].model_copy(update={"seed": 7}), 0.44, tags)
-    lines = compare.verify(known)
+    lines = verify.verify(known)
     assert (
         f"changed: adam_optimizer, seed 0 ({ids['adam_optimizer', 0]}): its params or metrics are not what they were"
         in lines
@@ -1190,7 +1190,7 @@ def edited(file: Path, path: str, value: object) -> Conclusion:
     part[last] = value
     changed = file.with_name("edited.json")
     changed.write_text(json.dumps(content))
-    return compare.read_conclusion(str(changed))
+    return verify.read_conclusion(str(changed))
 
 
 @pytest.mark.usefixtures("db")
@@ -1225,10 +1225,10 @@ def test_verify_finds_what_was_edited(tmp_path: Path) -> None:
         ("claims.0.declared", "after", "claims[0].declared says after, its runs say before"),
     ]
     for path, value, says in changes:
-        assert f"not what its runs give: {says}" in "\n".join(compare.verify(edited(file, path, value))), path
+        assert f"not what its runs give: {says}" in "\n".join(verify.verify(edited(file, path, value))), path
 
     mlflow.MlflowClient().log_metric(known.variations[0].cells[0].run_ids[0], "last_val_bce", 0.9, timestamp=2, step=2)
-    lines = compare.verify(edited(file, f"variations.1.cells.{place}.mean", 0.05))
+    lines = verify.verify(edited(file, f"variations.1.cells.{place}.mean", 0.05))
     assert "not what its runs give: adam_optimizer.cells.last_val_bce.mean says 0.05, its runs say 0.09" in "\n".join(
         lines
     )
@@ -1244,18 +1244,18 @@ def test_verify_of_an_earlier_schema_says_so_and_compares_what_is_computed_alike
         edited(file, "schema_version", 2)
     with pytest.raises(UserError, match=r"says that it is of schema 99, which it is not; make it again"):
         edited(file, "schema_version", 99)
-    assert "schema" not in compare.counted(known)
+    assert "schema" not in verify.counted(known)
     content = {**json.loads(file.read_text()), "schema_version": 2}
     for part in ("efforts", "uncounted", "searches"):
         del content[part]
     file.write_text(json.dumps(content))
-    earlier = compare.read_conclusion(str(file))
-    assert compare.counted(earlier).endswith("; by schema 2, of which intervals and tests were computed otherwise")
-    assert compare.verify(earlier) == []
+    earlier = verify.read_conclusion(str(file))
+    assert verify.counted(earlier).endswith("; by schema 2, of which intervals and tests were computed otherwise")
+    assert verify.verify(earlier) == []
     for path, value in {"claims.0.difference.low": -9, "claims.0.difference.mean": -0.5}.items():
         earlier = edited(file, path, value)
         file.write_text((tmp_path / "out" / "edited.json").read_text())
-    assert [line.split(" says")[0] for line in compare.verify(earlier)] == [
+    assert [line.split(" says")[0] for line in verify.verify(earlier)] == [
         "not what its runs give: claims[0].difference.mean"
     ]
 
@@ -1269,10 +1269,10 @@ def test_verify_takes_no_other_run_of_the_study(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=f"cannot be checked: the run {first['', 0]} of the study small is gone; compare"
     ):
-        compare.verify(known)
+        verify.verify(known)
     nameless = edited(tmp_path / "out" / "conclusion.json", "provenance.study_run_id", None)
     with pytest.raises(UserError, match=r"does not say which run of the study small it is of"):
-        compare.verify(nameless)
+        verify.verify(nameless)
 
 
 @pytest.mark.usefixtures("db")
@@ -1285,7 +1285,7 @@ def test_verify_without_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixt
     known = conclude(tmp_path)
     for run_id in reading.runs("0", load())["run_id"]:
         mlflow.MlflowClient().delete_run(run_id)
-    lines = compare.verify(known)
+    lines = verify.verify(known)
     assert [line.split(" (")[0] for line in lines] == [
         "vanished: all runs",
         "baseline: it was all runs, it would now be None",

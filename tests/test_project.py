@@ -22,7 +22,7 @@ from docs.generate import documents
 from pipeline import cli, deliver, store, task
 from pipeline.compare import __main__ as compare
 from pipeline.compare import report
-from pipeline.compare.run import read_conclusion
+from pipeline.compare.verify import read_conclusion
 from pipeline.study import __main__ as study
 from pipeline.train import __main__ as train
 from tests.conftest import ROOT

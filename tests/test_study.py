@@ -23,6 +23,7 @@ import yaml
 from mlflow.entities import Run
 
 from pipeline.compare import run as compare
+from pipeline.compare import verify
 from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study import plan
@@ -184,7 +185,7 @@ def test_done_is_done_and_counts_once(small_npz: Path, tmp_path: Path) -> None:
 def counted(folder: Path, filter_string: str = "") -> list[str]:
     """The names of the runs that a comparison uses."""
     compare.compare(compare.Options(out=folder / "out", filter=filter_string))
-    runs = compare.read_conclusion(str(folder / "out" / "conclusion.json")).runs
+    runs = verify.read_conclusion(str(folder / "out" / "conclusion.json")).runs
     return sorted(made.name for made in runs if made.used)
 
 

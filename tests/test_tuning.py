@@ -14,6 +14,7 @@ import yaml
 from mlflow.entities import Run
 
 from pipeline.compare import run as compare
+from pipeline.compare import verify
 from pipeline.compare.conclusion import Check, Conclusion
 from pipeline.errors import UserError
 from pipeline.study import plan, tuning
@@ -262,7 +263,7 @@ def test_the_phase_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def compared(folder: Path) -> Conclusion:
     compare.compare(compare.Options(study="tuned", out=folder / "out"))
-    return compare.read_conclusion(str(folder / "out" / "conclusion.json"))
+    return verify.read_conclusion(str(folder / "out" / "conclusion.json"))
 
 
 def check(conclusion: Conclusion, kind: str) -> Check:
@@ -297,9 +298,9 @@ def test_the_claim_is_judged_on_the_reported_runs_of_the_tuned_sides(tmp_path: P
     assert "| plain | rate=0.1 | error, validation | rate=0.01: 1.5005 ± 0.0007; rate=0.1: 0.5005" in report
     assert "Runs in no variation" not in report
 
-    assert compare.verify(conclusion) == []
+    assert verify.verify(conclusion) == []
     other = conclusion.tuning[0].model_copy(update={"chosen": {"rate": 1.0}})
-    assert compare.verify(conclusion.model_copy(update={"tuning": (other, clever)})) == [
+    assert verify.verify(conclusion.model_copy(update={"tuning": (other, clever)})) == [
         "not what its runs give: tuning[0].chosen.rate says 1.0, its runs say 0.1",
         "tuning: chosen of plain: it was rate=1.0, the best by its runs rate=0.1, "
         "it would now be rate=0.1, the best by its runs rate=0.1",

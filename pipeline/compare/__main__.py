@@ -12,13 +12,13 @@ def main(argv: list[str] | None = None) -> int:
 
     def call() -> str:
         options = cli.parse_arguments(Options, argv, "compare", "What the runs made so far say.")
-        from pipeline.compare import run  # a mistake above should not wait for MLflow
+        from pipeline.compare import run, verify  # a mistake above should not wait for MLflow
 
         if not options.verify:
             return run.compare(options)
-        known = run.read_conclusion(options.verify)
-        differs.extend(run.verify(known))
-        return "\n".join(differs) or f"nothing differs ({run.counted(known)})"
+        known = verify.read_conclusion(options.verify)
+        differs.extend(verify.verify(known))
+        return "\n".join(differs) or f"nothing differs ({verify.counted(known)})"
 
     return cli.run(call, "compare") or int(bool(differs))
 

@@ -1,0 +1,148 @@
+"""The files of a comparison: its pictures, its tables and reports, and the conclusion that they are made of."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline import plots
+from pipeline.compare import reading, report
+from pipeline.compare.conclusion import Conclusion
+from pipeline.compare.grouping import GroupedRuns
+from pipeline.compare.options import CONCLUSION, REPORT_HTML
+from pipeline.compare.report import values
+from pipeline.errors import UserError, first_line
+from pipeline.texts import quoted
+from pipeline.tracking.names import REUSED_FROM
+
+TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
+
+
+def named(names: Sequence[str]) -> str:
+    """What was written, in half a line."""
+    pictures = sum(name.endswith(".png") for name in names)
+    texts = f"{REPORT_HTML} and .md, {TABLE_CSV} and .json"
+    return f"{texts}, pictures: {pictures}" if pictures else texts
+
+
+def pictures(
+    grouped: GroupedRuns, conclusion: Conclusion, histories: pd.DataFrame
+) -> tuple[dict[str, tuple[bytes, bytes]], dict[str, str]]:
+    """What is drawn, and the variations without a picture, each with why the one that there is was not used.
+
+    By file name without its ending: a PNG for the folder, and what the page shows (SVG where it is a drawing).
+    """
+    found: dict[str, tuple[bytes, bytes]] = {}
+
+    def draw(name: str, figure: Any, drawing: bool = True) -> None:
+        png = plots.png(figure)
+        found[name] = (png, plots.svg(figure, name) if drawing else png)
+
+    differences = _drawable(report.differences(conclusion), ["mean", "low", "high", "smallest"])
+    if len(differences):
+        draw(report.FOREST, plots.forest(differences))
+    seeds = report.seeds(conclusion)
+    if seeds["seed"].nunique() > 1:
+        shown = [values.metric_of(conclusion, metric) for metric in dict.fromkeys(seeds["metric"])]
+        draw(report.SEEDS, plots.seeds(seeds, {each.name: (each.label, each.unit) for each in shown}))
+    if len(histories) and histories["epoch"].nunique() > 1:
+        metric = values.metric_of(conclusion, grouped.convergence_metric)
+        order = {name: place for place, name in enumerate(grouped.plotted)}
+        lines = histories.merge(grouped.used[["run_id", "variation", "seed"]], on="run_id")
+        lines = lines[lines["variation"].isin(grouped.plotted)]
+        lines = _drawable(lines, [metric.name])
+        lines = lines.sort_values("variation", key=lambda names: names.map(order), kind="stable")
+        if lines[metric.name].notna().any():
+            draw(report.CURVES, plots.curves(lines, metric.name, metric.unit))
+    return found, _draw_digits(grouped, conclusion, draw)
+
+
+def _drawable(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Without the values that no axis can show."""
+    values = frame[columns].astype(float)
+    return frame.assign(**values.where(values.abs() < plots.LARGEST))
+
+
+def _draw_digits(grouped: GroupedRuns, conclusion: Conclusion, draw: Any) -> dict[str, str]:
+    """Each variation's picture, of its first seed, and all of them on one; returns what `pictures` does."""
+    files = {variation.name: variation.file for variation in conclusion.variations}
+    originals, reconstructed, missing = None, {}, {}
+    for name in grouped.plotted if grouped.by_task else ():
+        rows = grouped.by_variation[name].sort_index()
+        if rows.empty:
+            continue
+        try:
+            pictures = _pictured(rows.iloc[0])
+        except reading.PictureError as why:
+            missing[name] = str(why)
+            continue
+        if pictures is None:
+            missing[name] = ""
+            continue
+        draw(files[name], plots.reconstructions(*pictures, f"{name}, seed {rows.index[0]}"), drawing=False)
+        originals = pictures[0] if originals is None else originals
+        if pictures[0].shape == originals.shape:
+            reconstructed[name] = pictures[1]
+        else:
+            missing[name] = "its images are of another size than those of the first variation"
+    if originals is not None:
+        draw(report.DIGITS, plots.digit_grid(originals, reconstructed))
+    return missing
+
+
+def _pictured(run: pd.Series) -> reading.Pictures | None:
+    """What `reading.digits` finds, of a run or of the one that it stands for."""
+    origin = run.get(f"tags.{REUSED_FROM}")
+    found = reading.digits(run["run_id"])
+    return reading.digits(origin) if found is None and isinstance(origin, str) else found
+
+
+def write(folder: Path, conclusion: Conclusion, pictures: Mapping[str, tuple[bytes, bytes]]) -> list[str]:
+    """Write everything into an empty folder; returns the names, `conclusion.json` last."""
+    pngs = {f"{name}.png": png for name, (png, _) in pictures.items()}
+    texts = {
+        REPORT_HTML: report.to_html(conclusion, {name: shown for name, (_, shown) in pictures.items()}),
+        REPORT_MARKDOWN: report.to_markdown(conclusion, list(pngs)),
+        TABLE_CSV: report.conclusion_csv(conclusion),
+        CONCLUSION: conclusion.model_dump_json(indent=1) + "\n",
+    }
+    for name, png in pngs.items():
+        (folder / name).write_bytes(png)
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8", newline="")
+    return [*pngs, *texts]
+
+
+@contextmanager
+def folder(out: Path) -> Iterator[Path]:
+    """A new folder whose files are moved into `out` when all of them are whole; `out` is there if it has files.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    new: Path | None = None
+    missing: list[Path] = []
+    try:
+        missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+        out.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=out))
+        yield new
+        # The conclusion last: where it is, what belongs to it is there, too.
+        for file in sorted(new.iterdir(), key=lambda file: file.name == CONCLUSION):
+            os.replace(file, out / file.name)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise UserError(f"out={quoted(out)} cannot be written ({reason}); choose another folder with --out") from None
+    finally:
+        if new is not None:
+            shutil.rmtree(new, ignore_errors=True)
+        for folder in missing:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
