@@ -171,10 +171,10 @@ def _threads(epochs: int, argument: str) -> float:
 
 def _query(epochs: int, argument: str) -> float:
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{argument}/store.db"
-    from pipeline.study import plan
+    from pipeline.study import files
     from pipeline.tracking import search
 
-    wanted = [[(name, config.fingerprint, DATA)] for name, config in plan.load("controlled").runs()]
+    wanted = [[(name, config.fingerprint, DATA)] for name, config in files.load("controlled").runs()]
     begin = time.perf_counter()
     search.find("0", "controlled", ["0" * 12], wanted, look_only=False)
     return time.perf_counter() - begin

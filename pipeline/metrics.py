@@ -184,6 +184,21 @@ def contained(name: str) -> str:
 
 # --- Other people's metrics ---------------------------------------------------------------------------------------
 
+At = Literal["last", "best"] | int  # which of the values that a run has logged of a metric: also that of a step
+
+
+def read_at(text: Any) -> Any:
+    """`last`, `best`, or the step of `step 10` or `10`.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    found = re.fullmatch(r"(?:step )?\s*(\d+)", str(text).strip())
+    if text in ("last", "best") or (found and not isinstance(text, bool)):
+        return int(found[1]) if found else text
+    raise ValueError("allowed: last, best, or a step such as step 10")
+
+
 MINIMISED = ("val_loss", "loss")  # of which one is the primary metric where nothing else is known
 # What other people call the count of the numbers that are trained, as a metric or a parameter.
 SIZES = (MODEL_PARAMETERS, "num_params", "num_parameters", "n_params", "total_params", "trainable_params")

@@ -15,7 +15,7 @@ from pipeline.compare.conclusion import Claim, Conclusion
 from pipeline.compare.grouping import Declared
 from pipeline.compare.report import audits, sentences
 from pipeline.errors import UserError
-from pipeline.study import plan
+from pipeline.study import files
 from tests.test_compare import conclude
 from tests.test_conclusion import frame
 from tests.test_tuning import make
@@ -75,8 +75,8 @@ def judged(folder: Path, name: str = "methods") -> tuple[Claim, Conclusion]:
     ],
 )
 def test_a_claim_that_was_there_before_its_runs(plans: list[Any], first_run: float, expected: Any) -> None:
-    (claim,) = plan.parse(yaml.safe_dump(DECLARED), "s.yaml").claims
-    declared = [Declared(at, plan.parse(yaml.safe_dump(with_claim(**changes)), "s.yaml")) for at, changes in plans]
+    (claim,) = files.parse(yaml.safe_dump(DECLARED), "s.yaml").claims
+    declared = [Declared(at, files.parse(yaml.safe_dump(with_claim(**changes)), "s.yaml")) for at, changes in plans]
     found = around.declaration(claim, declared[::-1], first_run)
     assert (found["declared"], found["changed"]) == expected
 

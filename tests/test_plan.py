@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.errors import UserError
 from pipeline.metrics import METRICS, QUALITY
-from pipeline.study import plan
+from pipeline.study import files, plan
 from pipeline.train.config import RunConfig
 
 SHIPPED = ("controlled", "published", "tuned")
@@ -36,7 +36,7 @@ PUBLISHED = (
 
 
 def parse(text: str) -> plan.Study:
-    return plan.parse(text, "s.yaml")
+    return files.parse(text, "s.yaml")
 
 
 def mistake(text: str) -> str:
@@ -71,13 +71,13 @@ def test_published_is_exactly_the_four_published_runs() -> None:
         for seed in range(5)
         for name, values in written_out.items()
     ]
-    study = plan.load("published")
+    study = files.load("published")
     assert [(name, config.fingerprint) for name, config in study.runs()] == expected
     assert study.baseline_name == "Original"
 
 
 def test_published_has_the_figures_under_the_metrics_that_they_are() -> None:
-    published = plan.load("published").published
+    published = files.load("published").published
     assert published
     assert published.values["Original"] == {
         "keras2_progressbar_loss": 0.7210,
@@ -87,11 +87,11 @@ def test_published_has_the_figures_under_the_metrics_that_they_are() -> None:
     }
     assert published.commonly_read_as == {"keras2_progressbar_loss": "first_loss"}
     stated = RunConfig.model_validate(published.paper_values["with_regularizationTerm"])
-    assert stated.l1 == plan.load("published").configurations()["with_regularizationTerm"].l1 / 10
+    assert stated.l1 == files.load("published").configurations()["with_regularizationTerm"].l1 / 10
 
 
 def test_each_claim_of_controlled_changes_what_it_is_about_and_nothing_else() -> None:
-    study = plan.load("controlled")
+    study = files.load("controlled")
     configs = study.configurations()
     assert len(study.claims) == 7
     for claim in study.claims:
@@ -101,7 +101,7 @@ def test_each_claim_of_controlled_changes_what_it_is_about_and_nothing_else() ->
 
 def test_the_shipped_studies_are_known_by_what_they_were_known_by() -> None:
     """By their digests the runs that were made are found again; made of MNIST's hash, here of another text."""
-    digests = {name: plan.load(name).digests({"mnist": "a" * 64}) for name in ("controlled", "published")}
+    digests = {name: files.load(name).digests({"mnist": "a" * 64}) for name in ("controlled", "published")}
     assert digests == {
         "controlled": ("33215471af27",),  # no earlier version held images out
         "published": ("6edb615a3e94", "2f4298d21608"),
@@ -109,7 +109,7 @@ def test_the_shipped_studies_are_known_by_what_they_were_known_by() -> None:
 
 
 def test_controlled_contains_the_published_configurations() -> None:
-    published, controlled = (set(plan.load(name).configurations().values()) for name in ("published", "controlled"))
+    published, controlled = (set(files.load(name).configurations().values()) for name in ("published", "controlled"))
     assert {config.model_copy(update={"validation": 10000}) for config in published} < controlled
 
 
@@ -128,21 +128,21 @@ def in_editor(text: str) -> Any:
 
 
 def fits_the_schema(content: Any) -> bool:
-    return bool(jsonschema.Draft202012Validator(json.loads(plan.json_schema())).is_valid(content))
+    return bool(jsonschema.Draft202012Validator(json.loads(files.json_schema())).is_valid(content))
 
 
 def test_the_schema_file_is_up_to_date() -> None:
-    assert plan.SCHEMA.read_text(encoding="utf-8") == plan.json_schema()
-    jsonschema.Draft202012Validator.check_schema(json.loads(plan.json_schema()))
+    assert files.SCHEMA.read_text(encoding="utf-8") == files.json_schema()
+    jsonschema.Draft202012Validator.check_schema(json.loads(files.json_schema()))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_study_fits_and_says_so_to_editors(name: str) -> None:
-    text = (plan.STUDIES / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (files.STUDIES / f"{name}.yaml").read_text(encoding="utf-8")
     assert fits_the_schema(in_editor(text))
     assert fits_the_schema(yaml.safe_load(text))  # YAML 1.1, as some editors read
-    assert text.startswith(f"# yaml-language-server: $schema={plan.SCHEMA.name}\n")
-    assert plan.load(name).name == name
+    assert text.startswith(f"# yaml-language-server: $schema={files.SCHEMA.name}\n")
+    assert files.load(name).name == name
 
 
 @pytest.mark.parametrize("text", [STUDY + CLAIM + PUBLISHED, with_seeds("[7, 9]"), STUDY + "grid: {l1: [1e-5, 0]}"])
@@ -307,7 +307,7 @@ def test_narrowed_keeps_what_is_left_consistent() -> None:
 
 def test_narrowed_to_nobody_says_who_there_is() -> None:
     with pytest.raises(UserError) as error:
-        plan.load("published").narrowed(["adam_optimiser"])
+        files.load("published").narrowed(["adam_optimiser"])
     assert str(error.value) == (
         "filter='adam_optimiser': there is no such variation, did you mean 'adam_optimizer'?; "
         "allowed: 'Original', 'adam_optimizer', '100_epochs', 'with_regularizationTerm'"
@@ -364,7 +364,7 @@ def test_images_count() -> None:
 
 # Mistakes.
 
-KEYS = "name, description, base, grid, variations, baseline, seeds, looks, nuisance, tuning, aa_test, claims, published"
+KEYS = "name, description, baseline, looks, base, grid, variations, seeds, nuisance, tuning, aa_test, claims, published"
 PARAMETERS = ", ".join(name for name in RunConfig.model_fields if name != "seed")
 
 
@@ -577,8 +577,8 @@ def test_depth_and_references_without_end_are_mistakes_like_others(text: str) ->
 
 def test_a_shipped_study_goes_by_its_name_and_any_by_its_path(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(STUDY)
-    assert plan.load(str(tmp_path / "mine.yaml")) == parse(STUDY)
-    assert plan.load("published") == plan.load(str(plan.STUDIES / "published.yaml"))
+    assert files.load(str(tmp_path / "mine.yaml")) == parse(STUDY)
+    assert files.load("published") == files.load(str(files.STUDIES / "published.yaml"))
 
 
 def test_a_file_that_is_no_text_or_no_file_is_a_mistake_in_one_line(tmp_path: Path) -> None:
@@ -596,7 +596,7 @@ def test_a_file_that_is_no_text_or_no_file_is_a_mistake_in_one_line(tmp_path: Pa
         "a\0b": "study='a\\x00b' cannot be opened (embedded null byte); give controlled",
     }.items():
         with pytest.raises(UserError) as error:
-            plan.load(study)
+            files.load(study)
         assert says in str(error.value)
         assert len(str(error.value).splitlines()) == 1
 
@@ -629,7 +629,7 @@ def test_a_study_file_may_use_the_keys_of_an_earlier_version(capsys: pytest.Capt
 
 
 def test_a_study_file_may_use_a_metrics_name_of_an_earlier_version() -> None:
-    text = plan.read("published")
+    text = files.read("published")
     before = text.replace("keras2_progressbar_loss", "first_displayed_loss")
     assert before != text
     assert parse(before) == parse(text)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from docs import generate
-from pipeline.study import plan
+from pipeline.study import files
 from tests.conftest import ROOT, environment
 
 README = (ROOT / "README.md").read_text()
@@ -115,9 +115,9 @@ def test_every_file_that_the_architecture_shows_is_there() -> None:
 
 def test_the_study_of_the_readme_loads_and_fits_the_schema() -> None:
     declared = FILES["wider.yaml"]
-    assert list(plan.parse(declared, "README.md").configurations()) == [
+    assert list(files.parse(declared, "README.md").configurations()) == [
         "narrow",
         "wide encoding_dim=64",
         "wide encoding_dim=128",
     ]
-    jsonschema.validate(yaml.safe_load(declared), json.loads(plan.SCHEMA.read_text()))
+    jsonschema.validate(yaml.safe_load(declared), json.loads(files.SCHEMA.read_text()))

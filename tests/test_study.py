@@ -26,7 +26,7 @@ from pipeline.compare import run as compare
 from pipeline.compare import verify
 from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
-from pipeline.study import plan
+from pipeline.study import files, plan
 from pipeline.study import run as study
 from pipeline.study.run import Options
 from pipeline.task import Child
@@ -105,7 +105,7 @@ def test_a_study_is_a_parent_with_named_and_tagged_runs(small_npz: Path, tmp_pat
     uri = parent.info.artifact_uri
     assert mlflow.artifacts.load_text(f"{uri}/study.yaml") == file.read_text()
     planned = plan.Study.model_validate(mlflow.artifacts.load_dict(f"{uri}/plan.json"))
-    assert planned.runs() == plan.load(str(file)).runs()
+    assert planned.runs() == files.load(str(file)).runs()
     for name, made in runs.items():
         variation, _, seed = name.split()
         config = RunConfig.from_params(made.data.params)
@@ -200,7 +200,7 @@ def test_runs_of_the_version_before_are_known_by_their_fingerprints(small_npz: P
     for name, made in before.items():
         if name == "small":
             hashes = {str(small_npz): before["a seed 0"].data.tags["data_hash"]}
-            client.set_tag(made.info.run_id, PLAN, plan.load(str(file)).digests(hashes)[1])
+            client.set_tag(made.info.run_id, PLAN, files.load(str(file)).digests(hashes)[1])
         else:
             now, then = RunConfig.from_params(made.data.params).fingerprints
             assert made.data.tags["fingerprint"] == now

@@ -17,7 +17,7 @@ from pipeline.compare import run as compare
 from pipeline.compare import verify
 from pipeline.compare.conclusion import Check, Conclusion
 from pipeline.errors import UserError
-from pipeline.study import plan, tuning
+from pipeline.study import files, plan, tuning
 from pipeline.study import run as study
 from tests.test_conclusion import conclude
 from tests.test_study import runs_in
@@ -43,7 +43,7 @@ DECLARED: dict[str, Any] = {
 
 
 def parse(**changes: Any) -> plan.Study:
-    return plan.parse(yaml.safe_dump({**DECLARED, **changes}), "s.yaml")
+    return files.parse(yaml.safe_dump({**DECLARED, **changes}), "s.yaml")
 
 
 class AtOnce(Executor):
@@ -366,7 +366,7 @@ def test_a_learning_rate_that_was_tuned_on_both_sides_is_no_threat() -> None:
 
 
 def test_the_autoencoder_is_tuned_on_images_that_are_held_out() -> None:
-    declared = plan.load("tuned")
+    declared = files.load("tuned")
     assert {name: len(grid["learning_rate"]) for name, grid in declared.tuned.items()} == {"adadelta": 7, "adam": 7}
     measured_on = declared.task.measured_on
     held_out, without = (declared.task.configure({"validation": count}) for count in (10_000, 0))

@@ -1,8 +1,4 @@
-"""A study as it is declared: variations, seeds, claims and published figures, from a YAML file in `pipeline/studies/`.
-
-`study.schema.json` beside the studies is made from `Study` (`python -m pipeline.study.plan`), so that editors complete
-and check a study file while it is written; a test keeps it true.
-"""
+"""A study that makes its runs: variations, seeds, claims and published figures, as `files` reads them."""
 
 from __future__ import annotations
 
@@ -10,17 +6,11 @@ import hashlib
 import itertools
 import json
 import math
-import re
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     FiniteFloat,
     PrivateAttr,
@@ -30,57 +20,21 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from ruamel.yaml.nodes import Node
 
-from pipeline import cli, metrics, task
+from pipeline import metrics, task
 from pipeline.errors import UserError
-from pipeline.study import document
+from pipeline.study.parts import Declaration, Line, MisplacedError, Part, Text, no_variation, require_variation, words
 from pipeline.study.tuning import Point, Trial, point_text, points_of
 from pipeline.task import Task
-from pipeline.terminal import printable
-from pipeline.texts import did_you_mean, listed, quoted, several
+from pipeline.texts import did_you_mean, listed, quoted
 
-STUDIES = Path(__file__).parents[1] / "studies"
-SCHEMA = STUDIES / "study.schema.json"
-SUFFIX = ".yaml"
 A_A, AGAIN = " (A/A)", " (again)"  # behind the baseline's name: its runs with fresh seeds, its repeated run
 
-_MOST_VARIATIONS, _MOST_SEEDS = 1000, 10_000  # a grid grows fast; more are a mistake
+_MOST_VARIATIONS, MOST_SEEDS = 1000, 10_000  # a grid grows fast; more are a mistake
 _SEEDS_END = 2**32  # as `RunConfig.seed`
 _FIRST_TUNING_SEED, _MOST_TRIALS = 1_000_000, 10_000
-_SHOWN_SOURCE = 100  # characters of the file's path in an error
-_MOST_BYTES = 500_000  # of a study file: far more than a study needs
 
-_DEFINITION = "$definition"  # in place of `$ref`: pydantic looks those up itself
-
-# Pydantic's words for its own types, in those of a YAML file.
-_WORDS = {
-    "missing": "is missing",
-    "dict_type": "should be a mapping",
-    "tuple_type": "should be a list",
-    "list_type": "should be a list",
-    "too_short": "should have at least one item",
-    "string_type": "should be a text; put it in quotes",
-}
-
-
-# Keys by their former names.
-_NOW = {
-    "a_a": "aa_test",
-    "smallest": "smallest_effect",
-    "figures": "values",
-    "taken_for": "commonly_read_as",
-    "stated": "paper_values",
-}
-_FORMERLY = {now: former for former, now in _NOW.items()}
-
-
-class _MisplacedError(ValueError):
-    """A mistake that lies further in than where pydantic looks for it: at `keys` from there."""
-
-    def __init__(self, what: str, *keys: str | int) -> None:
-        super().__init__(what)
-        self.keys = keys
+DEFINITION = "$definition"  # in place of `$ref`: pydantic looks those up itself
 
 
 def _task(info: ValidationInfo) -> Task:
@@ -94,16 +48,16 @@ def _known_metric(name: Any, info: ValidationInfo) -> Any:
     return now
 
 
-def _varied(of: Task) -> list[str]:
+def varied(of: Task) -> list[str]:
     """The parameters that a variation may change: the seeds are the study's own."""
     return [name for name in of.parameters if name != of.repetition]
 
 
 def _require_parameter(of: Task, name: Any, *keys: str | int) -> None:
-    known = _varied(of)
+    known = varied(of)
     if name not in known:
         repeats = "; seeds are given once, by `seeds`" if name == of.repetition else did_you_mean(str(name), known)
-        raise _MisplacedError(
+        raise MisplacedError(
             f"{quoted(name)} is not a parameter that a variation may change; allowed: {', '.join(known)}{repeats}",
             *keys,
         )
@@ -111,13 +65,13 @@ def _require_parameter(of: Task, name: Any, *keys: str | int) -> None:
 
 def _require_value(of: Task, name: str, value: Any, *keys: str | int) -> None:
     if isinstance(value, bool):  # pydantic would take it for 1
-        raise _MisplacedError("true and false are not a parameter's value", *keys)
+        raise MisplacedError("true and false are not a parameter's value", *keys)
     try:
         of.configure({name: value})
     except ValidationError as error:
         for problem in error.errors():
             if problem["loc"]:  # else it is the combination with the defaults, and others may stand in the file
-                raise _MisplacedError(_words(problem), *keys) from None
+                raise MisplacedError(words(problem), *keys) from None
 
 
 def _configure(of: Task, values: Mapping[str, Any], what: str, *keys: str | int) -> Any:
@@ -125,7 +79,7 @@ def _configure(of: Task, values: Mapping[str, Any], what: str, *keys: str | int)
     try:
         return of.configure(values)
     except ValidationError as error:
-        raise _MisplacedError(f"{what}: {_words(error.errors()[0])}", *keys) from None
+        raise MisplacedError(f"{what}: {words(error.errors()[0])}", *keys) from None
 
 
 def _known_changes(changes: Any, info: ValidationInfo) -> Any:
@@ -151,7 +105,7 @@ def _known_parameters(names: Any, info: ValidationInfo) -> Any:
 
 def _defined(name: str) -> WithJsonSchema:
     """What `json_schema` defines, of the task's parameters and metrics."""
-    return WithJsonSchema({_DEFINITION: name})
+    return WithJsonSchema({DEFINITION: name})
 
 
 _Metric = Annotated[str, BeforeValidator(_known_metric), _defined("Metric")]
@@ -160,52 +114,23 @@ _Grid = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], BeforeVa
 _Parameters = Annotated[tuple[str, ...], BeforeValidator(_known_parameters), _defined("Parameters")]
 
 
-def _is_printable(text: str) -> str:
-    if printable(text) != text:
-        raise ValueError("it has control characters, which a terminal would obey; leave them out")
-    return text
+VariationName = Annotated[Line, Field(pattern=r"^[^,]*$")]
 
 
-def _is_one_line(text: str) -> str:
-    if len(text.splitlines()) > 1 or "\t" in text:
-        raise ValueError("it should be one line, without tabs")
-    return _is_printable(text)
-
-
-_Text = Annotated[str, Field(min_length=1), AfterValidator(_is_printable)]
-_Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_is_one_line)]
-
-
-class _Declared(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_where_empty(cls, values: Any, info: ValidationInfo) -> Any:
-        """A key that is left empty, which is null in YAML, means the default; one may have its former name."""
-        if not isinstance(values, dict):
-            return values
-        former = {key: _NOW[key] for key in values if key in _NOW and _NOW[key] in cls.model_fields}
-        if info.context:
-            info.context["former"].update(former)
-        known = {former.get(key, key): value for key, value in values.items()}
-        return {key: value for key, value in known.items() if value is not None or key not in cls.model_fields}
-
-
-class Variation(_Declared):
+class Variation(Part):
     """What one variation changes; with a grid, one variation for each combination of its values."""
 
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^,]*$"), AfterValidator(_is_one_line)] = Field(
+    name: VariationName = Field(
         description="as it shall stand in tables and in the UI, without commas; a grid adds ` learning_rate=0.01`"
     )
     changes: _Changes = Field({}, description="parameters in which it differs from `base`")
     grid: _Grid = Field({}, description="parameters and the values that they take, multiplied out")
 
 
-class Claim(_Declared):
+class Claim(Part):
     """A sentence about two variations that the evidence shall judge."""
 
-    says: _Line = Field(description="the claim, in words")
+    says: Line = Field(description="the claim, in words")
     variation: str = Field(description="the variation that it is about")
     against: str = Field(description="the variation that it is compared with")
     about: _Parameters = Field(min_length=1, description="the parameters that are claimed to make the difference")
@@ -218,10 +143,10 @@ class Claim(_Declared):
     )
 
 
-class Published(_Declared):
+class Published(Part):
     """Values that somebody else has published, to be set beside ours."""
 
-    source: _Text = Field(description="where they stand")
+    source: Text = Field(description="where they stand")
     decimals: int = Field(4, ge=0, le=15, description="with how many decimals they are printed")
     values: dict[str, dict[_Metric, FiniteFloat]] = Field(
         description="by variation, then by the metric that they really are"
@@ -234,42 +159,21 @@ class Published(_Declared):
     )
 
 
-class Tuning(_Declared):
+class Tuning(Part):
     """How each variation's nuisance parameters are chosen."""
 
     seeds: int = Field(2, ge=1, le=1000, description="how many, for each point of the grid; none of them is reported")
     metric: _Metric | None = Field(None, description="by whose mean the best point is chosen; default: the main metric")
 
 
-_PARTS: dict[str, type[BaseModel]] = {
-    "variations": Variation,
-    "claims": Claim,
-    "published": Published,
-    "tuning": Tuning,
-}
+class Study(Declaration):
+    """A study that makes its runs."""
 
-
-class Study(_Declared):
-    """A study file."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
-        description="letters, digits, `.`, `_` and `-`"
-    )
-    description: _Text = Field(description="what it is for, in a sentence")
     base: _Changes = Field({}, description="the configuration that the variations change")
     grid: _Grid = Field({}, description="a grid for every variation that has none of its own")
     variations: tuple[Variation, ...] = Field(min_length=1)
-    baseline: str | None = Field(
-        None, description="the variation that the others are compared with; default: the first"
-    )
     seeds: tuple[Annotated[int, Field(ge=0, lt=_SEEDS_END)], ...] = Field(
         description="a list of seeds, or how many: 3 is [0, 1, 2]", min_length=1
-    )
-    looks: int = Field(
-        1,
-        ge=1,
-        le=10,
-        description="how often verdicts are to be read, with more seeds each time: the looks share the level",
     )
     nuisance: _Grid = Field(
         {},
@@ -298,7 +202,7 @@ class Study(_Declared):
         self._task = _task(info)
         points = sum(math.prod(map(len, (v.grid or self.grid).values())) for v in self.variations)
         if points > _MOST_VARIATIONS:
-            raise _MisplacedError(
+            raise MisplacedError(
                 f"with the grids these are {points:,} variations; at most {_MOST_VARIATIONS}", "variations"
             )
         self._require_difference()
@@ -307,15 +211,11 @@ class Study(_Declared):
         if self.nuisance:
             self._require_fair_tuning()
         if self.baseline is not None:
-            _require_variation(self.baseline, names, "baseline")
-        for i, claim in enumerate(self.claims):
-            _require_variation(claim.variation, names, "claims", i, "variation")
-            _require_variation(claim.against, names, "claims", i, "against")
-            if claim.variation == claim.against:
-                raise _MisplacedError("a variation cannot be compared with itself", "claims", i, "against")
+            require_variation(self.baseline, names, "baseline")
+        require_two_sides(self.claims, names)
         for part in ("values", "paper_values") if self.published else ():
             for name in getattr(self.published, part):
-                _require_variation(name, names, "published", part, name)
+                require_variation(name, names, "published", part, name)
         for name, stated in self.published.paper_values.items() if self.published else ():
             for parameter, value in stated.items():
                 values = {**configs[name].params, parameter: value}
@@ -355,12 +255,12 @@ class Study(_Declared):
         for variation in self.expanded():
             name, grid = variation.name, self._tuned_over(variation)
             if name in names.values():
-                raise _MisplacedError(f"two are called {name!r}; give each a name of its own", "variations")
+                raise MisplacedError(f"two are called {name!r}; give each a name of its own", "variations")
             if name.endswith((A_A, AGAIN)):
-                raise _MisplacedError(f"{name!r} ends like a name of `aa_test`; give it another", "variations")
+                raise MisplacedError(f"{name!r} ends like a name of `aa_test`; give it another", "variations")
             alike = self._configured(variation, {}), tuple(grid)
             if alike in names:
-                raise _MisplacedError(
+                raise MisplacedError(
                     f"{names[alike]!r} and {name!r} are the same configuration; leave one of them", "variations"
                 )
             names[alike] = name
@@ -412,18 +312,18 @@ class Study(_Declared):
         """What is chosen is not reported on the data that it was chosen on."""
         tuned, metric = self.tuned, self.tuning_metric
         if not tuned:
-            raise _MisplacedError("every variation sets these parameters itself; leave them out in one", "nuisance")
+            raise MisplacedError("every variation sets these parameters itself; leave them out in one", "nuisance")
         count = sum(math.prod(map(len, grid.values())) for grid in tuned.values()) * self.tuning.seeds
         if count > _MOST_TRIALS:
-            raise _MisplacedError(f"these are {count:,} runs to tune by; at most {_MOST_TRIALS:,}", "nuisance")
+            raise MisplacedError(f"these are {count:,} runs to tune by; at most {_MOST_TRIALS:,}", "nuisance")
         if len({(trial.variation, trial.config) for trial in self.trials()}) < count:
-            raise _MisplacedError("a value stands there twice; leave one", "nuisance")
+            raise MisplacedError("a value stands there twice; leave one", "nuisance")
         ends = [row.name for row in self.task.metrics if not row.per_epoch and not row.is_wall_time]
         for name, config in self.configurations().items():
             parts = {each: self.task.measured_on(config, each) for each in (*ends, metric)}
             if name in tuned and parts[metric] == "test":
                 others = listed(each for each in ends if parts[each] != "test")
-                raise _MisplacedError(
+                raise MisplacedError(
                     f"{name!r} would be chosen by {metric} on the test data, on which it is reported; "
                     f"{self.task.to_hold_out}, or give a tuning.metric of other data: {others}",
                     "nuisance",
@@ -431,7 +331,7 @@ class Study(_Declared):
             for i, claim in enumerate(self.claims):
                 part = self.task.measured_on(config, claim.metric)
                 if name in tuned and name in (claim.variation, claim.against) and part == parts[metric]:
-                    raise _MisplacedError(
+                    raise MisplacedError(
                         f"it is of the {part} data, on which {name!r} is tuned; "
                         f"allowed: {listed(each for each in ends if parts[each] == 'test')}",
                         *("claims", i, "metric"),
@@ -451,7 +351,7 @@ class Study(_Declared):
         names = list(self.configurations())
         for name in variations:
             if name not in names:
-                raise UserError(f"filter={name!r}: {_no_variation(name, names)}")
+                raise UserError(f"filter={name!r}: {no_variation(name, names)}")
         kept = [name for name in names if not variations or name in variations]
         published = self.published and self.published.model_copy(
             update={
@@ -505,17 +405,17 @@ class Study(_Declared):
         )
 
 
+def require_two_sides(claims: Sequence[Claim], names: Sequence[str]) -> None:
+    """Refuse a claim that is not about two of the variations."""
+    for i, claim in enumerate(claims):
+        require_variation(claim.variation, names, "claims", i, "variation")
+        require_variation(claim.against, names, "claims", i, "against")
+        if claim.variation == claim.against:
+            raise MisplacedError("a variation cannot be compared with itself", "claims", i, "against")
+
+
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-
-
-def _require_variation(name: str, names: Sequence[str], *keys: str | int) -> None:
-    if name not in names:
-        raise _MisplacedError(_no_variation(name, names), *keys)
-
-
-def _no_variation(name: str, names: Sequence[str]) -> str:
-    return f"there is no such variation{did_you_mean(name, names)}; allowed: {listed(map(quoted, names))}"
 
 
 def as_seeds(seeds: Any) -> tuple[int, ...]:
@@ -530,124 +430,16 @@ def as_seeds(seeds: Any) -> tuple[int, ...]:
         parts = [int(part) if part.strip().isdecimal() else part for part in inner.split(",")]
         seeds = parts if inner != text or len(parts) > 1 else parts[0]
     if isinstance(seeds, int) and not isinstance(seeds, bool):
-        if not 1 <= seeds <= _MOST_SEEDS:
-            raise ValueError(f"a count of seeds is from 1 to {_MOST_SEEDS}; a single seed is [{seeds}]")
+        if not 1 <= seeds <= MOST_SEEDS:
+            raise ValueError(f"a count of seeds is from 1 to {MOST_SEEDS}; a single seed is [{seeds}]")
         return tuple(range(seeds))
-    if not isinstance(seeds, list | tuple) or not 1 <= len(seeds) <= _MOST_SEEDS:
-        raise ValueError(f"allowed: a count of seeds such as 5, or a list of 1 to {_MOST_SEEDS} such as [0, 1, 2]")
+    if not isinstance(seeds, list | tuple) or not 1 <= len(seeds) <= MOST_SEEDS:
+        raise ValueError(f"allowed: a count of seeds such as 5, or a list of 1 to {MOST_SEEDS} such as [0, 1, 2]")
     known: set[int] = set()
     for i, seed in enumerate(seeds):
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < _SEEDS_END:
-            raise _MisplacedError(f"a seed is a whole number from 0 to {_SEEDS_END - 1}", i)
+            raise MisplacedError(f"a seed is a whole number from 0 to {_SEEDS_END - 1}", i)
         if seed in known:
-            raise _MisplacedError("each seed may stand there once", i)
+            raise MisplacedError("each seed may stand there once", i)
         known.add(seed)
     return tuple(seeds)
-
-
-def load(study: str) -> Study:
-    """The study of that name in `pipeline/studies/`, or in the file of that path.
-
-    Raises:
-        UserError: there is none, or it is not a study; the line names the key, what was given and what is allowed.
-    """
-    return parse(read(study), str(_shipped().get(study, study)))
-
-
-def read(study: str) -> str:
-    """The text of a study's file.
-
-    Raises:
-        UserError: there is none, or it is not text.
-    """
-    shipped = _shipped()
-    wanted = f"{', '.join(shipped)}, or the path of a YAML file"
-    hint = "" if study in shipped else did_you_mean(study, shipped)
-    if hint and not Path(study).exists():
-        raise UserError(f"study={quoted(study)} does not exist{hint}; give {wanted}")
-    try:
-        return cli.read_user_file(shipped.get(study, study), "study", _MOST_BYTES, wanted).decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"study={quoted(study)} is not a text in UTF-8 ({error.reason}); give {wanted}") from None
-
-
-def _shipped() -> dict[str, Path]:
-    return {file.stem: file for file in sorted(STUDIES.glob(f"*{SUFFIX}"))}
-
-
-def parse(text: str, source: str) -> Study:
-    """The study that a YAML text declares; `source` is what an error calls it.
-
-    Raises:
-        UserError: as `load`.
-    """
-    source = source if len(source) <= _SHOWN_SOURCE else f"...{source[3 - _SHOWN_SOURCE :]}"
-    root, content = document.read(text, source)
-    if root is None or not isinstance(content, dict):
-        found = "empty" if root is None else f"a {type(content).__name__}"
-        raise UserError(
-            f"{source}: a study is a mapping with the keys {', '.join(Study.model_fields)}; this is {found}"
-        )
-    former: dict[str, str] = {}
-    try:
-        study = Study.model_validate(content, context={"task": task.load(), "former": former})
-    except ValidationError as error:
-        problems = error.errors(include_input=False)
-        # A list that lost its only item to a problem is reported as too short, too.
-        within = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
-        apart = [problem for problem in problems if not problem["loc"] or problem["loc"] not in within]
-        lines = [_line(problem, root, text) for problem in apart]
-        raise UserError(f"{source}, {several(lines)}") from None
-    for name, now in former.items():
-        print(f"{source}: {name} is now called {now}", file=sys.stderr)
-    return study
-
-
-def _line(problem: Any, root: Node, text: str) -> str:
-    of_a_key = problem["loc"][-1:] == ("[key]",)
-    keys = problem["loc"][: -1 if of_a_key else None] + getattr(problem.get("ctx", {}).get("error"), "keys", ())
-    node = root
-    for key in keys:
-        node = document.child(node, key, _FORMERLY.get(str(key))) or node
-    what = _words(problem)
-    if problem["type"] == "extra_forbidden":
-        known = list(_model_at(keys[:-1]).model_fields)
-        what = f"there is no such key{did_you_mean(str(keys[-1]), known)}; allowed: {', '.join(known)}"
-    given = "" if of_a_key or problem["type"] == "missing" else document.given(node, text)
-    return f"line {node.start_mark.line + 1}: {document.path_of(keys)}{given}: {what}"
-
-
-def _words(problem: Any) -> str:
-    if problem["type"] == "model_type":
-        known = {model.__name__: model for model in _PARTS.values()}[problem["ctx"]["class_name"]]
-        return f"should be a mapping with the keys {', '.join(known.model_fields)}"
-    return _WORDS.get(problem["type"]) or problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-
-
-def _model_at(keys: Sequence[str | int]) -> type[BaseModel]:
-    return _PARTS.get(str(keys[0]), Study) if keys else Study
-
-
-def json_schema() -> str:
-    """The JSON Schema of a study file."""
-    schema = Study.model_json_schema()
-    several = schema["properties"]["seeds"]
-    count = {"type": "integer", "minimum": 1, "maximum": _MOST_SEEDS}
-    several["uniqueItems"] = True
-    about = several.pop("description")
-    schema["properties"]["seeds"] = {"anyOf": [count, several], "description": about}
-    of = task.load()
-    values = {name: of.schema[name] for name in _varied(of)}
-    lists = {name: {"type": "array", "items": value, "minItems": 1} for name, value in values.items()}
-    schema["$defs"] |= {
-        "Changes": {"type": "object", "properties": values, "additionalProperties": False},
-        "Grid": {"type": "object", "properties": lists, "additionalProperties": False},
-        "Metric": {"enum": [row.name for row in of.metrics]},
-        "Parameters": {"type": "array", "items": {"enum": list(values)}, "minItems": 1},
-    }
-    text = json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=2) + "\n"
-    return re.sub(f'"{re.escape(_DEFINITION)}": "', '"$ref": "#/$defs/', text)
-
-
-if __name__ == "__main__":
-    SCHEMA.write_text(json_schema(), encoding="utf-8")

@@ -28,7 +28,7 @@ from mlflow.entities import Run as MlflowRun
 from pipeline import cli
 from pipeline.errors import Interrupted, UserError
 from pipeline.progress import Counts, StudyDisplay, Watched, duration
-from pipeline.study import plan, power
+from pipeline.study import files, plan, power
 from pipeline.study.executors import Workers, cores, what_ended
 from pipeline.study.options import Options
 from pipeline.study.plan import Study
@@ -251,7 +251,7 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
         if not _declares(study, _recorded(folder, PLAN_FILE, found)):
             text = study.model_dump_json(indent=2)
             again = {PLAN_FILE: text, f"{PLANS}/{journal.now()}.json": text}
-            _record_files(parent, {STUDY_FILE: plan.read(options.study), **again})
+            _record_files(parent, {STUDY_FILE: files.read(options.study), **again})
         delivery = Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
@@ -292,7 +292,7 @@ def _told(summary: str, run_id: str | None, study: Study) -> str:
 
 def _declared(options: Options) -> Study:
     wanted = [name.strip() for name in options.filter.split(",")] if options.filter else []
-    study = plan.load(options.study)
+    study = files.load(options.study)
     seeds = (
         tuple(plan.Study.model_validate({**study.model_dump(), "seeds": options.seeds}).seeds) if options.seeds else ()
     )

@@ -1,0 +1,169 @@
+"""A study file: found by name or path, read as the study that it declares, its mistakes told by line and key.
+
+`study.schema.json` beside the studies is made from both kinds of study (`python -m pipeline.study.files`), so that
+editors complete and check a study file while it is written; a test keeps it true.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml.nodes import Node
+
+from pipeline import cli, task
+from pipeline.errors import UserError
+from pipeline.study import document
+from pipeline.study.existing import StudyOfRuns
+from pipeline.study.parts import FORMERLY, words
+from pipeline.study.plan import DEFINITION, MOST_SEEDS, Study, varied
+from pipeline.texts import command, did_you_mean, quoted, several
+
+STUDIES = Path(__file__).parents[1] / "studies"
+SCHEMA = STUDIES / "study.schema.json"
+SUFFIX = ".yaml"
+
+_SHOWN_SOURCE = 100  # characters of the file's path in an error
+_MOST_BYTES = 500_000  # of a study file: far more than a study needs
+_RUNS = "runs"  # the key that says where runs are, where a study does not make its own
+
+
+def load(study: str) -> Study:
+    """The study of that name in `pipeline/studies/`, or in the file of that path, which makes its runs.
+
+    Raises:
+        UserError: there is none, or it is not such a study; the line names the key, what was given and what is allowed.
+    """
+    return parse(read(study), str(_shipped().get(study, study)))
+
+
+def load_any(study: str) -> Study | StudyOfRuns:
+    """As `load`, also of runs that exist."""
+    return parse_any(read(study), str(_shipped().get(study, study)))
+
+
+def read(study: str) -> str:
+    """The text of a study's file.
+
+    Raises:
+        UserError: there is none, or it is not text.
+    """
+    shipped = _shipped()
+    wanted = f"{', '.join(shipped)}, or the path of a YAML file"
+    hint = "" if study in shipped else did_you_mean(study, shipped)
+    if hint and not Path(study).exists():
+        raise UserError(f"study={quoted(study)} does not exist{hint}; give {wanted}")
+    try:
+        return cli.read_user_file(shipped.get(study, study), "study", _MOST_BYTES, wanted).decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"study={quoted(study)} is not a text in UTF-8 ({error.reason}); give {wanted}") from None
+
+
+def _shipped() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(STUDIES.glob(f"*{SUFFIX}"))}
+
+
+def parse(text: str, source: str) -> Study:
+    """The study that a YAML text declares, which makes its runs; `source` is what an error calls it.
+
+    Raises:
+        UserError: as `load`.
+    """
+    study = parse_any(text, source)
+    if isinstance(study, StudyOfRuns):
+        judge = command("compare")
+        raise UserError(f"{source}: it is of runs that exist, and nothing is trained for it; {judge} --study judges it")
+    return study
+
+
+def parse_any(text: str, source: str) -> Study | StudyOfRuns:
+    """As `parse`, also of runs that exist."""
+    source = source if len(source) <= _SHOWN_SOURCE else f"...{source[3 - _SHOWN_SOURCE :]}"
+    root, content = document.read(text, source)
+    if root is None or not isinstance(content, dict):
+        found = "empty" if root is None else f"a {type(content).__name__}"
+        raise UserError(
+            f"{source}: a study is a mapping with the keys {', '.join(Study.model_fields)}; this is {found}"
+        )
+    former: dict[str, str] = {}
+    kind: type[Study | StudyOfRuns] = StudyOfRuns if _RUNS in content else Study
+    try:
+        study = kind.model_validate(content, context={"task": task.load(), "former": former})
+    except ValidationError as error:
+        problems = error.errors(include_input=False)
+        # A list that lost its only item to a problem is reported as too short, too.
+        within = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
+        apart = [problem for problem in problems if not problem["loc"] or problem["loc"] not in within]
+        lines = [_line(problem, root, text, kind) for problem in apart]
+        raise UserError(f"{source}, {several(lines)}") from None
+    for name, now in former.items():
+        print(f"{source}: {name} is now called {now}", file=sys.stderr)
+    return study
+
+
+def _line(problem: Any, root: Node, text: str, kind: type[BaseModel]) -> str:
+    of_a_key = problem["loc"][-1:] == ("[key]",)
+    keys = problem["loc"][: -1 if of_a_key else None] + getattr(problem.get("ctx", {}).get("error"), "keys", ())
+    node = root
+    for key in keys:
+        node = document.child(node, key, FORMERLY.get(str(key))) or node
+    what = words(problem)
+    if problem["type"] == "extra_forbidden":
+        known = list(_model_at(kind, keys[:-1]).model_fields)
+        what = f"there is no such key{did_you_mean(str(keys[-1]), known)}; allowed: {', '.join(known)}"
+    elif problem["type"] == "model_type":
+        what = f"should be a mapping with the keys {', '.join(_model_at(kind, keys).model_fields)}"
+    given = "" if of_a_key or problem["type"] == "missing" else document.given(node, text)
+    return f"line {node.start_mark.line + 1}: {document.path_of(keys)}{given}: {what}"
+
+
+def _model_at(kind: type[BaseModel], keys: Sequence[str | int]) -> type[BaseModel]:
+    """The model of what lies at some keys of a study."""
+    for key in keys:
+        within = _models(kind.model_fields[str(key)].annotation) if key in kind.model_fields else []
+        kind = next(iter(within), kind)
+    return kind
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Those in `tuple[Variation, ...]`, `Published | None` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def json_schema() -> str:
+    """The JSON Schema of a study file, of either kind."""
+    making, finding = Study.model_json_schema(), StudyOfRuns.model_json_schema()
+    several = making["properties"]["seeds"]
+    count = {"type": "integer", "minimum": 1, "maximum": MOST_SEEDS}
+    several["uniqueItems"] = True
+    about = several.pop("description")
+    making["properties"]["seeds"] = {"anyOf": [count, several], "description": about}
+    of = task.load()
+    values = {name: of.schema[name] for name in varied(of)}
+    lists = {name: {"type": "array", "items": value, "minItems": 1} for name, value in values.items()}
+    definitions = {**making.pop("$defs"), **finding.pop("$defs")} | {
+        "Changes": {"type": "object", "properties": values, "additionalProperties": False},
+        "Grid": {"type": "object", "properties": lists, "additionalProperties": False},
+        "Metric": {"enum": [row.name for row in of.metrics]},
+        "Parameters": {"type": "array", "items": {"enum": list(values)}, "minItems": 1},
+    }
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$defs": definitions,
+        "if": {"required": [_RUNS]},
+        "then": finding,
+        "else": making,
+    }
+    text = json.dumps(schema, indent=2) + "\n"
+    return re.sub(f'"{re.escape(DEFINITION)}": "', '"$ref": "#/$defs/', text)
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(json_schema(), encoding="utf-8")
