@@ -77,13 +77,15 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, entry_po
 def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
     """`--l1 -1e-5` as `--l1=-1e-5`: argparse would take such a value for an option. `--dry-run` is `--dry_run`.
 
-    A field whose schema has `formerly` is also known by that name.
+    A field whose schema has `also` or `formerly` is known by that name, too.
     """
-    former = {
-        extra["formerly"]: name
-        for name, field in options.model_fields.items()
-        if isinstance(extra := field.json_schema_extra, dict)
-    }
+
+    def named(how: str) -> dict[str, str]:
+        extras = {name: field.json_schema_extra for name, field in options.model_fields.items()}
+        return {str(e[how]): name for name, e in extras.items() if isinstance(e, dict) and how in e}
+
+    former = named("formerly")
+    names = {**former, **named("also")}
     switches = {f"--{name}" for name, field in options.model_fields.items() if field.annotation is bool}
     joined: list[str] = []
     for word in words:
@@ -95,7 +97,7 @@ def _joined(words: Sequence[str], options: type[BaseModel]) -> list[str]:
             known = name[2:].replace("-", "_")
             if known in former:
                 print(f"{name} is now called --{former[known]}", file=sys.stderr)
-            joined.append(f"--{former.get(known, known)}{equals}{value}" if name.startswith("--") else word)
+            joined.append(f"--{names.get(known, known)}{equals}{value}" if name.startswith("--") else word)
     return joined
 
 

@@ -29,7 +29,7 @@ from pipeline.train.config import RunConfig
 
 ORIGIN: dict[str, Any] = {
     "command": "python -m pipeline.compare",
-    "experiment": "Default",
+    "experiments": ("Default",),
     "filter": "",
     "study_run_id": None,
     "made": "2026-01-01T00:00:00Z",

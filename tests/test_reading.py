@@ -29,7 +29,7 @@ def test_every_run_of_every_kind_is_read_and_nothing_changed(small: Images, tmp_
         with mlflow.start_run(run_name=entry_point, tags={"mlflow.project.entryPoint": entry_point}):
             pass
     before = (tmp_path / "store.db").read_bytes()
-    runs = reading.runs(reading.experiment(None).id, load())
+    runs = reading.runs([reading.experiments("")[0].id], load())
     assert (tmp_path / "store.db").read_bytes() == before
     assert list(runs["status"]) == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
     assert list(runs["name"]) == ["train", "by hand", CONFIG.name, CONFIG.name]
@@ -58,11 +58,11 @@ def test_the_address_of_the_ui_is_known_of_a_server_and_has_no_password(
 
 def test_it_says_what_is_wrong(store: str, small: Images, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no tracking store sqlite.*make a run first"):
-        reading.experiment(None)
+        reading.experiments("")
     assert not (tmp_path / "store.db").exists()
     with tracking.track(CONFIG, small):
         pass
     with pytest.raises(UserError, match=r"experiment='other' does not exist in .*; it has 'Default'"):
-        reading.experiment("other")
+        reading.experiments("other")
     with pytest.raises(UserError, match="filter='optimizer is adam' cannot be used: Invalid clause"):
         reading.runs("0", load(), "optimizer is adam")

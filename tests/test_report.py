@@ -282,7 +282,7 @@ def hostile() -> Conclusion:
     given["provenance"] |= {
         "command": f"python {SCRIPT}\n```",
         "filter": SCRIPT,
-        "experiment": SCRIPT,
+        "experiments": (SCRIPT,),
         "hardware": (SCRIPT,),
     }
     given["published"]["source"] = SCRIPT

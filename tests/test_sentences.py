@@ -357,7 +357,7 @@ def sample(**more: Any) -> Conclusion:
         "histories_of": NAMES,
         "provenance": Provenance(
             command="python -m pipeline.compare --study published",
-            experiment="Default",
+            experiments=("Default",),
             filter="",
             study="published",
             study_run_id="f" * 32,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipeline import inference
 from pipeline.compare import around, digests, evidence
+from pipeline.compare.columns import column_of, distinct, plain, without_repetition
 from pipeline.compare.conclusion import (
     Beats,
     Caveat,
@@ -25,8 +26,9 @@ from pipeline.compare.conclusion import (
     RunOutcome,
     Tuning,
 )
-from pipeline.compare.grouping import GroupedRuns, column_of, distinct, plain, without_repetition
+from pipeline.compare.grouping import GroupedRuns
 from pipeline.compare.repetitions import SEEDS
+from pipeline.compare.steps import Peak, peak
 from pipeline.compare.tuning import tunings
 from pipeline.study import plan
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, MLFLOW_GIT_COMMIT, REUSED_FROM
@@ -59,6 +61,7 @@ class Analysis:
     _normal: dict[tuple[str, str], float] = field(default_factory=dict)
     _configured: dict[str, Any] = field(default_factory=dict)
     _not_tuned: dict[Any, list[str]] = field(default_factory=dict)
+    _peaked: dict[str, dict[str, Peak]] = field(default_factory=dict)
     _between: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = field(default_factory=dict)
 
     # --- Variations
@@ -233,7 +236,7 @@ class Analysis:
         """The study's, each with its verdict."""
         study = self.grouped.request.study
         claims = [c for c in study.claims if {c.variation, c.against} <= set(self.grouped.configs)] if study else []
-        parts = [self._compare(c.variation, c.against, c.metric, c.about) for c in claims]
+        parts = [self._compare(c.variation, c.against, c.metric, c.about, c.smallest_effect) for c in claims]
         alpha = self._level(parts)
         found = []
         for claim, part in zip(claims, parts, strict=True):
@@ -302,7 +305,9 @@ class Analysis:
         a, b = (float(inference.one_per_seed(self.grouped.values(name, metric)).mean()) for name in (variation, other))
         return a > b if self.grouped.metric(metric).higher_is_better else a < b
 
-    def _compare(self, variation: str, against: str, asked: str, about: Sequence[str] | None) -> dict[str, Any]:
+    def _compare(
+        self, variation: str, against: str, asked: str, about: Sequence[str] | None, smallest: float | None = None
+    ) -> dict[str, Any]:
         """The fields of a `Pair`, but for what depends on its family; `difference` is inference's own."""
         values = self.grouped.values
         metric, why, penalties = self._metric_to_use(variation, against, asked)
@@ -327,6 +332,7 @@ class Analysis:
         beside = self._beside(variation, against, about, difference)
         unusual = [] if searched else self._not_normal(metric or asked, variation, against)
         beats = inference.beats(a, b, higher) if metric and not searched and higher is not None else None
+        past = [] if searched or not metric else self._past_best(metric, variation, against, smallest, difference)
         return {
             "variation": variation,
             "against": against,
@@ -341,8 +347,30 @@ class Analysis:
             "p_permutation": inference.p_permutation(a, b) if unusual and metric else math.nan,
             "beats": Beats(**beats._asdict()) if beats and not math.isnan(beats.probability) else None,
             **beside,
-            "caveats": (*beside["caveats"], *unusual),
+            "caveats": (*beside["caveats"], *unusual, *past),
         }
+
+    def _past_best(
+        self, metric: str, variation: str, against: str, smallest: float | None, difference: inference.Difference
+    ) -> Iterable[Caveat]:
+        """Of each side that was better before its end, by more than what is claimed or else than what was seen."""
+        matters = abs(difference.estimate.mean) if smallest is None else smallest
+        for name in (variation, against):
+            peak = self._peaks(metric).get(name)
+            if peak and abs(peak.last - peak.best) > matters:
+                steps, values = (peak.best_step, peak.last_step), (peak.best, peak.last)
+                yield Caveat(kind="past its best", variation=name, steps=steps, values=values)
+
+    def _peaks(self, metric: str) -> dict[str, Peak]:
+        """By variation whose last values are compared, where its runs were best and where they ended."""
+        if metric not in self._peaked:
+            row, said = self.grouped.metric(metric), self.grouped.request.measures.get(metric)
+            is_read = metric in self.histories and metric in self.grouped.followed and (not said or said.at == "last")
+            runs = self.grouped.with_history[["run_id", "variation"]] if is_read else None
+            read = [] if runs is None else self.histories.merge(runs, on="run_id").groupby("variation", sort=False)
+            found = {str(name): peak(own, metric, row.better) for name, own in read}
+            self._peaked[metric] = {name: each for name, each in found.items() if each}
+        return self._peaked[metric]
 
     def _not_normal(self, metric: str, *variations: str) -> list[Caveat]:
         """Of each side whose seeds are visibly not normal, the seed that lies farthest from the others."""

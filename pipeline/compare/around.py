@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.compare.columns import column_of, plain
 from pipeline.compare.conclusion import Effort, Uncounted
-from pipeline.compare.grouping import Declared, GroupedRuns, column_of, plain
+from pipeline.compare.grouping import Declared, GroupedRuns
 from pipeline.metrics import current
 from pipeline.study import plan
 from pipeline.tracking.names import REUSED_FROM, STUDY, VARIATION
@@ -57,13 +58,13 @@ def _sorted(value: Any) -> Any:
     return sorted(value) if isinstance(value, tuple) else value
 
 
-def uncounted(grouped: GroupedRuns, elsewhere: pd.DataFrame | None) -> Iterable[Uncounted]:
+def uncounted(grouped: GroupedRuns, elsewhere: pd.DataFrame) -> Iterable[Uncounted]:
     """The finished runs of the experiment that a study does not count, by what they are called.
 
     Args:
         elsewhere: the runs that are not the study's.
     """
-    if elsewhere is None or elsewhere.empty:
+    if elsewhere.empty:
         return
     counted = {*grouped.runs["run_id"], *column_of(grouped.runs, f"tags.{REUSED_FROM}").dropna()}
     linked = column_of(elsewhere, f"tags.{REUSED_FROM}").isin(list(counted))

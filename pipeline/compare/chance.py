@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from pipeline.compare import evidence
+from pipeline.compare.columns import plain
 from pipeline.compare.conclusion import Determinism, Noise, Unequal
-from pipeline.compare.grouping import GroupedRuns, plain
+from pipeline.compare.grouping import GroupedRuns
 from pipeline.tracking.names import REUSED_FROM
 
 
 def noise(grouped: GroupedRuns) -> Iterable[Noise]:
     """The baseline against itself, with other seeds, in each metric that is compared."""
-    study = grouped.request.study
+    study = grouped.request.plan
     fresh = next((name for name in grouped.configs if grouped.role(name) == "A/A"), None)
     if fresh is None or study is None:
         return
@@ -38,7 +39,7 @@ def noise(grouped: GroupedRuns) -> Iterable[Noise]:
 
 def determinism(grouped: GroupedRuns) -> Iterable[Determinism]:
     """Whether the baseline's repeated run gave the same numbers."""
-    study = grouped.request.study
+    study = grouped.request.plan
     repeat = next((name for name in grouped.configs if grouped.role(name) == "again"), None)
     if repeat is None or study is None or grouped.planned is None:
         return

@@ -16,8 +16,8 @@ import pandas as pd
 
 from pipeline.compare import evidence
 from pipeline.compare.analysis import OPTIMIZER, RATES, Analysis
+from pipeline.compare.columns import comparable, in_order, plain
 from pipeline.compare.conclusion import Check, Claim, Finding, Pair, Tuning
-from pipeline.compare.grouping import comparable, in_order, plain
 
 
 class Outcome(NamedTuple):

@@ -17,9 +17,11 @@ import pandas as pd
 from pipeline import metrics
 from pipeline.compare import around, chance, checks, published
 from pipeline.compare.analysis import ORIGINS, Analysis
+from pipeline.compare.columns import column_of, comparable, distinct, in_order, plain
 from pipeline.compare.conclusion import Conclusion, Metric, Provenance, RunRecord, Variation
-from pipeline.compare.grouping import GroupedRuns, column_of, comparable, distinct, in_order, plain
+from pipeline.compare.grouping import GroupedRuns
 from pipeline.compare.tuning import searches
+from pipeline.study.existing import Measure
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, REUSED_FROM
 
 _MOST_SHOWN = 12  # metrics of other people's runs
@@ -44,7 +46,7 @@ def conclude(
     differing = [p for p in params if len({comparable(config[p]) for config in shown}) > 1]
     return Conclusion(
         kind=grouped.kind,
-        title=study.name if study else str(origin["experiment"]),
+        title=study.name if study else ", ".join(origin["experiments"]),
         description=study.description if study else "",
         baseline=grouped.baseline,
         metric=grouped.primary_metric,
@@ -66,7 +68,7 @@ def conclude(
         repetitions=grouped.repetitions,
         searches=tuple(searches(grouped)),
         efforts=tuple(around.efforts(grouped.runs)),
-        uncounted=tuple(around.uncounted(grouped, elsewhere)) if study else None,
+        uncounted=None if elsewhere is None else tuple(around.uncounted(grouped, elsewhere)),
         runs=tuple(_records(analysis)),
         histories_of=tuple(grouped.with_history["variation"].drop_duplicates()) if len(histories) else (),
         provenance=_provenance(grouped, origin),
@@ -86,6 +88,7 @@ def _metric(grouped: GroupedRuns, name: str, place: int) -> Metric:
         compared=name in grouped.compared,
         least=row.possible[0],
         most=row.possible[1],
+        at=grouped.request.measures.get(name, Measure()).at,
         wall_time=row.is_wall_time,
     )
 
@@ -122,7 +125,8 @@ def _model_size(runs: pd.DataFrame) -> float:
 def _records(analysis: Analysis) -> Iterable[RunRecord]:
     runs = analysis.grouped.runs
     links = column_of(runs, f"tags.{REUSED_FROM}")
-    fields = ["run_id", "name", "variation", "seed", "status", "why", "used"]
+    several = ["experiment_id"] if column_of(runs, "experiment_id").nunique() > 1 else []
+    fields = ["run_id", "name", "variation", "seed", "status", "why", "used", *several]
     for values, link in zip(runs[fields].itertuples(index=False, name=None), links, strict=True):
         row = {name: plain(value) for name, value in zip(fields, values, strict=True)}
         digest = analysis.digests[row["run_id"]]
@@ -143,6 +147,7 @@ def _provenance(grouped: GroupedRuns, origin: Mapping[str, Any]) -> Provenance:
         baseline=request.baseline,
         repetitions=request.repetitions,
         better=request.better,
+        defaults=dict(request.defaults),
         nuisance=request.nuisance,
         study=request.study.name if request.study else "",
         code_versions=texts("code version"),

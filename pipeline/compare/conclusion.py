@@ -77,6 +77,7 @@ class Metric(_Part):
     compared: bool = Field(description="whether each variation is compared with the baseline in it")
     least: Number = Field(-math.inf, description="the least value that is possible; an interval ends there")
     most: Number = Field(math.inf, description="the largest")
+    at: str | int = Field("last", description="which of the values that a run logged: `last`, `best`, or of that step")
     wall_time: bool = Field(
         False, description="whether it depends on what else the machine did: shown, and no evidence of anything"
     )
@@ -188,6 +189,7 @@ class Caveat(_Part):
         "runs not finished",
         "unequal tuning",
         "unequal budget",
+        "past its best",
         "folds",
     ] = Field(description="what it is about")
     variation: str | None = Field(None, description="the side concerned; null = both")
@@ -201,8 +203,10 @@ class Caveat(_Part):
     steps: tuple[Number, ...] = Field(
         (),
         description="for `unequal budget`: over how many steps the two logged, a mean over their runs; for `unequal "
-        "tuning`: the steps of all runs by which they were tuned",
+        "tuning`: the steps of all runs by which they were tuned; for `past its best`: the step at which `variation` "
+        "was best, and its last, medians of its runs",
     )
+    values: tuple[Number, ...] = Field((), description="for `past its best`: the means of the metric at these steps")
 
 
 class RunOutcome(_Part):
@@ -489,6 +493,7 @@ class RunRecord(_Part):
     used: bool = Field(description="whether the table contains it")
     digest: str = Field(description="of its params and metrics: 16 hexadecimal digits")
     reused_from: str | None = Field(None, description="the run that it stands for")
+    experiment_id: str | None = Field(None, description="MLflow's, where the runs are of several experiments")
 
 
 class Effort(_Part):
@@ -513,10 +518,12 @@ class Uncounted(_Part):
 class Provenance(_Part):
     """Where it comes from and how to make it again."""
 
-    formerly = {"lock_hashes": "requirements_hashes"}
+    formerly = {"lock_hashes": "requirements_hashes", "experiment": "experiments"}
 
     command: str = Field(description="makes it again, where the store is MLflow's current one")
-    experiment: str = Field(description="its name")
+    experiments: Annotated[tuple[str, ...], BeforeValidator(lambda name: [name] if isinstance(name, str) else name)] = (
+        Field(description="their names")
+    )
     filter: str = Field(description="MLflow's own; empty without")
     study: str = Field(description="empty without")
     study_run_id: str | None = Field(description="the study's parent run")
@@ -529,6 +536,11 @@ class Provenance(_Part):
         "", description="as asked for: which way of the main metric is better"
     )
     nuisance: tuple[str, ...] = Field((), description="parameters that were searched, as asked for")
+    at: str | int = Field("last", description="as asked for: which value of the main metric counts")
+    defaults: dict[str, str] = Field({}, description="as asked for: of parameters that some runs do not have")
+    declaration: dict[str, Any] | None = Field(
+        None, description="a study of runs that exist, as it was declared; null without one"
+    )
     made: str = Field(description="when: ISO 8601, UTC")
     ui: str = Field("", description="the experiment in MLflow's UI; empty where the store is no server")
     versions: dict[str, str] = Field(description="of Python and the packages that computed it")

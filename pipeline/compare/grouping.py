@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -14,9 +14,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import metrics
-from pipeline.compare import evidence, repetitions
+from pipeline.compare import evidence, existing, repetitions
+from pipeline.compare.columns import column_of, comparable, names_listed, plain, without_repetition
 from pipeline.errors import UserError
 from pipeline.metrics import Metric
+from pipeline.study.existing import Measure, StudyOfRuns
 from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.study.tuning import point_text
 from pipeline.task import Task
@@ -47,7 +49,7 @@ class Declared(NamedTuple):
 class CompareRequest:
     """What is asked: a study's questions, at so many looks at it, or each variation against a baseline."""
 
-    study: Study | None = None
+    study: Study | StudyOfRuns | None = None
     looks: int = 1
     plans: tuple[Declared, ...] = ()  # every one that the study was started with
     group_by: tuple[str, ...] = ()
@@ -57,6 +59,13 @@ class CompareRequest:
     better: Literal["", "lower", "higher"] = ""  # which way of the main metric is, where its name does not tell
     repetitions: tuple[str, ...] = ()  # parameters or tags that tell them apart; empty = found; `name`, `none`
     nuisance: tuple[str, ...] = ()  # parameters that were searched: each of their values is a try
+    measures: Mapping[str, Measure] = field(default_factory=dict)  # what was said of metrics, by name
+    defaults: Mapping[str, str] = field(default_factory=dict)  # of parameters that older runs do not have
+
+    @property
+    def plan(self) -> Study | None:
+        """The study, where it made its runs."""
+        return self.study if isinstance(self.study, Study) else None
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ class GroupedRuns:
     @cached_property
     def tuned(self) -> dict[str, dict[str, list[Any]]]:
         """By variation that was tuned on its own, the grid of its nuisance parameters."""
-        return self.request.study.tuned if self.request.study else {}
+        return self.request.plan.tuned if self.request.plan else {}
 
     @cached_property
     def places(self) -> dict[str, NDArray[np.intp]]:
@@ -172,8 +181,8 @@ class GroupedRuns:
         values = self._column(name)
         finite = values[np.isfinite(values)]
         row = metrics.guess(name, finite.min(initial=math.inf), finite.max(initial=-math.inf))
-        said = self.request.better if name == self.primary_metric else ""
-        return replace(row, better=said or self.rows.get(name, row).better)
+        known = replace(row, better=self.rows.get(name, row).better)
+        return _as_said(known, self.request, name == self.primary_metric)
 
     @cached_property
     def plotted(self) -> list[str]:
@@ -186,6 +195,18 @@ class GroupedRuns:
         """The runs whose histories are worth fetching: of the plotted variations, of A/A and of the repeated run."""
         repeats = set(self.configs) - set(self.without_repeats)
         return self.used[self.used["variation"].isin([*self.plotted, *repeats])]
+
+    @cached_property
+    def followed(self) -> list[str]:
+        """The metrics of which the histories are read: the convergence metric, and those that are judged by epoch."""
+        claimed = [claim.metric for claim in self.request.study.claims] if self.request.study else []
+        judged = [name for name in (self.primary_metric, *claimed) if name and self._is_by_epoch(name)]
+        return list(dict.fromkeys([*([self.convergence_metric] if self.convergence_metric else []), *judged]))
+
+    def _is_by_epoch(self, name: str) -> bool:
+        row = self.metric(name)
+        own = name in self.rows and not row.per_epoch
+        return f"metrics.{name}" in self.used and row.better is not None and not row.is_wall_time and not own
 
     @property
     def convergence_metric(self) -> str | None:
@@ -216,10 +237,17 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     runs = runs.astype({"variation": object, "seed": object, "why": object})
     planned = None
     told_apart_by: tuple[str, ...] = (f"params.{task.repetition}",)
-    if request.study is not None:
-        kind, configs = "study", _by_plan(runs, request.study, task)
-        pairs = [(name, config.params[task.repetition]) for name, config in request.study.runs()]
+    _fill_in(runs, request.defaults)
+    if request.plan is not None:
+        kind, configs = "study", _by_plan(runs, request.plan, task)
+        pairs = [(name, config.params[task.repetition]) for name, config in request.plan.runs()]
         planned = pd.DataFrame(pairs, columns=["variation", "seed"])
+    elif isinstance(request.study, StudyOfRuns):
+        kind, configs = "groups", existing.by_where(runs, request.study)
+        members = runs[runs["variation"].notna()]
+        told_apart_by = repetitions.columns(members, request.repetitions, (*next(iter(configs.values())),))
+        runs["seed"] = repetitions.told_apart(members, told_apart_by).reindex(runs.index)
+        _write_tries(runs, request.nuisance)
     elif request.group_by or not runs["ours"].any():
         told_apart_by = repetitions.columns(runs, request.repetitions, (*request.group_by, *request.nuisance))
         kind, configs = "groups", _by_params(runs, request, told_apart_by)
@@ -234,17 +262,33 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
             _tell_apart_what_one_seed_did_not_fix(runs)
     runs["used"] = runs["variation"].notna() & (runs["status"] == "FINISHED")
     _say_why(runs)
+    if isinstance(request.study, StudyOfRuns):
+        existing.require_claimed(request.study, _own(runs, "params."), _own(runs[runs["used"]], "metrics."))
     names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task)
     baseline, chosen = None, False
     if configs:
-        badness = _badness(runs, primary, task, request.better)
+        badness = _badness(runs, primary, task, request)
         baseline, chosen = _baseline(request, configs, badness)
-        if kind != "study":
+        if request.study is None:
             rank = {name: badness.get(name, math.nan) for name in configs}
             configs = {name: configs[name] for name in sorted(configs, key=lambda n: (math.isnan(rank[n]), rank[n]))}
     return GroupedRuns(
         request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned, told_apart_by
     )
+
+
+def _fill_in(runs: pd.DataFrame, defaults: Mapping[str, str]) -> None:
+    """Give parameters that appeared later their defaults in the runs before."""
+    params = _own(runs, "params.")
+    _require_params("default", list(defaults), params)
+    for name, value in defaults.items():
+        column = f"params.{name}"
+        runs[column] = runs[column].where(runs[column].notna(), value)
+
+
+def _own(runs: pd.DataFrame, kind: str) -> list[str]:
+    """The names of all params or metrics of which a run has a value."""
+    return [name.removeprefix(kind) for name in runs if name.startswith(kind) and runs[name].notna().any()]
 
 
 def _by_plan(runs: pd.DataFrame, study: Study, task: Task) -> dict[str, dict[str, Any]]:
@@ -295,7 +339,7 @@ def _by_params(
     ]
     columns = {name: f"params.{name}" for name in names}
     has_any = runs[list(columns.values())].notna().any(axis=1) if columns else pd.Series(True, runs.index)
-    runs.loc[~has_any, "why"] = f"it has none of the parameters {_listed(names)}"
+    runs.loc[~has_any, "why"] = f"it has none of the parameters {names_listed(names)}"
     return _group(runs, has_any, columns, searched)
 
 
@@ -303,16 +347,14 @@ def _require_params(option: str, names: Sequence[str], params: Sequence[str]) ->
     for name in names:
         if name not in params:
             hint = did_you_mean(name, params)
-            raise UserError(f"{option}={quoted(name)} is a parameter of no run{hint}; there are {_listed(params)}")
+            raise UserError(f"{option}={quoted(name)} is a parameter of no run{hint}; there are {names_listed(params)}")
 
 
 def _group(
     runs: pd.DataFrame, members: pd.Series, columns: Mapping[str, str], searched: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Write the variation of each member, and what it tried; the configurations by name, the first made first."""
-    if searched:
-        tried = runs[[f"params.{name}" for name in searched]].set_axis(list(searched), axis=1).map(comparable)
-        runs["seed"] = [point_text(point) for point in tried.to_dict("records")]
+    _write_tries(runs, searched)
     if not members.any():
         return {}
     rows = runs[members].iloc[::-1]  # the newest run comes first
@@ -326,6 +368,14 @@ def _group(
     names = _names(configs)
     runs.loc[rows.index, "variation"] = pd.Series([names[n] for n in numbers], rows.index, dtype=object)
     return dict(zip(names, configs, strict=True))
+
+
+def _write_tries(runs: pd.DataFrame, searched: Sequence[str]) -> None:
+    """What tells the runs of a search apart: the values of what was searched."""
+    if searched:
+        _require_params("nuisance", searched, _own(runs, "params."))
+        tried = runs[[f"params.{name}" for name in searched]].set_axis(list(searched), axis=1).map(comparable)
+        runs["seed"] = [point_text(point) for point in tried.to_dict("records")]
 
 
 def _names(configs: Sequence[dict[str, Any]]) -> list[str]:
@@ -401,7 +451,7 @@ def _choose_metrics(
     preferred += sorted(there, key=_unlikely)
     primary = next((name for name in preferred if name and name in there), None)
     first = [primary] if primary else []
-    claimed, published = _metrics_of(request.study)
+    claimed, published = _metrics_of(request)
     if asked:
         kept = [name for name in asked if name in there]
     elif by_task:
@@ -421,18 +471,32 @@ def _choose_metrics(
         compared = first
     compared = [*compared, *(name for name in claimed if name in there)]
     wanted = (metric, *asked)
-    if request.nuisance and primary and not (request.better or _row(primary, task).better):
+    if request.nuisance and primary and not measured(primary, task, request, is_primary=True).better:
         raise UserError(
             f"which way of {quoted(primary)} is better is not known; give --better lower or --better higher"
         )
     if request.nuisance:  # the best of n: of which it is known what is better
-        compared = [n for n in compared if n == primary or _row(n, task).better]
+        compared = [n for n in compared if n == primary or measured(n, task, request).better]
     compared = [n for n in dict.fromkeys(compared) if not (metrics.guess(n).is_counter and n not in wanted)]
     return names, primary, [n for n in compared if not metrics.guess(n).is_wall_time]
 
 
-def _row(name: str, task: Task) -> Metric:
-    return next((row for row in task.metrics if row.name == name), metrics.guess(name))
+def measured(name: str, task: Task, request: CompareRequest, is_primary: bool = False) -> Metric:
+    """What is known of a metric by its name, and by what was said of it."""
+    row = next((row for row in task.metrics if row.name == name), metrics.guess(name))
+    return _as_said(row, request, is_primary)
+
+
+def _as_said(row: Metric, request: CompareRequest, is_primary: bool) -> Metric:
+    """A metric with what was said of it in place of what its name tells."""
+    said = request.measures.get(row.name, Measure())
+    return replace(
+        row,
+        label=said.label or row.label,
+        unit=said.unit or row.unit,
+        decimals=row.decimals if said.decimals is None else said.decimals,
+        better=(request.better if is_primary else "") or said.better or row.better,
+    )
 
 
 def _unlikely(name: str) -> tuple[bool, bool, str]:
@@ -441,10 +505,11 @@ def _unlikely(name: str) -> tuple[bool, bool, str]:
     return row.is_wall_time or row.is_counter, row.better is None, name
 
 
-def _metrics_of(study: Study | None) -> tuple[list[str], list[str]]:
-    """The metrics of a study's claims, and those of its published values."""
-    claimed = [claim.metric for claim in study.claims] if study else []
-    published = study.published if study else None
+def _metrics_of(request: CompareRequest) -> tuple[list[str], list[str]]:
+    """The metrics of a study's claims, with those that it describes, and those of its published values."""
+    claimed = [claim.metric for claim in request.study.claims] if request.study else []
+    claimed += request.study.metrics if isinstance(request.study, StudyOfRuns) else []
+    published = request.plan.published if request.plan else None
     printed = [name for row in published.values.values() for name in row] if published else []
     return claimed, [*printed, *(published.commonly_read_as.values() if published else ())]
 
@@ -454,7 +519,7 @@ def _require_values(option: str, names: Sequence[str], there: Sequence[str]) -> 
         if name not in there:
             hint = did_you_mean(name, there)
             raise UserError(
-                f"{option}={quoted(name)} has no value in any finished run{hint}; there are {_listed(there)}"
+                f"{option}={quoted(name)} has no value in any finished run{hint}; there are {names_listed(there)}"
             )
 
 
@@ -463,14 +528,13 @@ def _asked(name: str, there: Sequence[str]) -> str:
     return name if name in there else metrics.current(name)
 
 
-def _badness(runs: pd.DataFrame, metric: str | None, task: Task, better: str) -> dict[str, float]:
+def _badness(runs: pd.DataFrame, metric: str | None, task: Task, request: CompareRequest) -> dict[str, float]:
     """By variation the mean of the metric, turned so that less is better where that is known."""
     used = runs[runs["used"]]
     if metric is None or used.empty:
         return {}
-    row = _row(metric, task)
     table = evidence.describe(used, [f"metrics.{metric}"])
-    sign = -1 if (better or row.better) == "higher" else 1
+    sign = -1 if measured(metric, task, request, is_primary=True).better == "higher" else 1
     return {str(name): sign * float(mean) for name, mean in zip(table["variation"], table["mean"], strict=True)}
 
 
@@ -493,58 +557,7 @@ def _baseline(
     if not fits:
         raise UserError(
             f"baseline={quoted(asked)} fits no variation{did_you_mean(asked, configs)}; "
-            f"give parameter=value, or one of {_listed(list(configs))}"
+            f"give parameter=value, or one of {names_listed(list(configs))}"
         )
     with_result = [name for name in fits if not math.isnan(badness.get(name, math.nan))]
     return min(with_result or fits, key=lambda name: badness.get(name, 0.0)), len(fits) > 1
-
-
-# --- Values -------------------------------------------------------------------------------------------------------
-
-
-def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
-    """A column that MLflow leaves out where no run has the tag, param or metric."""
-    return frame.get(name, pd.Series(None, frame.index, dtype=object))
-
-
-def distinct(frame: pd.DataFrame, name: str) -> tuple[Any, ...]:
-    """The different values of such a column."""
-    return tuple(plain(value) for value in column_of(frame, name).drop_duplicates())
-
-
-def without_repetition(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name != task.repetition}
-
-
-def comparable(value: Any) -> Any:
-    """The same for `1e-3`, `0.001` and 0.001."""
-    if not isinstance(value, str):
-        return None if value is None or value != value else value
-    try:
-        number = float(value)
-    except ValueError:
-        return value
-    return value if math.isnan(number) else number
-
-
-def plain(value: Any) -> Any:
-    """A cell of a frame as a Python value; None where there is none."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
-
-
-def in_order(values: Iterable[Any]) -> tuple[Any, ...]:
-    """The different ones that are known, ascending."""
-    known = {plain(value) for value in values} - {None}
-    try:
-        return tuple(sorted(known))
-    except TypeError:
-        return tuple(sorted(known, key=str))
-
-
-def _listed(names: Sequence[str], most: int = 12) -> str:
-    if not names:
-        return "none"
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(name) if "," in name else name for name in names[:most]) + more

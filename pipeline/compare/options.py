@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from pipeline.metrics import MINIMISED, PRIMARY
-from pipeline.texts import listed
+from pipeline.metrics import MINIMISED, PRIMARY, At, read_at
+from pipeline.texts import listed, quoted
 
 CONCLUSION, REPORT_HTML = "conclusion.json", "report.html"
 
@@ -39,9 +40,17 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    experiment: str = Field("", description="the experiment's name; empty = MLFLOW_EXPERIMENT_NAME, or Default")
+    experiment: str = Field(
+        "",
+        description="the experiment's name or ID, or several, with commas; empty = MLFLOW_EXPERIMENT_NAME, or Default",
+        json_schema_extra={"also": "experiments"},
+    )
     filter: str = Field("", description="an MLflow filter string, such as params.optimizer = 'adam'")
-    study: str = Field("", description="the name of a study that was run: its latest run, against its plan and claims")
+    study: str = Field(
+        "",
+        description="the name of a study that was run: its latest run, against its plan and claims; or the file of a "
+        "study of runs that exist",
+    )
     group_by: _Names = Field(
         (), description="parameters, with commas, that make a variation; empty = all that differ, but for the seed"
     )
@@ -49,12 +58,18 @@ class Options(BaseModel):
     better: Literal["", "lower", "higher"] = Field(
         "", description="which way of the main metric is better; empty = as its name says, or not known"
     )
+    at: Annotated[At, BeforeValidator(read_at)] = Field(
+        "last", description="which value of the main metric counts, of those that a run logged: last, best, or step 10"
+    )
     metrics: _Names = Field((), description="metrics, with commas, to show and compare; empty = all that are known")
     baseline: str = Field("", description="a variation's name, or parameter=value; empty = the study's, or the first")
     repetitions: _Names = Field(
         (),
         description="parameters or tags, with commas, that tell repetitions apart; `name` = a number in a run's name, "
         "`none`; empty = found by their names",
+    )
+    default: _Names = Field(
+        (), description="parameter=value, with commas: what runs had that were made before there was the parameter"
     )
     nuisance: _Names = Field(
         (),
@@ -66,14 +81,37 @@ class Options(BaseModel):
     )
     log: bool = Field(False, description="true = log the files to the study's run, or to one of this comparison")
     all: bool = Field(False, description="true = print the whole report, not only the answer and the verdicts")
+    suggest: bool = Field(
+        False, description="true = print a study file for the runs that are found, to start from, and write nothing"
+    )
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
 
-    @field_validator("group_by", "repetitions", "nuisance")
+    @field_validator("better", "at", "group_by", "repetitions", "default", "nuisance", "suggest")
     @classmethod
-    def _without_a_study(cls, names: tuple[str, ...], given: ValidationInfo) -> tuple[str, ...]:
-        option = f"--{str(given.field_name).replace('_', '-')}"
-        if names and given.data.get("study"):
-            raise ValueError(f"the variations of a study are its own; leave out {option} or --study")
+    def _without_a_study(cls, asked: Any, given: ValidationInfo) -> Any:
+        name = str(given.field_name)
+        if asked != cls.model_fields[name].default and given.data.get("study"):
+            raise ValueError(f"a study says that itself; leave out --{name.replace('_', '-')} or --study")
+        return asked
+
+    @field_validator("at")
+    @classmethod
+    def _of_a_metric(cls, at: At, given: ValidationInfo) -> At:
+        if at != "last" and not given.data.get("metric"):
+            raise ValueError("say of which metric, by --metric")
+        return at
+
+    @field_validator("default")
+    @classmethod
+    def _has_values(cls, defaults: tuple[str, ...]) -> tuple[str, ...]:
+        for each in defaults:
+            if not re.fullmatch(r"[^=]+=.+", each):
+                raise ValueError(f"{quoted(each)} is not parameter=value")
+        return defaults
+
+    @field_validator("repetitions", "nuisance")
+    @classmethod
+    def _is_one_thing(cls, names: tuple[str, ...], given: ValidationInfo) -> tuple[str, ...]:
         both = set(names) & set(given.data.get("group_by", ()))
         if both:
             raise ValueError(f"{listed(sorted(both))} cannot also make variations; give it to one option only")

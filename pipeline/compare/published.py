@@ -12,15 +12,15 @@ import pandas as pd
 from pipeline import inference
 from pipeline.compare import evidence
 from pipeline.compare.analysis import Analysis, as_data
+from pipeline.compare.columns import column_of, distinct, plain, without_repetition
 from pipeline.compare.conclusion import PaperValue, Published, PublishedDifference, PublishedValue
-from pipeline.compare.grouping import column_of, distinct, plain, without_repetition
 from pipeline.study import plan
 from pipeline.tracking.names import DATA_HASH, VARIATION
 
 
 def compare(analysis: Analysis) -> Published | None:
     """The published values of the study beside ours; None where it has none."""
-    study = analysis.grouped.request.study
+    study = analysis.grouped.request.plan
     return _Comparison(analysis, study, study.published).published() if study and study.published else None
 
 

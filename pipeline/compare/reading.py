@@ -16,7 +16,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -90,8 +90,10 @@ class Experiment(NamedTuple):
     id: str
 
 
-def experiment(name: str | None) -> Experiment:
-    """The experiment of that name; None = the one that `mlflow run` chose, `MLFLOW_EXPERIMENT_NAME`, or `Default`.
+def experiments(asked: str | Sequence[str]) -> list[Experiment]:
+    """The experiments of some names or IDs: a list, or one text, which may have commas between several.
+
+    Empty = the one that `mlflow run` chose, `MLFLOW_EXPERIMENT_NAME`, or `Default`.
 
     Raises:
         UserError: there is no such store or experiment.
@@ -99,18 +101,31 @@ def experiment(name: str | None) -> Experiment:
     store.require_reachable(mlflow.get_tracking_uri(), must_exist=True)
     client = mlflow.MlflowClient()
     with store.tracking_store(mlflow.get_tracking_uri()):
-        if name is None and os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        if not asked and os.environ.get("MLFLOW_EXPERIMENT_ID"):
             chosen = client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
-            return Experiment(chosen.name, chosen.experiment_id)
-        name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
-        found = client.get_experiment_by_name(name)
-        if found is None or found.lifecycle_stage != LifecycleStage.ACTIVE:
-            names = [each.name for each in client.search_experiments()]
-            raise UserError(
-                f"experiment={quoted(name)} does not exist in {redacted(mlflow.get_tracking_uri())}"
-                f"{did_you_mean(name, names)}; it has {listed(map(quoted, names))}"
-            )
-    return Experiment(name, str(found.experiment_id))
+            return [Experiment(chosen.name, chosen.experiment_id)]
+        asked = asked or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+        if isinstance(asked, str):  # a comma may stand in the name of one
+            asked = [asked] if "," not in asked or _experiment(client, asked) else re.split(r"\s*,\s*", asked)
+        found = {name: _experiment(client, name) for name in asked}
+        for name, experiment in found.items():
+            if experiment is None:
+                names = [each.name for each in client.search_experiments()]
+                raise UserError(
+                    f"experiment={quoted(name)} does not exist in {redacted(mlflow.get_tracking_uri())}"
+                    f"{did_you_mean(name, names)}; it has {listed(map(quoted, names))}"
+                )
+    return list(dict.fromkeys(each for each in found.values() if each))
+
+
+def _experiment(client: mlflow.MlflowClient, name: str) -> Experiment | None:
+    """That of a name, or else of an ID."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        with suppress(MlflowException):  # it is no ID either
+            found = client.get_experiment(name)
+    there = found is not None and found.lifecycle_stage == LifecycleStage.ACTIVE
+    return Experiment(found.name, str(found.experiment_id)) if found is not None and there else None
 
 
 def ui(experiment: Experiment) -> str:
@@ -122,31 +137,34 @@ def ui(experiment: Experiment) -> str:
     return f"{place.rstrip('/')}/#/experiments/{experiment.id}"
 
 
-def runs(experiment_id: str, task: Task, filter_string: str = "") -> pd.DataFrame:
-    """The runs of an experiment, whatever made them and however they ended, but for those that train nothing.
+def runs(
+    experiment_ids: Sequence[str], task: Task, filter_string: str = "", tags: Collection[str] = ()
+) -> pd.DataFrame:
+    """The runs of experiments, whatever made them and however they ended, but for those that train nothing.
 
     Args:
         task: what made those runs that are `ours`.
         filter_string: MLflow's own.
+        tags: which are read beside those that are of use here.
 
     Returns:
-        One row per run, the newest first: `run_id, name, status, start, end` (milliseconds since 1970), `ours` (whether
-        the run is one of the task's, of which `params.*` are typed values, defaults filled in, and metrics have their
-        current names; of all others they are texts), `epochs` (how far one of ours was to go), `last_epoch` (the last
-        step of its losses, else of any metric but those of the machine; NaN without), `params.*`,
-        `metrics.*` and those `tags.*` that are of use here.
+        One row per run, the newest first: `run_id, name, experiment_id, status, start, end` (the last two in
+        milliseconds since 1970), `ours` (whether the run is one of the task's, of which `params.*` are typed values,
+        defaults filled in, and metrics have their current names; of all others they are texts), `epochs` (how far one
+        of ours was to go), `last_epoch` (the last step of its losses, else of any metric but those of the machine; NaN
+        without), `params.*`, `metrics.*` and those `tags.*` that are of use here.
 
     Raises:
         UserError: the store or the filter cannot be used.
     """
     client = mlflow.MlflowClient()
     rows: dict[str, dict[str, Any]] = {}  # pages overlap where runs are made or deleted meanwhile
-    reader = _Reader(task)
+    reader = _Reader(task, tags)
     token = None
     with store.tracking_store(mlflow.get_tracking_uri()):
         while True:
             try:
-                page = client.search_runs([experiment_id], filter_string, max_results=_PAGE, page_token=token)
+                page = client.search_runs([*experiment_ids], filter_string, max_results=_PAGE, page_token=token)
             except MlflowException as error:
                 if not filter_string or error.error_code != "INVALID_PARAMETER_VALUE":
                     raise
@@ -163,7 +181,7 @@ def runs(experiment_id: str, task: Task, filter_string: str = "") -> pd.DataFram
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Params as they are (pandas would make floats of whole numbers where a run has none), metrics as floats."""
-    columns = ["run_id", "name", "status", "start", "end", "ours", "epochs", "last_epoch"]
+    columns = ["run_id", "name", "experiment_id", "status", "start", "end", "ours", "epochs", "last_epoch"]
     frame = pd.DataFrame(rows, columns=None if rows else columns, dtype=object)
     numbers = [
         name for name in frame if name in ("start", "end", "epochs", "last_epoch") or name.startswith("metrics.")
@@ -179,8 +197,9 @@ def _is_a_run(run: Run) -> bool:
 class _Reader:
     """Reads MLflow's runs, each set of params once."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, tags: Collection[str]) -> None:
         self._task = task
+        self._tags = {*_TAGS, *tags}
         self._losses = [row.name for row in task.metrics if row.per_epoch and not row.is_wall_time]
         self._known: dict[Any, tuple[dict[str, Any] | None, float]] = {}
 
@@ -190,6 +209,7 @@ class _Reader:
         row = {
             "run_id": info.run_id,
             "name": info.run_name or "",
+            "experiment_id": info.experiment_id,
             "status": info.status,
             "start": info.start_time,
             "end": info.end_time,
@@ -200,7 +220,9 @@ class _Reader:
         row.update((f"params.{key}", value) for key, value in (data.params if params is None else params).items())
         values = data.metrics if params is None else {current(key): value for key, value in data.metrics.items()}
         row.update((f"metrics.{key}", _unclipped(value)) for key, value in values.items())
-        row.update((f"tags.{key}", value) for key, value in data.tags.items() if key in _TAGS or is_repetition(key))
+        row.update(
+            (f"tags.{key}", value) for key, value in data.tags.items() if key in self._tags or is_repetition(key)
+        )
         return row
 
     def _typed(self, params: Mapping[str, str]) -> tuple[dict[str, Any] | None, float]:
@@ -231,7 +253,7 @@ class Plan(NamedTuple):
     declared: tuple[Declared, ...]
 
 
-def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> Plan:
+def study_plan(experiment_ids: Sequence[str], study: str, run_id: str | None = None) -> Plan:
     """That of the latest parent run of a study, or of the one of that ID.
 
     A study that finished before with fewer seeds, and the same claims, was looked at then: nobody extends a study whose
@@ -242,7 +264,7 @@ def study_plan(experiment_id: str, study: str, run_id: str | None = None) -> Pla
     """
     client = mlflow.MlflowClient()
     with store.tracking_store(mlflow.get_tracking_uri()):
-        parents = client.search_runs([experiment_id], f"tags.{PLAN} LIKE '%'", order_by=["start_time DESC"])
+        parents = client.search_runs([*experiment_ids], f"tags.{PLAN} LIKE '%'", order_by=["start_time DESC"])
     wanted = [run for run in parents if run.data.tags.get(STUDY) == study]
     chosen = next((run for run in wanted if run_id in (None, run.info.run_id)), None)
     if chosen is None and run_id and wanted:

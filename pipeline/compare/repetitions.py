@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline.errors import UserError
 from pipeline.study.tuning import point_text
 from pipeline.texts import did_you_mean, listed, quoted
+from pipeline.tracking.names import MLFLOW_PARENT_RUN_ID
 
 # By the last word of the name of a parameter or a tag. Of folds the training sets overlap.
 SEEDS = ("seed", "random_state", "random_seed", "rng_seed", "data_seed", "seed_value")
@@ -20,6 +21,7 @@ _NUMBERS = ("repeat", "repetition", "rep", "repeat_num", "replicate", "trial", "
 _IN_A_NAME = re.compile(r"(?<![a-z])(seed|fold|rep|repeat|repetition|trial|try)[ _=#:-]*(\d+)(?!\d)")
 _A_NUMBER = re.compile(r"(?:fold)?[ _-]?(\d+)(?:\.0+|/\d+)?")  # `3`, `3.0`, `fold_3`, `3/5`
 _NAME = ("name",)  # the numbers in the runs' names
+_PARENT = "parent"  # the run above
 
 
 @lru_cache(maxsize=10_000)  # every run has the same few tags
@@ -40,7 +42,7 @@ def columns(runs: pd.DataFrame, asked: tuple[str, ...], taken: Collection[str]) 
     whole numbers. Beside a seed or a fold, a number is taken for a parameter.
 
     Args:
-        asked: names of parameters or tags, or `name` or `none` alone; empty = to be found.
+        asked: names of parameters or tags, `parent` among them, or `name` or `none` alone; empty = to be found.
         taken: parameters that are something else.
 
     Returns:
@@ -70,7 +72,8 @@ def columns(runs: pd.DataFrame, asked: tuple[str, ...], taken: Collection[str]) 
 
 
 def _column_of(name: str, there: Sequence[str]) -> str:
-    for column in (f"params.{name}", f"tags.{name}", name):
+    own = (f"tags.{MLFLOW_PARENT_RUN_ID}",) if name == _PARENT else ()
+    for column in (f"params.{name}", f"tags.{name}", name, *own):
         if column in there:
             return column
     parts = (column.split(".", 1) for column in there)
@@ -78,7 +81,7 @@ def _column_of(name: str, there: Sequence[str]) -> str:
     hint = did_you_mean(name, known)
     raise UserError(
         f"repetitions={quoted(name)} is a parameter or a tag of no run{hint}; there are {listed(known)}; "
-        "or give name, for the numbers in the runs' names, or none"
+        "or give parent, for the run above, name, for the numbers in the runs' names, or none"
     )
 
 

@@ -13,22 +13,26 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline import task
-from pipeline.compare import output, reading, report
+from pipeline.compare import output, reading, report, steps
 from pipeline.compare.concluding import conclude
 from pipeline.compare.conclusion import Conclusion
-from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
+from pipeline.compare.grouping import CompareRequest, GroupedRuns, group, measured
 from pipeline.compare.options import Options
 from pipeline.errors import UserError
+from pipeline.study import files
+from pipeline.study.existing import Measure, Source, StudyOfRuns
 from pipeline.task import Task
 from pipeline.terminal import Console
-from pipeline.texts import command
+from pipeline.texts import command, quoted
 from pipeline.tracking.names import COMPARED, MLFLOW_PARENT_RUN_ID, NOTE
 
 # The options that say how runs are compared, which a conclusion keeps, too; the latter of runs without a study.
@@ -55,7 +59,7 @@ def compare(options: Options) -> str:
     with output.folder(options.out):
         pass  # it can be written, which is better known now than after the reading
 
-    found = find(options, task.load())
+    found = find(options, task.load(), declared=study_of_runs(options.study))
     grouped = found.grouped
     if grouped.runs.empty and grouped.planned is None:
         raise UserError("no run matches; make one with mlflow run . -P optimizer=adam, or widen --filter")
@@ -78,31 +82,99 @@ def compare(options: Options) -> str:
     return f"{written}\nlogged to run {logged_to}"
 
 
-def find(options: Options, of: Task, study_run_id: str | None = None) -> Found:
-    experiment = reading.experiment(options.experiment or None)
-    plan = reading.study_plan(experiment.id, options.study, study_run_id) if options.study else None
-    parent = plan.run_id if plan else None
-    runs = reading.runs(experiment.id, of, options.filter)
+def find(options: Options, of: Task, study_run_id: str | None = None, declared: StudyOfRuns | None = None) -> Found:
+    """What is asked for, read from the store and grouped.
+
+    Args:
+        study_run_id: of a study that made its runs, which of its runs; None = the latest.
+        declared: a study of runs that exist, in place of `options.study`.
+    """
+    own = declared.runs if declared else Source()
+    for option, said in {"experiment": own.experiments, "filter": own.filter}.items():
+        if said and getattr(options, option):
+            raise UserError(f"the study says itself which runs are its own; leave out --{option}")
+    experiments = reading.experiments(own.experiments or options.experiment)
+    filter_string = own.filter or options.filter
+    ids = [each.id for each in experiments]
+    plan = reading.study_plan(ids, options.study, study_run_id) if options.study and not declared else None
+    request = _request(options, plan, declared)
+    runs = reading.runs(ids, of, filter_string, _tags(request))
     elsewhere = None
-    if parent is not None:
-        children = runs.get(f"tags.{MLFLOW_PARENT_RUN_ID}", pd.Series(None, runs.index, dtype=object)) == parent
+    if plan is not None:
+        children = runs.get(f"tags.{MLFLOW_PARENT_RUN_ID}", pd.Series(None, runs.index, dtype=object)) == plan.run_id
         runs, elsewhere = runs[children], runs[~children]
-    asked = options.model_dump(include={*ASKED, *WITHOUT_A_STUDY})
-    if plan:
-        asked |= {"study": plan.study, "looks": plan.looks, "plans": plan.declared}
-    request = CompareRequest(**asked)
+    runs = _as_asked(runs, request, of)
     origin = {
-        "command": _command(options, experiment.name),
-        "experiment": experiment.name,
-        "ui": reading.ui(experiment),
-        "filter": options.filter,
-        "study_run_id": parent,
+        "command": _command(options, [each.name for each in experiments]),
+        "experiments": tuple(each.name for each in experiments),
+        "ui": reading.ui(experiments[0]),
+        "filter": filter_string,
+        "study_run_id": plan.run_id if plan else None,
+        "declaration": declared.model_dump(mode="json") if declared else None,
+        "at": options.at,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "versions": reading.versions(),
         "first_run": reading.iso(_extreme(runs, "start", min)),
         "last_run": reading.iso(_extreme(runs, "end", max)),
     }
-    return Found(experiment, group(runs, request, of), elsewhere, origin)
+    return Found(experiments[0], group(runs, request, of), elsewhere, origin)
+
+
+def study_of_runs(study: str) -> StudyOfRuns | None:
+    """The study of runs that exist in a file; None where `study` is the name of one that made its runs.
+
+    Raises:
+        UserError: it is the path of something else.
+    """
+    if Path(study).suffix not in (files.SUFFIX, ".yml"):
+        return None
+    declared = files.load_any(study)
+    if not isinstance(declared, StudyOfRuns):
+        raise UserError(
+            f"study={quoted(study)} is a study that makes its own runs; give its name, {declared.name}, and it is "
+            f"compared by what it has run"
+        )
+    return declared
+
+
+def _request(options: Options, plan: reading.Plan | None, declared: StudyOfRuns | None) -> CompareRequest:
+    asked = options.model_dump(include={*ASKED, *WITHOUT_A_STUDY})
+    if declared:
+        asked |= {"study": declared, "metric": options.metric or declared.main_metric, "measures": declared.metrics}
+        asked |= {name: getattr(declared.runs, name) for name in ("repetitions", "nuisance")}
+    elif plan:
+        asked |= {"study": plan.study, "looks": plan.looks, "plans": plan.declared}
+    elif options.at != "last":
+        asked["measures"] = {options.metric: Measure(at=options.at)}
+    defaults = declared.runs.defaults if declared else dict(each.split("=", 1) for each in options.default)
+    return CompareRequest(**asked, defaults={name: str(value) for name, value in defaults.items()})
+
+
+def _tags(request: CompareRequest) -> set[str]:
+    """Those that only this request needs."""
+    named = {*request.repetitions}
+    if isinstance(request.study, StudyOfRuns):
+        named |= {key.removeprefix("tags.") for each in request.study.variations for key in each.where}
+    return named
+
+
+def _as_asked(runs: pd.DataFrame, request: CompareRequest, of: Task) -> pd.DataFrame:
+    """The runs with the values of the steps that were asked for, where that is not the last.
+
+    Raises:
+        UserError: the best is asked for of a metric of which it is not known which way is better.
+    """
+    for name, measure in request.measures.items():
+        column = f"metrics.{name}"
+        if measure.at == "last" or column not in runs:
+            continue
+        better = measured(name, of, request).better
+        if measure.at == "best" and better is None:
+            raise UserError(f"which way of {quoted(name)} is better is not known; say so, by better: lower or higher")
+        history = reading.histories(list(runs["run_id"][runs[column].notna()]), [name])
+        values = steps.value_at(history, name, measure.at, better)
+        runs = runs.assign(**{column: runs["run_id"].map(values).astype(float)})
+    return runs
 
 
 def _extreme(runs: pd.DataFrame, column: str, which: Any) -> float | None:
@@ -110,22 +182,21 @@ def _extreme(runs: pd.DataFrame, column: str, which: Any) -> float | None:
     return float(which(values)) if len(values) else None
 
 
-def _command(options: Options, experiment: str) -> str:
+def _command(options: Options, experiments: Sequence[str]) -> str:
     """What makes it again; where it was written to is no part of it."""
-    words = {
-        "experiment": experiment,
-        **options.model_dump(include={"filter", "study", "metric", "better", "baseline"}),
-    }
-    words |= {name: ",".join(getattr(options, name)) for name in ("group_by", "metrics", "repetitions", "nuisance")}
+    texts = options.model_dump(include={"filter", "study", "metric", "better", "baseline"})
+    lists = {name: ",".join(getattr(options, name)) for name in ("group_by", "metrics", *WITHOUT_A_STUDY, "default")}
+    at = "" if options.at == "last" else str(options.at)
+    words = {"experiment": ",".join(experiments), **texts, "at": at, **lists}
     given = [f"--{name} {shlex.quote(value)}" for name, value in words.items() if value]
     return " ".join([command("compare"), *given])
 
 
 def histories(grouped: GroupedRuns) -> pd.DataFrame:
-    """By epoch, of the runs that are drawn: `run_id, epoch` and the metric that falls; empty where nothing is drawn."""
-    if grouped.convergence_metric is None or grouped.with_history.empty:
+    """By epoch, of the runs that are drawn: `run_id, epoch` and the metrics that are followed; empty without any."""
+    if not grouped.followed or grouped.with_history.empty:
         return pd.DataFrame(columns=["run_id", "epoch"])
-    return reading.histories(list(grouped.with_history["run_id"]), [grouped.convergence_metric])
+    return reading.histories(list(grouped.with_history["run_id"]), grouped.followed)
 
 
 def _print(conclusion: Conclusion, everything: bool) -> None:

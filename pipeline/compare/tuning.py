@@ -10,15 +10,16 @@ from typing import Any
 import pandas as pd
 
 from pipeline import inference
+from pipeline.compare.columns import column_of
 from pipeline.compare.conclusion import ExpectedBest, Search, Tuning, TuningPoint
-from pipeline.compare.grouping import GroupedRuns, column_of
+from pipeline.compare.grouping import GroupedRuns
 from pipeline.study.tuning import Trial, best, point_text
 from pipeline.tracking.names import GRID_POINT, REUSED_FROM, ROLE, TUNING, VARIATION
 
 
 def tunings(grouped: GroupedRuns) -> Iterable[Tuning]:
     """Of each variation that its study tunes."""
-    study = grouped.request.study
+    study = grouped.request.plan
     trials = study.trials() if study else []
     for name, grid in grouped.tuned.items():
         own = [trial for trial in trials if trial.variation == name]
@@ -26,7 +27,7 @@ def tunings(grouped: GroupedRuns) -> Iterable[Tuning]:
 
 
 def _tuning(grouped: GroupedRuns, name: str, grid: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> Tuning:
-    study, task = grouped.request.study, grouped.task
+    study, task = grouped.request.plan, grouped.task
     assert study is not None
     metric, seeds = study.tuning_metric, study.tuning_seeds
     runs = grouped.runs[column_of(grouped.runs, f"tags.{ROLE}") == TUNING]

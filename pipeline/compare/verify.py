@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from pipeline import cli, metrics, task
 from pipeline.compare.concluding import conclude
-from pipeline.compare.conclusion import SCHEMA_VERSION, Claim, Conclusion, RunRecord
+from pipeline.compare.conclusion import SCHEMA_VERSION, Claim, Conclusion, Provenance, RunRecord
 from pipeline.compare.options import CONCLUSION, Options
 from pipeline.compare.report import publications, values
 from pipeline.compare.run import ASKED, WITHOUT_A_STUDY, find, histories
 from pipeline.errors import UserError
+from pipeline.study.existing import StudyOfRuns
 from pipeline.study.tuning import point_text
 from pipeline.texts import quoted
 
@@ -28,7 +29,7 @@ _COMPUTED = (
 )
 # Of where it comes from, what is no matter of when and with what it is read.
 _ORIGIN = (
-    *("experiment", "study", "study_run_id"),
+    *("experiments", "study", "study_run_id"),
     *("code_versions", "dirty", "requirements_hashes", "data_hashes", "hardware"),
 )
 _SINCE = {"efforts", "uncounted", "searches"}  # parts that this schema has and no earlier one
@@ -64,12 +65,11 @@ def verify(known: Conclusion) -> list[str]:
         UserError: the store or the experiment cannot be used, or the study's run is gone.
     """
     source = known.provenance
-    if source.study and source.study_run_id is None:
+    declared = StudyOfRuns.model_validate(source.declaration) if source.declaration else None
+    if source.study and source.study_run_id is None and declared is None:
         raise UserError(f"the conclusion of {source.made} does not say which run of the study {source.study} it is of")
-    asked = {"experiment", "filter", "study", *ASKED, *(() if source.study else WITHOUT_A_STUDY)}
-    options = Options(**source.model_dump(include=asked))
     try:
-        found = find(options, task.load(), source.study_run_id)
+        found = find(_options(source, declared), task.load(), source.study_run_id, declared)
     except UserError as error:
         raise UserError(f"the conclusion of {source.made} cannot be checked: {error}") from None
     now = conclude(found.grouped, histories(found.grouped), found.elsewhere, found.origin)
@@ -78,6 +78,19 @@ def verify(known: Conclusion) -> list[str]:
     lines += _edited(known, now, {cell.digest for each in now.variations for cell in each.cells} if lines else None)
     lines += _changed_verdicts(known, now)
     return [" ".join(line.split()) for line in dict.fromkeys(lines)]
+
+
+def _options(source: Provenance, declared: StudyOfRuns | None) -> Options:
+    """What was asked for."""
+    asked = source.model_dump(include={*ASKED} - {"better"})
+    if not (declared and declared.runs.experiments):
+        asked["experiment"] = ",".join(source.experiments)
+    if not (declared and declared.runs.filter):
+        asked["filter"] = source.filter
+    if source.study:
+        return Options(study="" if declared else source.study, **asked)
+    asked["default"] = tuple(f"{name}={value}" for name, value in source.defaults.items())
+    return Options(**asked, **source.model_dump(include={"better", "at", *WITHOUT_A_STUDY}))
 
 
 def _changed_runs(known: Conclusion, now: Conclusion) -> Iterator[str]:

@@ -230,7 +230,7 @@ def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:
     commits = values.listed(map(values.scalar, source.code_versions))
     changed = f"runs with uncommitted changes: {source.dirty:,}" if source.dirty else ""
     rows = {
-        "Experiment": source.experiment,
+        "Experiment": values.listed(source.experiments),
         "Filter": source.filter,
         "Study": source.study,
         "Study's run": source.study_run_id or "",

@@ -43,7 +43,7 @@ THREATS, COMPLETENESS = "Threats to validity", "Completeness"  # headings
 # What a claim is called of which the runs were there first, and what the parts are that can be changed then.
 _LATE = {"after": "claimed afterwards", "changed": "changed afterwards"}
 _CHANGED = {"direction": "its direction", "smallest_effect": "its smallest effect", "about": "what it is about"}
-NOT_TUNED = "learning rate not tuned"
+NOT_TUNED, PAST_BEST = "learning rate not tuned", "past its best"
 # By flag: its name, and what is wrong with a variation that has it.
 FLAG_WORDS = {
     **{flag.name: (flag.name, flag.says) for flag in FLAGS},
@@ -71,6 +71,7 @@ def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
     untuned = any(caveat.kind == "untuned learning rate" for caveat in pair.caveats)
     found += [NOT_TUNED] if untuned or (isinstance(pair, Claim) and pair.at_better_rates) else []
     found += [_unequal_budget(caveat) for caveat in pair.caveats if caveat.kind == "unequal budget"]
+    found += [PAST_BEST] if any(caveat.kind == PAST_BEST for caveat in pair.caveats) else []
     return [*found, *([f"runs not finished: {len(pair.unfinished)}"] if pair.unfinished else [])]
 
 
@@ -354,11 +355,22 @@ def _own_threats(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
         for caveat in pair.caveats
         if caveat.kind == "unequal budget"
     ]
+    found += [(PAST_BEST, _past_best(each, pair, conclusion)) for each in pair.caveats if each.kind == PAST_BEST]
     if isinstance(pair, Claim) and pair.declared in _LATE:
         found.append((_LATE[pair.declared], _late(pair)))
     untuned = [_untuned(caveat) for caveat in pair.caveats if caveat.kind == "untuned learning rate"]
     untuned += remains(pair, conclusion)
     return [*found, *([(NOT_TUNED, " ".join(untuned))] if untuned else [])]
+
+
+def _past_best(caveat: Caveat, pair: Pair, conclusion: Conclusion) -> str:
+    metric = metric_of(conclusion, pair.metric)
+    (best, last), (then, now) = caveat.steps, caveat.values
+    digits = digits_of(abs(now - then), metric.decimals)
+    extreme, moved = ("highest", "fallen") if metric.higher_is_better else ("lowest", "risen")
+    seen = f"{label_of(metric)} of {name(caveat.variation or '')} was {extreme} at step {best:,.0f} of {last:,.0f} and "
+    seen += f"has {moved} since, from {number(then, digits)} to {with_unit(number(now, digits), metric)}"
+    return f"{seen}; the last value is compared, and the difference is smaller than that."
 
 
 def _late(claim: Claim) -> str:
