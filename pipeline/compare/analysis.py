@@ -353,8 +353,10 @@ class Analysis:
     def _past_best(
         self, metric: str, variation: str, against: str, smallest: float | None, difference: inference.Difference
     ) -> Iterable[Caveat]:
-        """Of each side that was better before its end, by more than what is claimed or else than what was seen."""
-        matters = abs(difference.estimate.mean) if smallest is None else smallest
+        """Of each side that was better before its end, by more than what is claimed or else than what is shown."""
+        low, high = difference.estimate.interval(inference.ALPHA)
+        shown = abs(difference.estimate.mean) if not low <= 0 <= high else math.inf
+        matters = shown if smallest is None else smallest
         for name in (variation, against):
             peak = self._peaks(metric).get(name)
             if peak and abs(peak.last - peak.best) > matters:

@@ -490,9 +490,10 @@ def measured(name: str, task: Task, request: CompareRequest, is_primary: bool = 
 def _as_said(row: Metric, request: CompareRequest, is_primary: bool) -> Metric:
     """A metric with what was said of it in place of what its name tells."""
     said = request.measures.get(row.name, Measure())
+    which = {"last": "", "best": " (best)"}.get(str(said.at), f" (step {said.at})")
     return replace(
         row,
-        label=said.label or row.label,
+        label=(said.label or row.label) + which,
         unit=said.unit or row.unit,
         decimals=row.decimals if said.decimals is None else said.decimals,
         better=(request.better if is_primary else "") or said.better or row.better,

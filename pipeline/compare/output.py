@@ -53,7 +53,7 @@ def pictures(
         shown = [values.metric_of(conclusion, metric) for metric in dict.fromkeys(seeds["metric"])]
         draw(report.SEEDS, plots.seeds(seeds, {each.name: (each.label, each.unit) for each in shown}))
     if len(histories) and histories["epoch"].nunique() > 1:
-        metric = values.metric_of(conclusion, grouped.convergence_metric)
+        metric = values.metric_of(conclusion, grouped.followed[0])
         order = {name: place for place, name in enumerate(grouped.plotted)}
         lines = histories.merge(grouped.used[["run_id", "variation", "seed"]], on="run_id")
         lines = lines[lines["variation"].isin(grouped.plotted)]

@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import task
-from pipeline.compare import output, reading, report, steps
+from pipeline.compare import output, reading, report, steps, suggest
 from pipeline.compare.concluding import conclude
 from pipeline.compare.conclusion import Conclusion
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group, measured
@@ -56,13 +56,14 @@ def compare(options: Options) -> str:
     Raises:
         UserError: the store, the experiment or what was asked for cannot be used, or there is nothing to compare.
     """
+    if options.suggest:
+        return _suggested(options)
     with output.folder(options.out):
         pass  # it can be written, which is better known now than after the reading
 
     found = find(options, task.load(), declared=study_of_runs(options.study))
     grouped = found.grouped
-    if grouped.runs.empty and grouped.planned is None:
-        raise UserError("no run matches; make one with mlflow run . -P optimizer=adam, or widen --filter")
+    _require_runs(grouped)
     epochs = histories(grouped)
     conclusion = conclude(grouped, epochs, found.elsewhere, found.origin)
     pictures, missing = output.pictures(grouped, conclusion, epochs)
@@ -80,6 +81,17 @@ def compare(options: Options) -> str:
         return written
     logged_to = reading.log_files(files, study_run, found.experiment, note if study_run else own)
     return f"{written}\nlogged to run {logged_to}"
+
+
+def _suggested(options: Options) -> str:
+    found = find(options, task.load())
+    _require_runs(found.grouped)
+    return suggest.text(found.grouped, found.origin["experiments"], found.origin["filter"])
+
+
+def _require_runs(grouped: GroupedRuns) -> None:
+    if grouped.runs.empty and grouped.planned is None:
+        raise UserError("no run matches; make one with mlflow run . -P optimizer=adam, or widen --filter")
 
 
 def find(options: Options, of: Task, study_run_id: str | None = None, declared: StudyOfRuns | None = None) -> Found:
@@ -105,7 +117,7 @@ def find(options: Options, of: Task, study_run_id: str | None = None, declared: 
         runs, elsewhere = runs[children], runs[~children]
     runs = _as_asked(runs, request, of)
     origin = {
-        "command": _command(options, [each.name for each in experiments]),
+        "command": _command(options, [] if own.experiments else [each.name for each in experiments]),
         "experiments": tuple(each.name for each in experiments),
         "ui": reading.ui(experiments[0]),
         "filter": filter_string,
@@ -168,9 +180,9 @@ def _as_asked(runs: pd.DataFrame, request: CompareRequest, of: Task) -> pd.DataF
         column = f"metrics.{name}"
         if measure.at == "last" or column not in runs:
             continue
-        better = measured(name, of, request).better
+        better = measured(name, of, request, is_primary=name == request.metric).better
         if measure.at == "best" and better is None:
-            raise UserError(f"which way of {quoted(name)} is better is not known; say so, by better: lower or higher")
+            raise UserError(f"which way of {quoted(name)} is better is not known; give better: lower or higher")
         history = reading.histories(list(runs["run_id"][runs[column].notna()]), [name])
         values = steps.value_at(history, name, measure.at, better)
         runs = runs.assign(**{column: runs["run_id"].map(values).astype(float)})

@@ -6,9 +6,10 @@ when they are read: `pipeline.compare.existing`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from pipeline.metrics import At, read_at
 from pipeline.study import plan
@@ -21,6 +22,13 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _default_where_empty(measures: Any) -> Any:
+    """A metric of which nothing is said has a name all the same."""
+    if not isinstance(measures, dict):
+        return measures
+    return {name: {} if said is None else said for name, said in measures.items()}
+
+
 def _as_choices(where: Any) -> Any:
     """A single value as a list of one."""
     if not isinstance(where, dict):
@@ -28,8 +36,20 @@ def _as_choices(where: Any) -> Any:
     return {name: value if isinstance(value, list | tuple) else [value] for name, value in where.items()}
 
 
-_Names = Annotated[tuple[Line, ...], BeforeValidator(_as_list)]
-_Choices = Annotated[tuple[Value, ...], Field(min_length=1)]
+def _one_or_several(of: Mapping[str, Any]) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [of, {"type": "array", "items": of, "minItems": 1}]})
+
+
+_Names = Annotated[tuple[Line, ...], BeforeValidator(_as_list), _one_or_several({"type": "string"})]
+_Choices = Annotated[
+    tuple[Value, ...], Field(min_length=1), _one_or_several({"type": ["boolean", "number", "string", "null"]})
+]
+_STEP = {"type": "string", "pattern": "^(step )?[0-9]+$"}
+_At = Annotated[
+    At,
+    BeforeValidator(read_at),
+    WithJsonSchema({"anyOf": [{"enum": ["last", "best"]}, _STEP, {"type": "integer", "minimum": 0}]}),
+]
 
 
 class Source(Part):
@@ -58,9 +78,7 @@ class Measure(Part):
     better: Literal["lower", "higher"] | None = Field(
         None, description="which way is better; default: as its name says"
     )
-    at: Annotated[At, BeforeValidator(read_at)] = Field(
-        "last", description="which of the values that a run logged: `last`, `best`, or `step 10`"
-    )
+    at: _At = Field("last", description="which of the values that a run logged: `last`, `best`, or `step 10`")
     label: Line | None = Field(None, description="as it shall stand in tables; default: its name")
     unit: Line | None = Field(None, description="such as `dB` or `s`")
     decimals: Annotated[int, Field(ge=0, le=15)] | None = Field(None, description="how many decimals say something")
@@ -88,7 +106,9 @@ class StudyOfRuns(Declaration):
     """A study of runs that exist."""
 
     runs: Source
-    metrics: dict[Line, Measure] = Field({}, description="by name; the first is the main metric")
+    metrics: Annotated[dict[Line, Measure], BeforeValidator(_default_where_empty)] = Field(
+        {}, description="by name; the first is the main metric"
+    )
     variations: tuple[Selection, ...] = Field(min_length=1)
     claims: tuple[ClaimOfRuns, ...] = ()
 

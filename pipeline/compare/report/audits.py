@@ -69,8 +69,8 @@ def _flags(conclusion: Conclusion) -> list[str]:
     told = {threat.why for threat in threats(conclusion)}
     flags = first([sentence for sentence in every if sentence not in told], MOST_ROWS, "conclusion.csv")
     if not every:
-        nouns = ", ".join(flag.noun for flag in FLAGS)
-        flags = [f"None: no {nouns} or {FLAG_WORDS['not a number'][0]} in what was read."]
+        own = [flag.noun for flag in FLAGS] if conclusion.kind != "groups" else [FLAG_WORDS["identical repetitions"][0]]
+        flags = [f"None: no {', '.join(own)} or {FLAG_WORDS['not a number'][0]} in what was read."]
     having = [variation for variation in conclusion.variations if variation.finished]
     rest = sum(variation.name not in conclusion.histories_of for variation in having)
     unread = f"Not known to have converged, as their epochs were not read: {rest:,} of {len(having):,} variations."
@@ -95,7 +95,10 @@ def left_out(conclusion: Conclusion) -> list[str]:
     """What is in no variation, by name: nothing is dropped in silence."""
     tuning = {run_id for each in conclusion.tuning for point in each.points for run_id in point.run_ids}
     runs = [run for run in conclusion.runs if run.variation is None and run.run_id not in tuning]
-    found = [f"Not in the table: {run_text(run)}: {plain(run.reason or 'no reason known')}." for run in runs]
+    by_reason: dict[str, list[str]] = {}
+    for run in runs:
+        by_reason.setdefault(run.reason or "no reason known", []).append(run_text(run))
+    found = [f"Not in the table: {listed(texts, 3)}: {plain(reason)}." for reason, texts in by_reason.items()]
     return [f"Runs in no variation: {len(runs):,}.", *first(found, MOST_ROWS)] if runs else []
 
 

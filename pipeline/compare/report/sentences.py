@@ -145,6 +145,15 @@ def interval_notes(conclusion: Conclusion) -> list[str]:
         found.append(
             f"Earlier looks were judged at more: a false verdict at any look has a chance of up to {_share(total)}."
         )
+    known = {each.name: each for each in conclusion.metrics}
+    best = [
+        known[name]
+        for name in dict.fromkeys(each.asked for each in judged)
+        if name in known and known[name].at == "best"
+    ]
+    if best:
+        which = listed(map(label_of, best))
+        found.append(f"{which}: the best of a run's steps is chosen on what is reported, which makes it optimistic.")
     if conclusion.varied:
         found.append(f"The intervals cover what differs between seeds ({conclusion.varied}), and nothing else.")
     return found
@@ -340,9 +349,29 @@ def threats(conclusion: Conclusion) -> list[Threat]:
             for flag in variation.flags
             if flag.flag in _THREATENING
         ]
-    found += [Threat(*each, ()) for each in _threats_of_published(conclusion)]
+    others = [*_missing_parameters(conclusion, pairs), *_threats_of_published(conclusion)]
+    found += [Threat(*each, ()) for each in others]
     more = len(found) - MOST_ROWS
     return [*found[:MOST_ROWS], *([Threat("more", f"And {more:,} more, in conclusion.json.", ())] if more > 0 else [])]
+
+
+def _missing_parameters(conclusion: Conclusion, pairs: Iterable[Pair]) -> list[tuple[str, str]]:
+    """Parameters that only some of the runs have: perhaps the others were made before there was one."""
+    if conclusion.kind != "groups":
+        return []
+    values: dict[str, list[object]] = {}
+    for parameter, value in itertools.chain(*(each.params.items() for each in conclusion.variations)):
+        values.setdefault(parameter, []).append(value)
+    for other in itertools.chain(*(pair.confounded_by for pair in pairs)):
+        values.setdefault(other.name, []).extend(
+            [*other.variation, *other.against] if other.kind == "parameter" else []
+        )
+    missing = [name for name, each in values.items() if None in each and len(set(each)) > 1]
+    if not missing:
+        return []
+    option = f"--default {plain(missing[0])}=VALUE"
+    says = f"not in all of the runs: {listed(map(plain, missing))}; if the others had a default, say it: {option}."
+    return [("parameter missing", says)]
 
 
 def _own_threats(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
@@ -370,7 +399,8 @@ def _past_best(caveat: Caveat, pair: Pair, conclusion: Conclusion) -> str:
     extreme, moved = ("highest", "fallen") if metric.higher_is_better else ("lowest", "risen")
     seen = f"{label_of(metric)} of {name(caveat.variation or '')} was {extreme} at step {best:,.0f} of {last:,.0f} and "
     seen += f"has {moved} since, from {number(then, digits)} to {with_unit(number(now, digits), metric)}"
-    return f"{seen}; the last value is compared, and the difference is smaller than that."
+    less = "the smallest effect of interest" if isinstance(pair, Claim) else "the difference"
+    return f"{seen}: by more than {less}. The last values are compared."
 
 
 def _late(claim: Claim) -> str:
