@@ -773,12 +773,14 @@ def test_what_became_of_the_runs() -> None:
         "Runs in no variation: 1.",
         f"Not in the table: run 0, seed 0 ({stray.run_id}): no reason known.",
     ]
-    many = audits.left_out(sample(runs=(stray,) * 102))
-    assert (many[0], many[-1], len(many)) == (
+    alike = f"run 0, seed 0 ({stray.run_id})"
+    assert audits.left_out(sample(runs=(stray,) * 102)) == [
         "Runs in no variation: 102.",
-        "And 2 more, in conclusion.json.",
-        102,
-    )
+        f"Not in the table: {alike}, {alike}, {alike} and 99 more: no reason known.",
+    ]
+    unlike = (stray.model_copy(update={"reason": f"reason {n}"}) for n in range(102))
+    many = audits.left_out(sample(runs=tuple(unlike)))
+    assert (many[0], many[-1], len(many)) == ("Runs in no variation: 102.", "And 2 more, in conclusion.json.", 102)
     assert audits.left_out(sample()) == []
     extra = finished[0].model_copy(update={"planned": False})
     assert said((*finished, extra))[1:] == ["Runs that were read and are not in the plan: 1."]
