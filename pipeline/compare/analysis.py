@@ -150,7 +150,7 @@ class Analysis:
             elif row.flag == "identical repetitions":
                 metric = ", ".join(grouped.compared)
             of = len(grouped.places[row.variation])
-            flag = Flag(flag=row.flag, seeds=row.seeds, of=of, metric=metric, worst=worst)
+            flag = Flag(flag=row.flag, seeds=row.seeds, runs=row.runs, of=of, metric=metric, worst=worst)
             found.setdefault(row.variation, []).append(flag)
         return found
 
@@ -163,10 +163,10 @@ class Analysis:
 
     def _still_falling(self) -> pd.DataFrame:
         metric = self.grouped.convergence_metric
-        if metric is None or self.histories.empty or metric not in self.histories:
-            return pd.DataFrame(columns=["variation", "flag", "seeds"])
+        if metric is None or self.histories.empty or f"metrics.{metric}" not in self.histories:
+            return self._copies[:0]
         keys = self.grouped.with_history[["run_id", "variation", "seed"]]
-        return evidence.still_falling(self.histories.merge(keys, on="run_id"), metric)
+        return evidence.still_falling(self.histories.merge(keys, on="run_id"), f"metrics.{metric}")
 
     @cached_property
     def completeness(self) -> list[RunOutcome]:
@@ -204,10 +204,7 @@ class Analysis:
     @cached_property
     def _counted(self) -> dict[str, int]:
         """By run whose history was read, how many epochs it has."""
-        metric = self.grouped.convergence_metric
-        if metric is None or self.histories.empty:
-            return {}
-        return dict(self.histories.dropna(subset=[metric]).groupby("run_id")["epoch"].nunique())
+        return {} if self.histories.empty else dict(self.histories.groupby("run_id")["epoch"].nunique())
 
     @cached_property
     def unfinished(self) -> dict[str, list[RunOutcome]]:

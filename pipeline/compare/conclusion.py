@@ -113,6 +113,7 @@ class Flag(_Part):
         description="`not a number`, `not converged`, `identical repetitions`, or a metric's own (`metrics`)"
     )
     seeds: tuple[Scalar, ...] = Field(description="the seeds concerned; those that are not known are not listed")
+    runs: int | None = Field(None, description="how many runs it concerns, where not all of their seeds are known")
     of: int = Field(description="how many seeds the variation has in all")
     metric: str = Field(description="the metric that shows it; several, separated by commas")
     worst: Number = Field(description="the most telling value of that metric, where it has one")

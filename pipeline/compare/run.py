@@ -122,7 +122,7 @@ def _command(options: Options, experiment: str) -> str:
 
 
 def histories(grouped: GroupedRuns) -> pd.DataFrame:
-    """By epoch, of the runs that are drawn: `run_id, epoch` and the metric that falls; empty where nothing is drawn."""
+    """By epoch, of the runs that are drawn, the metric that falls, as `reading.histories`; empty where nothing is drawn."""
     if grouped.convergence_metric is None or grouped.with_history.empty:
         return pd.DataFrame(columns=["run_id", "epoch"])
     return reading.histories(list(grouped.with_history["run_id"]), [grouped.convergence_metric])

@@ -71,7 +71,15 @@ def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
     untuned = any(caveat.kind == "untuned learning rate" for caveat in pair.caveats)
     found += [NOT_TUNED] if untuned or (isinstance(pair, Claim) and pair.at_better_rates) else []
     found += [_unequal_budget(caveat) for caveat in pair.caveats if caveat.kind == "unequal budget"]
+    found += _survivors(pair, conclusion)
     return [*found, *([f"runs not finished: {len(pair.unfinished)}"] if pair.unfinished else [])]
+
+
+def _survivors(pair: Pair, conclusion: Conclusion) -> list[str]:
+    """Of either side some of whose runs have a loss that is no number: how many, for the others alone make its mean."""
+    sides = (each for each in conclusion.variations if each.name in (pair.variation, pair.against))
+    flags = [flag for each in sides for flag in each.flags if flag.flag == "not a number"]
+    return [f"{flag_name(flag)}: {flag.runs or len(flag.seeds)} of {flag.of}" for flag in flags]
 
 
 def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
@@ -445,9 +453,9 @@ def flag_sentence(variation: Variation, flag: Flag, conclusion: Conclusion) -> s
     seen = listed(map(label_of, metrics), 4)
     if not math.isnan(flag.worst):
         seen += f": {with_unit(number(flag.worst, metrics[0].decimals), metrics[0])} at worst"
-    which = f" ({listed(map(scalar, flag.seeds))})" if len(flag.seeds) < flag.of else ""
-    seeds = f"{len(flag.seeds)} of {flag.of}{which}" if flag.seeds else "not known"
-    return f"{name(variation.name)} {FLAG_WORDS[flag.flag][1]} ({seen}); seeds: {seeds}."
+    which = f" ({listed(map(scalar, flag.seeds))})" if flag.runs is None and len(flag.seeds) < flag.of else ""
+    concerned = f"seeds: {len(flag.seeds)}" if flag.runs is None else f"runs: {flag.runs}"
+    return f"{name(variation.name)} {FLAG_WORDS[flag.flag][1]} ({seen}); {concerned} of {flag.of}{which}."
 
 
 # --- About tables and pictures ------------------------------------------------------------------------------------
