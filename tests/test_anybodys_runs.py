@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 from mlflow.entities import Metric, Param
 
-from pipeline.compare import reading
+from pipeline.compare import causes, reading
 from pipeline.compare.conclusion import Conclusion
+from pipeline.compare.grouping import comparable
 from pipeline.compare.report import audits
+from pipeline.errors import UserError
 from tests.test_compare import conclude, make, mean, variation
 
 pytestmark = pytest.mark.usefixtures("db")
@@ -45,7 +49,8 @@ def flagged(conclusion: Conclusion) -> dict[str, list[tuple[str, tuple[Any, ...]
 
 # --- Names that are ours, too -------------------------------------------------------------------------------------
 
-OURS = "epoch seed variation run_id value n mean name status used why metric at planned seeds".split()
+OURS = ["epoch", "seed", "variation", "run_id", "value", "n", "mean", "name", "status", "used", "why", "metric", "at"]
+OURS += ["planned", "seeds"]
 
 
 @pytest.mark.parametrize("name", ["epoch", "seed", "variation", "run_id", "value"])  # of the frames of histories
@@ -77,7 +82,8 @@ def test_any_number_of_them_at_once(tmp_path: Path) -> None:
     (main,) = (pair for pair in conclusion.pairs if pair.asked == "value")
     # Seed by seed 0.1, without any spread; whoever groups by one of them has the others beside it.
     assert (main.difference.mean, main.difference.n_pairs) == (pytest.approx(0.1), 3)
-    assert {other.name for other in main.confounded_by} == {*OURS} - {"seed", "variation"}
+    assert {other.name for other in main.confounded_by} == {*OURS} - {"seed", "variation", "run_id"}
+    assert conclusion.aside == ("run_id",)
     rows = {row["variation"]: row for row in table(tmp_path)}
     first = rows["variation=a"]
     assert (first["params.variation"], float(first["metrics.variation"])) == ("a", pytest.approx(2.31))
@@ -229,7 +235,217 @@ def test_a_fold_that_did_not_finish_is_in_the_account(status: str, tmp_path: Pat
             metrics = {} if lost else {"val_loss": centre + 0.01 * fold}
             make({"opt": opt, "seed": 42, "fold": fold}, metrics, status=status if lost else "FINISHED")
     conclusion = conclude(tmp_path)
-    lost = [(row.variation, row.seed, row.state) for row in conclusion.completeness if row.state != "finished"]
-    assert lost == [("opt=a", 3, status.lower())]
+    rest = [(row.variation, row.seed, row.state) for row in conclusion.completeness if row.state != "finished"]
+    assert rest == [("opt=a", 3, status.lower())]
     (pair,) = conclusion.pairs
     assert (pair.difference.n_pairs, pair.difference.mean) == (4, pytest.approx(0.1))
+
+
+# --- Texts and numbers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("texts", "are_one"),
+    [
+        (("1e-3", "0.001", "1E-03", ".001", "+0.0010", " 1e-3 "), True),
+        (("1", "1.0", "1.", "1e0"), True),
+        (("inf", "Infinity", "INF"), True),
+        (("0110", "110"), False),
+        (("007", "7"), False),
+        (("64_32", "6_432", "6432"), False),
+        (("123456789012345678", "123456789012345679"), False),
+        (("9007199254740993", "9007199254740992"), False),
+        (("1e400", "1e500", "inf"), False),
+        (("\u0661", "1"), False),
+        (("nan", "NaN"), False),
+        (("None", "none", "True", "true", "1"), False),
+        (("(64, 32)", "[64, 32]", "64, 32", "(64,32)"), False),
+        (("{'a': 1}", "{'a': 1.0}"), False),
+        (("1.2.3", "1.2.30"), False),
+        (("0x10", "16", "1_6", "16L"), False),
+    ],
+)
+def test_only_texts_that_are_plainly_numbers_are_one_value(texts: tuple[str, ...], are_one: bool) -> None:
+    assert len({comparable(text) for text in texts}) == (1 if are_one else len(texts))
+
+
+def test_ids_beside_a_number_are_not_rounded_together(tmp_path: Path) -> None:
+    values = {"123456789012345678": 1.0, "123456789012345679": 2.0, "0110": 3.0, "110": 4.0, "0.5": 5.0, "64_32": 6.0}
+    for text, value in values.items():
+        for seed in range(2):
+            make({"data": text, "seed": seed}, {"m": value + seed})
+    conclusion = conclude(tmp_path, group_by="data", better="lower")
+    assert {each.name: each.cells[0].mean for each in conclusion.variations} == {
+        f"data={text}": value + 0.5 for text, value in values.items()
+    }
+    assert {each.cells[0].n for each in conclusion.variations} == {2}
+
+
+def test_one_number_written_in_two_ways_is_one_configuration_and_confounds_nothing(tmp_path: Path) -> None:
+    for opt, rates in (("adam", ("1e-3", "0.001")), ("sgd", ("0.0010", "0.0010"))):
+        for seed, lr in enumerate(rates):
+            make({"opt": opt, "lr": lr, "seed": seed}, {"val_loss": CENTRES["a" if opt == "adam" else "b"] + seed})
+    for options in ({}, {"group_by": "opt"}, {"group_by": "opt,lr", "baseline": "opt=sgd,lr=1.0e-3"}):
+        conclusion = conclude(tmp_path, **options)
+        assert [each.cells[0].n for each in conclusion.variations] == [2, 2]
+        assert conclusion.pairs[0].confounded_by == ()
+    assert conclusion.baseline == "opt=sgd"
+
+
+@pytest.mark.parametrize(
+    ("asked", "baseline"),
+    [
+        ("hidden=(64, 32)", "hidden=(64, 32), opt=a"),
+        ("hidden=(64, 32), opt=b", "hidden=(64, 32), opt=b"),
+        ("opt=b,hidden=[1, 2]", "hidden=[1, 2], opt=b"),
+        ("opt = a, hidden = {'opt': 1, 'x': 2}", "hidden={'opt': 1, 'x': 2}, opt=a"),
+    ],
+)
+def test_a_baseline_may_have_a_value_with_commas(asked: str, baseline: str, tmp_path: Path) -> None:
+    for number, hidden in enumerate(("(64, 32)", "[1, 2]", "{'opt': 1, 'x': 2}")):
+        for opt, centre in CENTRES.items():
+            make({"hidden": hidden, "opt": opt}, {"val_loss": centre + number})
+    assert conclude(tmp_path, baseline=asked).baseline == baseline
+
+
+@pytest.mark.parametrize("asked", ["hidden=(64, 33)", "hidden=(64, 32), optt=a", "hidden=(64", "(64, 32)", "x, opt=a"])
+def test_a_baseline_that_is_none_is_refused_whole(asked: str, tmp_path: Path) -> None:
+    for opt, centre in CENTRES.items():
+        make({"hidden": "(64, 32)", "opt": opt}, {"val_loss": centre})
+    with pytest.raises(UserError, match="fits no variation"):
+        conclude(tmp_path, baseline=asked)
+
+
+def test_repetitions_of_unlike_signs_are_not_paired(tmp_path: Path) -> None:
+    for opt, centre in CENTRES.items():
+        for seed in (-1, 1, 2):
+            make({"opt": opt, "seed": seed}, {"val_loss": centre + 0.01 * seed})
+    assert conclude(tmp_path).pairs[0].difference.n_pairs == 3
+
+
+# --- Long texts ---------------------------------------------------------------------------------------------------
+
+
+def test_long_texts_are_told_apart_and_do_not_break_a_table(tmp_path: Path) -> None:
+    """Alike in thousands of characters, with everything that Markdown and HTML read."""
+    common = "{'note': 'a | b `c` <script>alert(1)</script>\nline two', 'crops': " + str(list(range(700)))
+    for tail, centre in ((", 'p': 0.1}", 0.3), (", 'p': 0.2}", 0.31), (", 'p': 0.3}", 0.5)):
+        for seed in range(2):
+            make({"augmentation": common + tail, "seed": seed}, {"val_loss": centre + 0.001 * seed})
+    conclusion = conclude(tmp_path)
+    assert [each.cells[0].mean for each in conclusion.variations] == pytest.approx([0.3005, 0.3105, 0.5005])
+    assert conclusion.cut == ()
+    lines = (tmp_path / "out" / "report.md").read_text().splitlines()
+    start = next(place for place, line in enumerate(lines) if line.startswith("|"))
+    rows = [re.split(r"(?<!\\)\|", line) for line in lines[start : start + 5]]
+    assert len({len(row) for row in rows}) == 1
+    assert [row[1].strip()[-11:] for row in rows[2:]] == [", 'p': 0.1}", ", 'p': 0.2}", ", 'p': 0.3}"]
+    assert "<script>alert" not in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("length", [6000, 5999])
+def test_texts_that_mlflow_cut_are_said_to_be_alike_only_so_far(length: int, tmp_path: Path) -> None:
+    for number, centre in enumerate((0.3, 0.5)):  # what tells them apart lies behind the cut
+        text = "x" * length + f"p={number}" * (length == 6000)
+        for seed in range(2):
+            make({"augmentation": text, "seed": seed, "short": "y"}, {"val_loss": centre + 0.001 * seed})
+    conclusion = conclude(tmp_path)
+    assert conclusion.variations[0].cells[0].n == 2
+    assert conclusion.cut == (("augmentation",) if length == 6000 else ())
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert ("parameter cut" in report) == (length == 6000)
+
+
+# --- What is no cause ---------------------------------------------------------------------------------------------
+
+UUID = "c0ffee00-0000-4000-8000-00000000000{}"
+
+
+def frame(**columns: Sequence[object]) -> pd.DataFrame:
+    """Runs with these parameters."""
+    return pd.DataFrame({f"params.{name}": pd.Series(values, dtype=object) for name, values in columns.items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("output_dir", ["out/1", "out/2", "out/3", "out/4"]),
+        ("trainer.default_root_dir", ["/a", "/b", "/c", "/d"]),
+        ("logging_dir", [f"out/runs/Nov26_17-30-0{n}_host" for n in range(4)]),
+        ("saveDir", ["a", "b", "c", "d"]),
+        ("run_name", ["a-0", "a-1", "b-0", "b-1"]),
+        ("hydra/job_name", ["a", "b", "c", "d"]),
+        ("slurm_job_id", ["101", "102", "103", "104"]),
+        ("anything", [UUID.format(n) for n in range(4)]),
+        ("model_dir", [f"models/2024-01-02_10-11-1{n}/final" for n in range(4)]),
+        ("started", [f"2024-01-02 10:11:1{n}" for n in range(4)]),
+        ("timestamp", [f"170000000{n}.25" for n in range(4)]),
+        ("created_at", [f"170000000{n}000" for n in range(4)]),
+        ("hostname", ["n1", "n2", "n3", "n4"]),
+        ("output_dir", ["out/a", "out/a", "out/b", "out/b"]),  # the other parameter says as much
+        ("exp_name", ["a", "a", "b", "b"]),
+        ("output_dir", ["out/1", "out/2", None, "out/4"]),
+    ],
+)
+def test_a_place_a_name_a_time_or_an_id_is_no_cause(name: str, values: list[str]) -> None:
+    runs = frame(**{name: values}, lr=["0.1", "0.1", "0.2", "0.2"])
+    assert causes.aside(runs, (), (), comparable) == [name]
+    assert causes.aside(runs, (name,), (), comparable) == [], "somebody asks for it"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("lr", ["0.11", "0.12", "0.13", "0.14"]),  # a random search
+        ("optimizer", ["a", "b", "c", "d"]),
+        ("name", ["resnet", "vgg", "vit", "mlp"]),
+        ("model_name", ["resnet", "vgg", "vit", "mlp"]),
+        ("model_path", ["resnet", "vgg", "vit", "mlp"]),
+        ("data_dir", ["/data/a", "/data/b", "/data/c", "/data/d"]),
+        ("train_file", ["a.csv", "b.csv", "c.csv", "d.csv"]),
+        ("dataset_id", ["1", "2", "3", "4"]),
+        ("data_hash", [f"{n}" + "abcdef0" * 9 for n in range(4)]),
+        ("start_date", ["2024-01-01", "2024-02-01", "2024-03-01", "2024-04-01"]),
+        ("max_time", ["60", "120", "180", "240"]),
+        ("n_nodes", ["1", "2", "3", "4"]),
+        ("hidden_dim", ["1", "2", "3", "4"]),
+        ("output_dir", ["out/1", "out/1", "out/2", "out/1"]),  # neither another in each run nor told by the others
+        ("exp_name", ["base", "ours", "base", "ours"]),
+        ("hostname", ["n1", "n1", "n2", "n2"]),  # goes with the other parameter, and may be why
+        ("run_date", ["2024-01-02 10:11", "2024-01-02 10:11", "2024-02-02 10:11", "2024-02-02 10:11"]),
+    ],
+)
+def test_what_may_be_a_cause_is_never_left_aside(name: str, values: list[str]) -> None:
+    assert causes.aside(frame(**{name: values}, depth=["1", "1", "2", "2"]), (), (), comparable) == []
+
+
+def test_a_name_is_a_cause_where_nothing_else_tells_runs_apart() -> None:
+    for name, values in (("run_name", ["resnet", "vgg"]), ("output_dir", ["out/resnet", "out/vgg"])):
+        assert causes.aside(frame(**{name: values}), (), (), comparable) == []
+        several = frame(**{name: values * 2}, seed=["0", "0", "1", "1"])
+        assert causes.aside(several, (), ("params.seed",), comparable) == []
+    # Of a random search, whose rate is another in each run, a name that comes again is no mere consequence.
+    searched = frame(exp_name=["base", "ours"] * 2, lr=["1", "2", "3", "4"])
+    assert causes.aside(searched, (), (), comparable) == []
+
+
+def test_a_hundred_parameters_do_not_drown_the_one_that_matters(tmp_path: Path) -> None:
+    """As the trainer of Hugging Face logs them: most are the same, some say where and when a run was."""
+    same = {f"argument_{number}": "False" for number in range(80)}
+    places = ("output_dir", "logging_dir", "run_name", "report_dir", "hub_run_id")
+    for opt, centre in CENTRES.items():
+        for seed in range(3):
+            own = f"{opt}-{seed}"
+            unlike = {name: f"{name}/{own}" for name in places}
+            unlike |= {f"callback_{number}_dir": f"{own}/{number}" for number in range(10)}
+            make({**same, **unlike, "optim": opt, "seed": seed}, {"eval_loss": centre + 0.01 * seed})
+    conclusion = conclude(tmp_path)
+    assert [(each.name, each.cells[0].n) for each in conclusion.variations] == [("optim=a", 3), ("optim=b", 3)]
+    (pair,) = conclusion.pairs
+    assert (pair.finding, pair.difference.mean, pair.difference.n_pairs) == ("higher", pytest.approx(0.1), 3)
+    assert pair.confounded_by == ()
+    assert set(conclusion.aside) == {*places, *(f"callback_{number}_dir" for number in range(10))}
+    assert conclude(tmp_path, group_by="optim").pairs[0].confounded_by == ()
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert re.search(r"Left aside.*output.*-group-by makes them count", report)
+    assert len(conclude(tmp_path, group_by="output_dir").variations) == 6

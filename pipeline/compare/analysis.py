@@ -25,7 +25,7 @@ from pipeline.compare.conclusion import (
     RunOutcome,
     Tuning,
 )
-from pipeline.compare.grouping import GroupedRuns, column_of, distinct, plain, without_repetition
+from pipeline.compare.grouping import GroupedRuns, column_of, comparable, distinct, plain, without_repetition
 from pipeline.compare.repetitions import SEEDS
 from pipeline.compare.tuning import tunings
 from pipeline.study import plan
@@ -414,10 +414,12 @@ class Analysis:
         open_ = [column for column in self._differing if column not in hidden]
         if not open_:
             return
-        a, b = (self.grouped.by_variation[name] for name in (variation, against))
-        for column in evidence.confounders(a, b, open_, ()):
+        sides = [self.grouped.places[name] for name in (variation, against)]
+        left, right = (self._comparable.iloc[places] for places in sides)
+        for column in evidence.confounders(left, right, open_, ()):
             name, kind = self._differing[column]
-            yield Confounder(name=name, kind=kind, variation=distinct(a, column), against=distinct(b, column))
+            a, b = (distinct(self.grouped.by_variation[side], column) for side in (variation, against))
+            yield Confounder(name=name, kind=kind, variation=a, against=b)
 
     @cached_property
     def _columns(self) -> dict[str, str]:
@@ -425,7 +427,11 @@ class Analysis:
         params = [c.removeprefix("params.") for c in self.grouped.used if c.startswith("params.")]
         repetitions = [*(f"params.{name}" for name in SEEDS), *self.grouped.repetitions]
         return {
-            **{name: f"params.{name}" for name in params if f"params.{name}" not in repetitions},
+            **{
+                name: f"params.{name}"
+                for name in params
+                if f"params.{name}" not in repetitions and name not in self.grouped.aside
+            },
             DATA_HASH: f"tags.{DATA_HASH}",
         }
 
@@ -435,7 +441,13 @@ class Analysis:
         used = self.grouped.used
         every = {column: (name, "parameter") for name, column in self._columns.items() if name != DATA_HASH}
         every |= {column: (name, kind) for name, column, kind in ORIGINS}
-        return {c: each for c, each in every.items() if c in used and used[c].nunique(dropna=False) > 1}
+        several = {c: each for c, each in every.items() if c in used and used[c].nunique(dropna=False) > 1}
+        return {c: each for c, each in several.items() if used[c].map(comparable).nunique(dropna=False) > 1}
+
+    @cached_property
+    def _comparable(self) -> pd.DataFrame:
+        """The columns in which runs differ, `1e-3` and 0.001 being one value; a row for each run of the table."""
+        return self.grouped.used[list(self._differing)].map(comparable)
 
     def _caveats(self, variation: str, against: str) -> Iterable[Caveat]:
         tunings = [self.tunings.get(name) for name in (variation, against)]

@@ -577,6 +577,15 @@ class Conclusion(_Part):
         (),
         description="what tells repetitions apart: `params.seed`, `tags.fold`, `name` = a number in a run's name",
     )
+    aside: tuple[str, ...] = Field(
+        (),
+        description="parameters that make no variations and confound nothing: where a run writes, what it is called, "
+        "its ID, when or where it ran",
+    )
+    cut: tuple[str, ...] = Field(
+        (),
+        description="parameters of which several runs have a text as long as MLflow keeps: they may differ behind it",
+    )
     searches: tuple[Search, ...] = Field((), description="of each variation, where parameters were searched")
     efforts: tuple[Effort, ...] = Field((), description="what all runs that were read took; of a study, its own")
     uncounted: tuple[Uncounted, ...] | None = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import metrics
-from pipeline.compare import evidence, repetitions
+from pipeline.compare import causes, evidence, repetitions
 from pipeline.errors import UserError
 from pipeline.metrics import Metric
 from pipeline.study.plan import A_A, AGAIN, Study
@@ -33,6 +33,14 @@ from pipeline.tracking.names import (
 )
 
 MOST_PLOTTED = 20  # variations of which the histories are read: more lines than that cannot be told apart
+# As programs write numbers: `0110` and `64_32` are none, nor are whole ones of more digits than a float has.
+_NUMBER = re.compile(
+    r"[+-]?(?:(?P<infinite>inf(?:inity)?)"
+    r"|(?:(?P<whole>0|[1-9][0-9]*)(?P<fraction>\.[0-9]*)?|(?:\.[0-9]+))(?P<exponent>e[+-]?[0-9]+)?)",
+    re.IGNORECASE,
+)
+_EXACT = 15
+_CUT = (250, 500, 6000)  # characters that versions of MLflow, and of what logs to it, keep of a parameter
 _MOST_COMPARED = 200  # variations: with more, the pairs of one metric are all that anybody could read
 
 
@@ -79,6 +87,7 @@ class GroupedRuns:
     compared: list[str]  # the metrics in which each variation is compared with the baseline
     planned: pd.DataFrame | None
     repetitions: tuple[str, ...] = ()  # the columns that tell repetitions apart
+    aside: tuple[str, ...] = ()  # parameters that can be no cause: `causes.aside`
     _columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     _sets: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
 
@@ -155,6 +164,15 @@ class GroupedRuns:
         """In how many folds of the same data the repetitions lie; 0 where they are no folds."""
         return repetitions.folds(self.used, self.repetitions)
 
+    @cached_property
+    def cut(self) -> tuple[str, ...]:
+        """The parameters of which several runs have a text that a client of MLflow has cut, as its length tells."""
+        columns = [name for name in self.used if name.startswith("params.")] if self.kind == "groups" else []
+        shared = {
+            name: values[values.duplicated()].unique() for name in columns for values in [self.used[name].dropna()]
+        }
+        return tuple(name[7:] for name, texts in shared.items() if any(len(str(text)) in _CUT for text in texts))
+
     @property
     def by_task(self) -> bool:
         """Whether the variations are configurations of the task, whose metrics are known."""
@@ -210,19 +228,22 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     Raises:
         UserError: the runs have no such parameter, metric or baseline.
     """
-    runs = runs.reset_index(drop=True).assign(variation=None, seed=None, why=None)
+    runs = runs.reset_index(drop=True)
+    nothing = pd.Series(None, runs.index, dtype=object)
+    runs = runs.assign(variation=nothing, seed=nothing, why=nothing)
     if "last_epoch" not in runs:
         runs["last_epoch"] = np.nan
-    runs = runs.astype({"variation": object, "seed": object, "why": object})
     planned = None
     told_apart_by: tuple[str, ...] = (f"params.{task.repetition}",)
+    aside: tuple[str, ...] = ()
     if request.study is not None:
         kind, configs = "study", _by_plan(runs, request.study, task)
         pairs = [(name, config.params[task.repetition]) for name, config in request.study.runs()]
         planned = pd.DataFrame(pairs, columns=["variation", "seed"])
     elif request.group_by or not runs["ours"].any():
         told_apart_by = repetitions.columns(runs, request.repetitions, (*request.group_by, *request.nuisance))
-        kind, configs = "groups", _by_params(runs, request, told_apart_by)
+        aside = tuple(causes.aside(runs, (*request.group_by, *request.nuisance), told_apart_by, comparable))
+        kind, configs = "groups", _by_params(runs, request, told_apart_by, aside)
     else:
         if request.better:
             raise UserError("better: which way the metrics of this project's runs are better is known; leave it out")
@@ -243,7 +264,7 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
             rank = {name: badness.get(name, math.nan) for name in configs}
             configs = {name: configs[name] for name in sorted(configs, key=lambda n: (math.isnan(rank[n]), rank[n]))}
     return GroupedRuns(
-        request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned, told_apart_by
+        request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned, told_apart_by, aside
     )
 
 
@@ -280,18 +301,18 @@ def _by_configuration(runs: pd.DataFrame, task: Task, searched: Sequence[str]) -
 
 
 def _by_params(
-    runs: pd.DataFrame, request: CompareRequest, told_apart_by: tuple[str, ...]
+    runs: pd.DataFrame, request: CompareRequest, told_apart_by: tuple[str, ...], aside: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
-    """Runs that anybody made, by some of their parameters, or by all that are not the same in all of them."""
+    """Runs that anybody made, by some of their parameters, or by all causes that are not the same in all of them."""
     params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
     group_by, searched = request.group_by, request.nuisance
     _require_params("group_by", group_by, params)
     _require_params("nuisance", searched, params)
     params = [name for name in params if name not in searched and f"params.{name}" not in told_apart_by]
     runs["seed"] = repetitions.told_apart(runs, told_apart_by)
-    unseeded = [name for name in params if not repetitions.is_of(name, repetitions.SEEDS)]
+    causal = [name for name in params if name not in aside and not repetitions.is_of(name, repetitions.SEEDS)]
     names = list(group_by) or [
-        name for name in unseeded if runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
+        name for name in causal if runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
     ]
     columns = {name: f"params.{name}" for name in names}
     has_any = runs[list(columns.values())].notna().any(axis=1) if columns else pd.Series(True, runs.index)
@@ -483,8 +504,7 @@ def _baseline(
         return (request.study.baseline_name if request.study else next(iter(configs))), False
     if asked in configs:
         return asked, False
-    wanted = dict(part.split("=", 1) for part in re.split(r",\s*", asked) if "=" in part)
-    wanted = {key.strip(): comparable(value.strip()) for key, value in wanted.items()}
+    wanted = {key: comparable(value) for key, value in _settings(asked, next(iter(configs.values()))).items()}
     fits = [
         name
         for name, config in configs.items()
@@ -497,6 +517,14 @@ def _baseline(
         )
     with_result = [name for name in fits if not math.isnan(badness.get(name, math.nan))]
     return min(with_result or fits, key=lambda name: badness.get(name, 0.0)), len(fits) > 1
+
+
+def _settings(text: str, known: Collection[str]) -> dict[str, str]:
+    """Of `optimizer=adam, hidden=(64, 32)` each parameter's value, which ends where another one of the known begins."""
+    names = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
+    parts = re.split(rf",\s*(?=(?:{names})\s*=)", text) if names else []
+    pairs = [re.fullmatch(rf"\s*({names})\s*=(.*)", part, re.DOTALL) for part in parts]
+    return {pair[1]: pair[2].strip() for pair in pairs if pair} if all(pairs) else {}
 
 
 # --- Values -------------------------------------------------------------------------------------------------------
@@ -517,14 +545,14 @@ def without_repetition(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
 
 
 def comparable(value: Any) -> Any:
-    """The same for `1e-3`, `0.001` and 0.001."""
+    """The same for `1e-3`, `0.001` and 0.001; a text that a float does not hold whole, such as an ID, is itself."""
     if not isinstance(value, str):
         return None if value is None or value != value else value
-    try:
-        number = float(value)
-    except ValueError:
+    written = _NUMBER.fullmatch(value.strip())
+    if not written or (written["fraction"] is written["exponent"] is None and len(written["whole"] or "") > _EXACT):
         return value
-    return value if math.isnan(number) else number
+    number = float(value)
+    return value if math.isinf(number) != bool(written["infinite"]) else number
 
 
 def plain(value: Any) -> Any:

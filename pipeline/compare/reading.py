@@ -132,11 +132,11 @@ def runs(experiment_id: str, task: Task, filter_string: str = "") -> pd.DataFram
         filter_string: MLflow's own.
 
     Returns:
-        One row per run, the newest first: `run_id, name, status, start, end` (milliseconds since 1970; NaN where not known), `ours` (whether
-        the run is one of the task's, of which `params.*` are typed values, defaults filled in, and metrics have their
-        current names; of all others they are texts), `epochs` (how far one of ours was to go), `last_epoch` (the last
-        step of its losses, else of any metric but those of the machine; NaN without), `params.*`,
-        `metrics.*` and those `tags.*` that are of use here.
+        One row per run, the newest first: `run_id, name, status, start, end` (milliseconds since 1970; NaN where that
+        is not known), `ours` (whether the run is one of the task's, of which `params.*` are typed values, defaults
+        filled in, and metrics have their current names; of all others they are texts), `epochs` (how far one of ours
+        was to go), `last_epoch` (the last step of its losses, else of any metric but those of the machine; NaN
+        without), `params.*`, `metrics.*` and those `tags.*` that are of use here.
 
     Raises:
         UserError: the store or the filter cannot be used.
@@ -170,7 +170,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     numbers = [
         name for name in frame if name in ("start", "end", "epochs", "last_epoch") or name.startswith("metrics.")
     ]
-    return frame.astype({**dict.fromkeys(numbers, float), "ours": bool})
+    return frame.astype({**dict.fromkeys(numbers, float), "ours": bool}).copy()  # in one piece, to which can be added
 
 
 def _is_a_run(run: Run) -> bool:
@@ -222,7 +222,7 @@ class _Reader:
 
 
 def _moments(start: int | None, end: int | None) -> tuple[float, float]:
-    """Of a run, in milliseconds since 1970; NaN of what is none, as in runs that were imported: 0, or in other units."""
+    """Of a run, in milliseconds since 1970; NaN where there is none, as of imported runs: 0, or in other units."""
     known = [float(at) if at is not None and _EARLIEST <= at <= _LATEST else math.nan for at in (start, end)]
     return known[0], known[1] if not known[1] < known[0] else math.nan
 

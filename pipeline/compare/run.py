@@ -122,7 +122,7 @@ def _command(options: Options, experiment: str) -> str:
 
 
 def histories(grouped: GroupedRuns) -> pd.DataFrame:
-    """By epoch, of the runs that are drawn, the metric that falls, as `reading.histories`; empty where nothing is drawn."""
+    """Of the runs that are drawn, the metric that falls: as `reading.histories`; empty where nothing is drawn."""
     if grouped.convergence_metric is None or grouped.with_history.empty:
         return pd.DataFrame(columns=["run_id", "epoch"])
     return reading.histories(list(grouped.with_history["run_id"]), [grouped.convergence_metric])

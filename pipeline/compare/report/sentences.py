@@ -347,6 +347,7 @@ def threats(conclusion: Conclusion) -> list[Threat]:
             for flag in variation.flags
             if flag.flag in _THREATENING
         ]
+    found += [Threat("parameter cut", _cut(conclusion), ())] if conclusion.cut else []
     found += [Threat(*each, ()) for each in _threats_of_published(conclusion)]
     more = len(found) - MOST_ROWS
     return [*found[:MOST_ROWS], *([Threat("more", f"And {more:,} more, in conclusion.json.", ())] if more > 0 else [])]
@@ -367,6 +368,11 @@ def _own_threats(pair: Pair, conclusion: Conclusion) -> list[tuple[str, str]]:
     untuned = [_untuned(caveat) for caveat in pair.caveats if caveat.kind == "untuned learning rate"]
     untuned += remains(pair, conclusion)
     return [*found, *([(NOT_TUNED, " ".join(untuned))] if untuned else [])]
+
+
+def _cut(conclusion: Conclusion) -> str:
+    names = listed(map(plain, conclusion.cut))
+    return f"as long as MLflow keeps a text, and perhaps unlike behind its end, where runs count as alike: {names}."
 
 
 def _late(claim: Claim) -> str:
