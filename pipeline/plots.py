@@ -146,16 +146,16 @@ def curves(histories: pd.DataFrame, metric: str, unit: str = "") -> Figure:
     """A metric by epoch: the mean over the seeds of each variation, and the band from the lowest to the highest seed.
 
     Args:
-        histories: one row per variation, seed and epoch: `variation, seed, epoch` and the metric. Values that are not
-            finite are left out, and a variation without any is not plotted.
-        unit: the metric's; empty where it has none.
+        histories: one row per run and epoch: `variation, seed, epoch, value`. Values that are not finite are left out,
+            and a variation without any is not plotted.
+        metric, unit: what the value is called; the unit is empty where it has none.
 
     The first `MOST_LINES` variations have their names beside the plot, in the order in which their lines end; the
     others are grey and counted. Where a few lines press all others together, a second panel shows those others.
     """
-    finite = histories[np.isfinite(histories[metric].astype(float))]
+    finite = histories[np.isfinite(histories["value"].astype(float))]
     lines = {
-        str(name): rows.groupby("epoch")[metric].agg(["mean", "min", "max"]).sort_index()
+        str(name): rows.groupby("epoch")["value"].agg(["mean", "min", "max"]).sort_index()
         for name, rows in finite.groupby("variation", sort=False)
     }
     plotted = dict(zip(lines, _LINES, strict=False))
@@ -178,7 +178,7 @@ def curves(histories: pd.DataFrame, metric: str, unit: str = "") -> Figure:
     for place, (axis, shown, height) in enumerate(zip(panels, names, heights, strict=True)):
         begin = -(-min(int(lines[name].index.max()) for name in shown) // 5) if place else first
         _plot_lines(axis, {name: lines[name].loc[begin:] for name in shown}, plotted)
-        axis.set_xlim(begin - 0.01 * last, last)
+        axis.set_xlim(begin - 0.01 * max(1, last - first), last)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         _name_lines(axis, {name: lines[name] for name in shown}, plotted, _LABEL_INCHES / height)
         closer = f"the {len(shown)} lines that end close together, from epoch {begin}"

@@ -1061,8 +1061,8 @@ def test_histories_of_runs_that_are_gone() -> None:
     mlflow.MlflowClient().delete_run(gone)
     frame = reading.histories([here, "0" * 32, gone], ["val_bce", "absent"])
     of_here = frame[frame["run_id"] == here]
-    assert of_here[["epoch", "val_bce"]].to_numpy().tolist() == [[1, 3.0], [2, 2.0]]
-    assert of_here["absent"].isna().all()
+    assert of_here[["epoch", "metrics.val_bce"]].to_numpy().tolist() == [[1, 3.0], [2, 2.0]]
+    assert of_here["metrics.absent"].isna().all()
     assert reading.histories([], ["val_bce"]).empty
 
 
@@ -1079,7 +1079,7 @@ def test_over_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         over = conclude(tmp_path, study="small")
         page = (tmp_path / "out" / "report.html").read_text()
         frame = reading.histories([ids["Original", 0], "0" * 32], ["val_bce"])
-        assert frame["val_bce"].tolist() == [0.88, 0.44]
+        assert frame["metrics.val_bce"].tolist() == [0.88, 0.44]
     finally:
         server.kill()
     assert (there.provenance.ui, over.provenance.ui) == ("", f"{server.uri}/#/experiments/0")

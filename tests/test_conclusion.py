@@ -772,9 +772,9 @@ def test_what_is_no_copy() -> None:
     ]
     found = evidence.copies(pd.DataFrame(rows, columns=columns).astype({"seed": object}), columns[2:])
     assert found.values.tolist() == [
-        ["two of three", "identical repetitions", (0, 1)],
-        ["all coarse", "identical repetitions", (0, 1, 2)],
-        ["unknown", "identical repetitions", ()],
+        ["two of three", "identical repetitions", (0, 1), None],
+        ["all coarse", "identical repetitions", (0, 1, 2), None],
+        ["unknown", "identical repetitions", (), 2],
     ]
     assert evidence.copies(pd.DataFrame(rows, columns=columns), []).empty
 

@@ -189,19 +189,19 @@ def test_flags() -> None:
     runs.index = pd.Index([7, 7, 7, 7])
     limits = {"collapsed": ("collapse", 0.05, math.inf), "dead units": ("dead", -math.inf, 0.0)}
     table = evidence.flags(runs, limits, ["loss", "bce", "absent"])
-    expected = [("b", "collapsed", (1, 3)), ("b", "dead units", (1,)), ("a", "not a number", (0, 1))]
+    expected = [("b", "collapsed", (1, 3), None), ("b", "dead units", (1,), None), ("a", "not a number", (0, 1), None)]
     assert list(table.itertuples(index=False, name=None)) == expected
     for none in ({}, {"collapsed": ("absent", 0.05, math.inf)}):
         nothing = evidence.flags(runs[:1], none, [])
-        assert list(nothing) == ["variation", "flag", "seeds"]
+        assert list(nothing) == ["variation", "flag", "seeds", "runs"]
         assert nothing.empty
     assert evidence.flags(runs[:0], limits, ["loss"]).empty
 
 
-def history(curve: Array, variation: str = "v", seed: int = 0) -> pd.DataFrame:
-    return frame(
-        variation=[variation] * len(curve), seed=[seed] * len(curve), epoch=range(1, len(curve) + 1), loss=curve
-    )
+def history(curve: Array, variation: str = "v", seed: int | None = 0, run_id: str = "") -> pd.DataFrame:
+    whose = {"variation": variation, "seed": seed, "run_id": run_id or f"{variation} {seed}"}
+    columns = {name: [value] * len(curve) for name, value in whose.items()}
+    return frame(**columns, epoch=range(1, len(curve) + 1), loss=curve)
 
 
 STEADY = np.linspace(0.72, 0.44, 50)

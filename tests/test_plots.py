@@ -106,7 +106,7 @@ def histories(**losses: list[list[float]]) -> pd.DataFrame:
         for seed, curve in enumerate(seeds)
         for epoch, loss in enumerate(curve, 1)
     ]
-    return pd.DataFrame(rows, columns=["variation", "seed", "epoch", "val_bce"])
+    return pd.DataFrame(rows, columns=["variation", "seed", "epoch", "value"])
 
 
 def line_of(figure: Figure, name: str) -> Line2D:

@@ -461,7 +461,7 @@ def plotted(conclusion: Conclusion) -> dict[str, bytes]:
     names = [each.name for each in conclusion.variations]
     epochs = pd.DataFrame(
         [(name, seed, epoch, 1 / epoch + seed / 9) for name in names for seed in (0, 1) for epoch in (1, 2, 3)],
-        columns=["variation", "seed", "epoch", "val_loss"],
+        columns=["variation", "seed", "epoch", "value"],
     )
     return {
         "forest.svg": plots.svg(plots.forest(report.differences(conclusion)), "forest"),

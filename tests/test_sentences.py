@@ -795,12 +795,12 @@ def test_flags_name_the_seeds() -> None:
         return sentences.flag_sentence(original, flag.model_copy(update=more), sample())
 
     collapse = (
-        "\u201cOriginal\u201d collapsed to nearly the same picture for every input (collapse: 0.0003 at worst); "
-        "seeds: {}."
+        "\u201cOriginal\u201d collapsed to nearly the same picture for every input (collapse: 0.0003 at worst); {}."
     )
-    assert said(collapsed) == collapse.format("5 of 5")
-    assert said(collapsed, seeds=(3,), of=1) == collapse.format("1 of 1")
-    assert said(collapsed, seeds=()) == collapse.format("not known")
+    assert said(collapsed) == collapse.format("seeds: 5 of 5")
+    assert said(collapsed, seeds=(3,), of=1) == collapse.format("seeds: 1 of 1")
+    assert said(collapsed, seeds=(), runs=5) == collapse.format("runs: 5 of 5")
+    assert said(collapsed, seeds=(3,), runs=2) == collapse.format("runs: 2 of 5")  # of one the seed is not known
     improving = "\u201cOriginal\u201d was still improving at its last epoch (val_loss); seeds: {}."
     assert said(rising) == improving.format("2 of 5 (1 and 2)")
     assert said(rising, seeds=(4,)) == improving.format("1 of 5 (4)")

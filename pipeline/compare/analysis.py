@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline import inference
 from pipeline.compare import around, digests, evidence
-from pipeline.compare.columns import column_of, distinct, plain, without_repetition
+from pipeline.compare.columns import column_of, comparable, distinct, plain, without_repetition
 from pipeline.compare.conclusion import (
     Beats,
     Caveat,
@@ -153,7 +153,7 @@ class Analysis:
             elif row.flag == "identical repetitions":
                 metric = ", ".join(grouped.compared)
             of = len(grouped.places[row.variation])
-            flag = Flag(flag=row.flag, seeds=row.seeds, of=of, metric=metric, worst=worst)
+            flag = Flag(flag=row.flag, seeds=row.seeds, runs=row.runs, of=of, metric=metric, worst=worst)
             found.setdefault(row.variation, []).append(flag)
         return found
 
@@ -166,10 +166,10 @@ class Analysis:
 
     def _still_falling(self) -> pd.DataFrame:
         metric = self.grouped.convergence_metric
-        if metric is None or self.histories.empty or metric not in self.histories:
-            return pd.DataFrame(columns=["variation", "flag", "seeds"])
+        if metric is None or self.histories.empty or f"metrics.{metric}" not in self.histories:
+            return self._copies[:0]
         keys = self.grouped.with_history[["run_id", "variation", "seed"]]
-        return evidence.still_falling(self.histories.merge(keys, on="run_id"), metric)
+        return evidence.still_falling(self.histories.merge(keys, on="run_id"), f"metrics.{metric}")
 
     @cached_property
     def completeness(self) -> list[RunOutcome]:
@@ -207,10 +207,7 @@ class Analysis:
     @cached_property
     def _counted(self) -> dict[str, int]:
         """By run whose history was read, how many epochs it has."""
-        metric = self.grouped.convergence_metric
-        if metric is None or self.histories.empty:
-            return {}
-        return dict(self.histories.dropna(subset=[metric]).groupby("run_id")["epoch"].nunique())
+        return {} if self.histories.empty else dict(self.histories.groupby("run_id")["epoch"].nunique())
 
     @cached_property
     def unfinished(self) -> dict[str, list[RunOutcome]]:
@@ -366,11 +363,12 @@ class Analysis:
     def _peaks(self, metric: str) -> dict[str, Peak]:
         """By variation whose last values are compared, where its runs were best and where they ended."""
         if metric not in self._peaked:
-            row, said = self.grouped.metric(metric), self.grouped.request.measures.get(metric)
-            is_read = metric in self.histories and metric in self.grouped.followed and (not said or said.at == "last")
+            column, row = f"metrics.{metric}", self.grouped.metric(metric)
+            said = self.grouped.request.measures.get(metric)
+            is_read = column in self.histories and metric in self.grouped.followed and (not said or said.at == "last")
             runs = self.grouped.with_history[["run_id", "variation"]] if is_read else None
             read = [] if runs is None else self.histories.merge(runs, on="run_id").groupby("variation", sort=False)
-            found = {str(name): peak(own, metric, row.better) for name, own in read}
+            found = {str(name): peak(own, column, row.better) for name, own in read}
             self._peaked[metric] = {name: each for name, each in found.items() if each}
         return self._peaked[metric]
 
@@ -447,10 +445,12 @@ class Analysis:
         open_ = [column for column in self._differing if column not in hidden]
         if not open_:
             return
-        a, b = (self.grouped.by_variation[name] for name in (variation, against))
-        for column in evidence.confounders(a, b, open_, ()):
+        sides = [self.grouped.places[name] for name in (variation, against)]
+        left, right = (self._comparable.iloc[places] for places in sides)
+        for column in evidence.confounders(left, right, open_, ()):
             name, kind = self._differing[column]
-            yield Confounder(name=name, kind=kind, variation=distinct(a, column), against=distinct(b, column))
+            a, b = (distinct(self.grouped.by_variation[side], column) for side in (variation, against))
+            yield Confounder(name=name, kind=kind, variation=a, against=b)
 
     @cached_property
     def _columns(self) -> dict[str, str]:
@@ -458,7 +458,11 @@ class Analysis:
         params = [c.removeprefix("params.") for c in self.grouped.used if c.startswith("params.")]
         repetitions = [*(f"params.{name}" for name in SEEDS), *self.grouped.repetitions]
         return {
-            **{name: f"params.{name}" for name in params if f"params.{name}" not in repetitions},
+            **{
+                name: f"params.{name}"
+                for name in params
+                if f"params.{name}" not in repetitions and name not in self.grouped.aside
+            },
             DATA_HASH: f"tags.{DATA_HASH}",
         }
 
@@ -468,7 +472,13 @@ class Analysis:
         used = self.grouped.used
         every = {column: (name, "parameter") for name, column in self._columns.items() if name != DATA_HASH}
         every |= {column: (name, kind) for name, column, kind in ORIGINS}
-        return {c: each for c, each in every.items() if c in used and used[c].nunique(dropna=False) > 1}
+        several = {c: each for c, each in every.items() if c in used and used[c].nunique(dropna=False) > 1}
+        return {c: each for c, each in several.items() if used[c].map(comparable).nunique(dropna=False) > 1}
+
+    @cached_property
+    def _comparable(self) -> pd.DataFrame:
+        """The columns in which runs differ, `1e-3` and 0.001 being one value; a row for each run of the table."""
+        return self.grouped.used[list(self._differing)].map(comparable)
 
     def _caveats(self, variation: str, against: str) -> Iterable[Caveat]:
         tunings = [self.tunings.get(name) for name in (variation, against)]

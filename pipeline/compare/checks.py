@@ -144,7 +144,7 @@ def still_improving(design: Design) -> Outcome:
         if flag.flag == "not converged" and name in grouped.without_repeats
     ]
     histories, metric = analysis.histories, grouped.convergence_metric
-    several = len(histories) > 0 and metric in histories and histories["epoch"].nunique() > 1
+    several = len(histories) > 0 and f"metrics.{metric}" in histories and histories["epoch"].nunique() > 1
     # Where histories were read and several epochs are not there, each run has one.
     return Outcome(several or metric is None or histories.empty, several, findings)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,14 @@ import numpy as np
 import pandas as pd
 
 from pipeline.task import Task
+
+# As programs write numbers: `0110` and `64_32` are none, nor are whole ones of more digits than a float has.
+_NUMBER = re.compile(
+    r"[+-]?(?:(?P<infinite>inf(?:inity)?)"
+    r"|(?:(?P<whole>0|[1-9][0-9]*)(?P<fraction>\.[0-9]*)?|(?:\.[0-9]+))(?P<exponent>e[+-]?[0-9]+)?)",
+    re.IGNORECASE,
+)
+_EXACT = 15
 
 
 def column_of(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -27,14 +36,14 @@ def without_repetition(config: Mapping[str, Any], task: Task) -> dict[str, Any]:
 
 
 def comparable(value: Any) -> Any:
-    """The same for `1e-3`, `0.001` and 0.001."""
+    """The same for `1e-3`, `0.001` and 0.001; a text that a float does not hold whole, such as an ID, is itself."""
     if not isinstance(value, str):
         return None if value is None or value != value else value
-    try:
-        number = float(value)
-    except ValueError:
+    written = _NUMBER.fullmatch(value.strip())
+    if not written or (written["fraction"] is written["exponent"] is None and len(written["whole"] or "") > _EXACT):
         return value
-    return value if math.isnan(number) else number
+    number = float(value)
+    return value if math.isinf(number) != bool(written["infinite"]) else number
 
 
 def plain(value: Any) -> Any:

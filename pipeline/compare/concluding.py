@@ -66,6 +66,8 @@ def conclude(
         tuning=tuple(analysis.tunings.values()),
         published=published.compare(analysis),
         repetitions=grouped.repetitions,
+        aside=grouped.aside,
+        cut=grouped.cut,
         searches=tuple(searches(grouped)),
         efforts=tuple(around.efforts(grouped.runs)),
         uncounted=None if elsewhere is None else tuple(around.uncounted(grouped, elsewhere)),

@@ -114,6 +114,7 @@ class Flag(_Part):
         description="`not a number`, `not converged`, `identical repetitions`, or a metric's own (`metrics`)"
     )
     seeds: tuple[Scalar, ...] = Field(description="the seeds concerned; those that are not known are not listed")
+    runs: int | None = Field(None, description="how many runs it concerns, where not all of their seeds are known")
     of: int = Field(description="how many seeds the variation has in all")
     metric: str = Field(description="the metric that shows it; several, separated by commas")
     worst: Number = Field(description="the most telling value of that metric, where it has one")
@@ -587,6 +588,15 @@ class Conclusion(_Part):
     repetitions: tuple[str, ...] = Field(
         (),
         description="what tells repetitions apart: `params.seed`, `tags.fold`, `name` = a number in a run's name",
+    )
+    aside: tuple[str, ...] = Field(
+        (),
+        description="parameters that make no variations and confound nothing: where a run writes, what it is called, "
+        "its ID, when or where it ran",
+    )
+    cut: tuple[str, ...] = Field(
+        (),
+        description="parameters of which several runs have a text as long as MLflow keeps: they may differ behind it",
     )
     searches: tuple[Search, ...] = Field((), description="of each variation, where parameters were searched")
     efforts: tuple[Effort, ...] = Field((), description="what all runs that were read took; of a study, its own")

@@ -26,7 +26,7 @@ _UNLIKE = 0.5 - 1e-9  # of the shares of two sides, what would have to move; les
 _OF_A_BUDGET = re.compile(r"(?i)epoch|step|iter|batch|budget|update|sample|_accum")
 _EQUAL_BUDGET = 0.9  # share of the larger number of steps from which the smaller one is no other budget
 _TAIL = 5  # epochs: fewer cannot tell a trend from noise
-_FLAGS = ["variation", "flag", "seeds"]
+_FLAGS = ["variation", "flag", "seeds", "runs"]
 # From the best to the worst, and MLflow's statuses.
 _STATES = ["finished", "incomplete", "running", "diverged", "failed", "killed", "missing"]
 _STATE_OF = {"FINISHED": "finished", "RUNNING": "running", "SCHEDULED": "running", "KILLED": "killed"}
@@ -252,7 +252,8 @@ def flags(runs: pd.DataFrame, limits: Mapping[str, tuple[str, float, float]], lo
             over.
 
     Returns:
-        One row per variation and flag raised: `variation, flag, seeds`, the seeds concerned as a sorted tuple.
+        One row per variation and flag raised: `variation, flag, seeds, runs`: the seeds concerned that are known as a
+        sorted tuple, and how many runs they are, where any is not.
     """
     raised = {}
     for flag, (metric, least, most) in limits.items():
@@ -299,7 +300,8 @@ def still_falling(histories: pd.DataFrame, metric: str, share: float = 0.01) -> 
     """Runs that were stopped while their loss was still falling: `not converged`.
 
     Args:
-        histories: one row per run and epoch: `variation, seed, epoch` and the metric. Not finite values are left out.
+        histories: one row per run and epoch: `run_id, variation, seed, epoch` and the metric. Not finite values are
+            left out.
         metric: a loss.
         share: of the whole fall so far, see below.
 
@@ -316,9 +318,9 @@ def still_falling(histories: pd.DataFrame, metric: str, share: float = 0.01) -> 
     Returns:
         As `flags`.
     """
-    runs = histories.groupby(["variation", "seed"], sort=False, dropna=False)
+    runs = histories.groupby(["variation", "seed", "run_id"], sort=False, dropna=False)
     found = [(*key, _falls(run.groupby("epoch")[metric].mean(), share)) for key, run in runs]
-    frame = pd.DataFrame(found, columns=["variation", "seed", "falls"])
+    frame = pd.DataFrame(found, columns=["variation", "seed", "run_id", "falls"])
     return _raised(frame, {"not converged": frame["falls"].astype(bool)})
 
 
@@ -347,8 +349,9 @@ def _raised(runs: pd.DataFrame, raised: Mapping[str, pd.Series]) -> pd.DataFrame
         for flag, concerned in raised.items():
             seeds = runs["seed"].iloc[places][concerned.to_numpy()[places]]
             if len(seeds):
-                rows.append((variation, flag, tuple(sorted(seeds.dropna().unique().tolist()))))
-    return pd.DataFrame(rows, columns=_FLAGS)
+                known = tuple(sorted(seeds.dropna().unique().tolist()))
+                rows.append((variation, flag, known, len(seeds) if seeds.isna().any() else None))
+    return pd.DataFrame(rows, columns=_FLAGS, dtype=object)
 
 
 def completeness(planned: pd.DataFrame, observed: pd.DataFrame, epochs: str, last_epoch: str | None) -> pd.DataFrame:

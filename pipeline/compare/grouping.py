@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import metrics
-from pipeline.compare import evidence, existing, repetitions
+from pipeline.compare import causes, evidence, existing, repetitions
 from pipeline.compare.columns import column_of, comparable, names_listed, plain, without_repetition
 from pipeline.errors import UserError
 from pipeline.metrics import Metric
@@ -35,6 +35,7 @@ from pipeline.tracking.names import (
 )
 
 MOST_PLOTTED = 20  # variations of which the histories are read: more lines than that cannot be told apart
+_CUT = (250, 500, 6000)  # characters that versions of MLflow, and of what logs to it, keep of a parameter
 _MOST_COMPARED = 200  # variations: with more, the pairs of one metric are all that anybody could read
 
 
@@ -88,6 +89,7 @@ class GroupedRuns:
     compared: list[str]  # the metrics in which each variation is compared with the baseline
     planned: pd.DataFrame | None
     repetitions: tuple[str, ...] = ()  # the columns that tell repetitions apart
+    aside: tuple[str, ...] = ()  # parameters that can be no cause: `causes.aside`
     _columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     _sets: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
 
@@ -164,6 +166,15 @@ class GroupedRuns:
         """In how many folds of the same data the repetitions lie; 0 where they are no folds."""
         return repetitions.folds(self.used, self.repetitions)
 
+    @cached_property
+    def cut(self) -> tuple[str, ...]:
+        """The parameters of which several runs have a text that a client of MLflow has cut, as its length tells."""
+        columns = [name for name in self.used if name.startswith("params.")] if self.kind == "groups" else []
+        shared = {
+            name: values[values.duplicated()].unique() for name in columns for values in [self.used[name].dropna()]
+        }
+        return tuple(name[7:] for name, texts in shared.items() if any(len(str(text)) in _CUT for text in texts))
+
     @property
     def by_task(self) -> bool:
         """Whether the variations are configurations of the task, whose metrics are known."""
@@ -231,12 +242,14 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     Raises:
         UserError: the runs have no such parameter, metric or baseline.
     """
-    runs = runs.reset_index(drop=True).assign(variation=None, seed=None, why=None)
+    runs = runs.reset_index(drop=True)
+    nothing = pd.Series(None, runs.index, dtype=object)
+    runs = runs.assign(variation=nothing, seed=nothing, why=nothing)
     if "last_epoch" not in runs:
         runs["last_epoch"] = np.nan
-    runs = runs.astype({"variation": object, "seed": object, "why": object})
     planned = None
     told_apart_by: tuple[str, ...] = (f"params.{task.repetition}",)
+    aside: tuple[str, ...] = ()
     _fill_in(runs, request.defaults)
     if request.plan is not None:
         kind, configs = "study", _by_plan(runs, request.plan, task)
@@ -250,7 +263,8 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
         _write_tries(runs, request.nuisance)
     elif request.group_by or not runs["ours"].any():
         told_apart_by = repetitions.columns(runs, request.repetitions, (*request.group_by, *request.nuisance))
-        kind, configs = "groups", _by_params(runs, request, told_apart_by)
+        aside = tuple(causes.aside(runs, (*request.group_by, *request.nuisance), told_apart_by, comparable))
+        kind, configs = "groups", _by_params(runs, request, told_apart_by, aside)
     else:
         if request.better:
             raise UserError("better: which way the metrics of this project's runs are better is known; leave it out")
@@ -273,7 +287,7 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
             rank = {name: badness.get(name, math.nan) for name in configs}
             configs = {name: configs[name] for name in sorted(configs, key=lambda n: (math.isnan(rank[n]), rank[n]))}
     return GroupedRuns(
-        request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned, told_apart_by
+        request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned, told_apart_by, aside
     )
 
 
@@ -324,18 +338,18 @@ def _by_configuration(runs: pd.DataFrame, task: Task, searched: Sequence[str]) -
 
 
 def _by_params(
-    runs: pd.DataFrame, request: CompareRequest, told_apart_by: tuple[str, ...]
+    runs: pd.DataFrame, request: CompareRequest, told_apart_by: tuple[str, ...], aside: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
-    """Runs that anybody made, by some of their parameters, or by all that are not the same in all of them."""
+    """Runs that anybody made, by some of their parameters, or by all causes that are not the same in all of them."""
     params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
     group_by, searched = request.group_by, request.nuisance
     _require_params("group_by", group_by, params)
     _require_params("nuisance", searched, params)
     params = [name for name in params if name not in searched and f"params.{name}" not in told_apart_by]
     runs["seed"] = repetitions.told_apart(runs, told_apart_by)
-    unseeded = [name for name in params if not repetitions.is_of(name, repetitions.SEEDS)]
+    causal = [name for name in params if name not in aside and not repetitions.is_of(name, repetitions.SEEDS)]
     names = list(group_by) or [
-        name for name in unseeded if runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
+        name for name in causal if runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
     ]
     columns = {name: f"params.{name}" for name in names}
     has_any = runs[list(columns.values())].notna().any(axis=1) if columns else pd.Series(True, runs.index)
@@ -548,8 +562,7 @@ def _baseline(
         return (request.study.baseline_name if request.study else next(iter(configs))), False
     if asked in configs:
         return asked, False
-    wanted = dict(part.split("=", 1) for part in re.split(r",\s*", asked) if "=" in part)
-    wanted = {key.strip(): comparable(value.strip()) for key, value in wanted.items()}
+    wanted = {key: comparable(value) for key, value in _settings(asked, next(iter(configs.values()))).items()}
     fits = [
         name
         for name, config in configs.items()
@@ -562,3 +575,11 @@ def _baseline(
         )
     with_result = [name for name in fits if not math.isnan(badness.get(name, math.nan))]
     return min(with_result or fits, key=lambda name: badness.get(name, 0.0)), len(fits) > 1
+
+
+def _settings(text: str, known: Collection[str]) -> dict[str, str]:
+    """Of `optimizer=adam, hidden=(64, 32)` each parameter's value, which ends where another one of the known begins."""
+    names = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
+    parts = re.split(rf",\s*(?=(?:{names})\s*=)", text) if names else []
+    pairs = [re.fullmatch(rf"\s*({names})\s*=(.*)", part, re.DOTALL) for part in parts]
+    return {pair[1]: pair[2].strip() for pair in pairs if pair} if all(pairs) else {}

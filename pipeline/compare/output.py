@@ -55,11 +55,12 @@ def pictures(
     if len(histories) and histories["epoch"].nunique() > 1:
         metric = values.metric_of(conclusion, grouped.followed[0])
         order = {name: place for place, name in enumerate(grouped.plotted)}
-        lines = histories.merge(grouped.used[["run_id", "variation", "seed"]], on="run_id")
+        lines = histories.rename(columns={f"metrics.{metric.name}": "value"})
+        lines = lines.merge(grouped.used[["run_id", "variation", "seed"]], on="run_id")
         lines = lines[lines["variation"].isin(grouped.plotted)]
-        lines = _drawable(lines, [metric.name])
+        lines = _drawable(lines, ["value"])
         lines = lines.sort_values("variation", key=lambda names: names.map(order), kind="stable")
-        if lines[metric.name].notna().any():
+        if lines["value"].notna().any():
             draw(report.CURVES, plots.curves(lines, metric.name, metric.unit))
     return found, _draw_digits(grouped, conclusion, draw)
 

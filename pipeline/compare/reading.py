@@ -80,6 +80,8 @@ _TAGS = (
 _PAGE = 10_000
 _BULK_RUNS, _BULK_VALUES = 50, 25_000  # one bulk request: a server takes 100 runs, and gives so many values
 _OF_THE_MACHINE = "system/"  # MLflow's own metrics of the machine, whose steps are samples
+_A_TIME = 10**9  # no run begins at such a step: it is the second, or a part of it, at which a value was logged
+_EARLIEST, _LATEST = 946_684_800_000, 4_102_444_800_000  # 2000 and 2100, in milliseconds since 1970
 _LARGEST = 1.79e308  # SQL cannot hold an infinity: MLflow writes the largest float for it
 
 
@@ -149,9 +151,10 @@ def runs(
 
     Returns:
         One row per run, the newest first: `run_id, name, experiment_id, status, start, end` (the last two in
-        milliseconds since 1970), `ours` (whether the run is one of the task's, of which `params.*` are typed values,
-        defaults filled in, and metrics have their current names; of all others they are texts), `epochs` (how far one
-        of ours was to go), `last_epoch` (the last step of its losses, else of any metric but those of the machine; NaN
+        milliseconds since 1970; NaN where that is not known), `ours` (whether the run is one of the task's, of which
+        `params.*` are typed values, defaults filled in, and metrics have their current names; of all others they are
+        texts), `epochs` (how far one of ours was to go), `last_epoch` (the last step of its losses, else of any metric
+        but those of the machine; NaN
         without), `params.*`, `metrics.*` and those `tags.*` that are of use here.
 
     Raises:
@@ -186,7 +189,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     numbers = [
         name for name in frame if name in ("start", "end", "epochs", "last_epoch") or name.startswith("metrics.")
     ]
-    return frame.astype({**dict.fromkeys(numbers, float), "ours": bool})
+    return frame.astype({**dict.fromkeys(numbers, float), "ours": bool}).copy()  # in one piece, to which can be added
 
 
 def _is_a_run(run: Run) -> bool:
@@ -206,13 +209,14 @@ class _Reader:
     def row(self, run: Run) -> dict[str, Any]:
         info, data = run.info, run.data
         params, epochs = self._typed(data.params) if FINGERPRINT in data.tags else (None, math.nan)
+        start, end = _moments(info.start_time, info.end_time)
         row = {
             "run_id": info.run_id,
             "name": info.run_name or "",
             "experiment_id": info.experiment_id,
             "status": info.status,
-            "start": info.start_time,
-            "end": info.end_time,
+            "start": start,
+            "end": end,
             "ours": params is not None,
             "epochs": epochs,
             "last_epoch": self._last_epoch(mlflow_compat.last_metrics(run)),
@@ -238,6 +242,12 @@ class _Reader:
         steps = {metric.key: metric.step for metric in metrics if not metric.key.startswith(_OF_THE_MACHINE)}
         per_epoch = [steps[name] for name in self._losses if name in steps]
         return float(max(per_epoch or steps.values(), default=math.nan))
+
+
+def _moments(start: int | None, end: int | None) -> tuple[float, float]:
+    """Of a run, in milliseconds since 1970; NaN where there is none, as of imported runs: 0, or in other units."""
+    known = [float(at) if at is not None and _EARLIEST <= at <= _LATEST else math.nan for at in (start, end)]
+    return known[0], known[1] if not known[1] < known[0] else math.nan
 
 
 def _unclipped(value: float) -> float:
@@ -318,8 +328,8 @@ def histories(run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Every value that runs logged of some metrics.
 
     Returns:
-        `run_id, epoch`, and a column for each metric, NaN where it has no value; of two values of a step, the later. A
-        run that is gone has no rows.
+        `run_id, epoch`, and a column `metrics.*` for each, NaN where it has no value; of two values of a step, the
+        later. Of a run whose steps are times, `epoch` counts them. A run that is gone has no rows.
 
     Raises:
         UserError: the store cannot be used.
@@ -334,13 +344,18 @@ def histories(run_ids: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
                 if found is None or len(found) >= _BULK_VALUES:  # not to be had so, or not all of it
                     found = _one_by_one(client, chunk, metric)
                 points += found
+    columns = {name: f"metrics.{name}" for name in metrics}
     if not points:
-        return pd.DataFrame(columns=["run_id", "epoch", *metrics])
+        return pd.DataFrame(columns=["run_id", "epoch", *columns.values()])
     long = pd.DataFrame(points, columns=["run_id", "epoch", "metric", "at", "value"])
     long["value"] = long["value"].map(_unclipped)
+    long["metric"] = long["metric"].map(columns)
     long = long.sort_values("at", kind="stable").drop_duplicates(["run_id", "epoch", "metric"], keep="last")
+    steps = long.groupby("run_id")["epoch"]
+    are_times = steps.transform("min") >= _A_TIME
+    long["epoch"] = long["epoch"].where(~are_times, steps.rank(method="dense").astype(int))
     wide = long.pivot(index=["run_id", "epoch"], columns="metric", values="value").reset_index()
-    return wide.rename_axis(columns=None).reindex(columns=["run_id", "epoch", *metrics])
+    return wide.rename_axis(columns=None).reindex(columns=["run_id", "epoch", *columns.values()])
 
 
 def _one_by_one(client: mlflow.MlflowClient, run_ids: Sequence[str], metric: str) -> list[mlflow_compat.Point]:

@@ -19,7 +19,7 @@ _FOLDS = ("fold", "cv_fold", "fold_id", "fold_idx", "fold_num", "kfold", "cv_spl
 # By the whole name: a number, such as that of a trial, may count anything.
 _NUMBERS = ("repeat", "repetition", "rep", "repeat_num", "replicate", "trial", "try", "run_number", "run_idx")
 _IN_A_NAME = re.compile(r"(?<![a-z])(seed|fold|rep|repeat|repetition|trial|try)[ _=#:-]*(\d+)(?!\d)")
-_A_NUMBER = re.compile(r"(?:fold)?[ _-]?(\d+)(?:\.0+|/\d+)?")  # `3`, `3.0`, `fold_3`, `3/5`
+_A_NUMBER = re.compile(r"(?:fold[ _-]?)?(\d+)(?:\.0+|/\d+)?")  # `3`, `3.0`, `fold_3`, `3/5`
 _NAME = ("name",)  # the numbers in the runs' names
 _PARENT = "parent"  # the run above
 

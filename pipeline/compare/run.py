@@ -184,7 +184,7 @@ def _as_asked(runs: pd.DataFrame, request: CompareRequest, of: Task) -> pd.DataF
         if measure.at == "best" and better is None:
             raise UserError(f"which way of {quoted(name)} is better is not known; give better: lower or higher")
         history = reading.histories(list(runs["run_id"][runs[column].notna()]), [name])
-        values = steps.value_at(history, name, measure.at, better)
+        values = steps.value_at(history, column, measure.at, better)
         runs = runs.assign(**{column: runs["run_id"].map(values).astype(float)})
     return runs
 

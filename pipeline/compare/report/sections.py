@@ -236,6 +236,7 @@ def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:
         "Study's run": source.study_run_id or "",
         "Repetitions": _repetitions(conclusion),
         "Grouped by": values.listed(source.group_by, 30),
+        "Left aside": _aside(conclusion),
         "Runs": f"{len(conclusion.runs):,} read, {sum(run.used for run in conclusion.runs):,} used",
         "Run dates": " to ".join(_time(moment) for moment in (source.first_run, source.last_run) if moment),
         "Code version": "; ".join(part for part in (commits, changed) if part),
@@ -253,6 +254,14 @@ def _repetitions(conclusion: Conclusion) -> str:
     parts = [column.partition(".") for column in conclusion.repetitions]
     told = [f"{kind.removesuffix('s')} {name}" if name else "number in the run's name" for kind, _, name in parts]
     return values.listed(told) or "not told apart by any parameter, tag or name: each run counts as one"
+
+
+def _aside(conclusion: Conclusion) -> str:
+    names = values.listed(map(values.plain, conclusion.aside))
+    return (
+        f"{names}: where runs write, what they are called, their IDs, times or hosts; --group-by makes them count"
+        * bool(names)
+    )
 
 
 def _time(moment: str) -> str:

@@ -72,7 +72,15 @@ def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
     found += [NOT_TUNED] if untuned or (isinstance(pair, Claim) and pair.at_better_rates) else []
     found += [_unequal_budget(caveat) for caveat in pair.caveats if caveat.kind == "unequal budget"]
     found += [PAST_BEST] if any(caveat.kind == PAST_BEST for caveat in pair.caveats) else []
+    found += _survivors(pair, conclusion)
     return [*found, *([f"runs not finished: {len(pair.unfinished)}"] if pair.unfinished else [])]
+
+
+def _survivors(pair: Pair, conclusion: Conclusion) -> list[str]:
+    """Of either side some of whose runs have a loss that is no number: how many, for the others alone make its mean."""
+    sides = (each for each in conclusion.variations if each.name in (pair.variation, pair.against))
+    flags = [flag for each in sides for flag in each.flags if flag.flag == "not a number"]
+    return [f"{flag_name(flag)}: {flag.runs or len(flag.seeds)} of {flag.of}" for flag in flags]
 
 
 def verdict_sentence(claim: Claim, conclusion: Conclusion) -> str:
@@ -349,6 +357,7 @@ def threats(conclusion: Conclusion) -> list[Threat]:
             for flag in variation.flags
             if flag.flag in _THREATENING
         ]
+    found += [Threat("parameter cut", _cut(conclusion), ())] if conclusion.cut else []
     others = [*_missing_parameters(conclusion, pairs), *_threats_of_published(conclusion)]
     found += [Threat(*each, ()) for each in others]
     more = len(found) - MOST_ROWS
@@ -401,6 +410,11 @@ def _past_best(caveat: Caveat, pair: Pair, conclusion: Conclusion) -> str:
     seen += f"has {moved} since, from {number(then, digits)} to {with_unit(number(now, digits), metric)}"
     less = "the smallest effect of interest" if isinstance(pair, Claim) else "the difference"
     return f"{seen}: by more than {less}. The last values are compared."
+
+
+def _cut(conclusion: Conclusion) -> str:
+    names = listed(map(plain, conclusion.cut))
+    return f"as long as MLflow keeps a text, and perhaps unlike behind its end, where runs count as alike: {names}."
 
 
 def _late(claim: Claim) -> str:
@@ -487,9 +501,9 @@ def flag_sentence(variation: Variation, flag: Flag, conclusion: Conclusion) -> s
     seen = listed(map(label_of, metrics), 4)
     if not math.isnan(flag.worst):
         seen += f": {with_unit(number(flag.worst, metrics[0].decimals), metrics[0])} at worst"
-    which = f" ({listed(map(scalar, flag.seeds))})" if len(flag.seeds) < flag.of else ""
-    seeds = f"{len(flag.seeds)} of {flag.of}{which}" if flag.seeds else "not known"
-    return f"{name(variation.name)} {FLAG_WORDS[flag.flag][1]} ({seen}); seeds: {seeds}."
+    which = f" ({listed(map(scalar, flag.seeds))})" if flag.runs is None and len(flag.seeds) < flag.of else ""
+    concerned = f"seeds: {len(flag.seeds)}" if flag.runs is None else f"runs: {flag.runs}"
+    return f"{name(variation.name)} {FLAG_WORDS[flag.flag][1]} ({seen}); {concerned} of {flag.of}{which}."
 
 
 # --- About tables and pictures ------------------------------------------------------------------------------------

@@ -291,13 +291,20 @@ def runs_table(conclusion: Conclusion) -> Table:
 
 
 def conclusion_csv(conclusion: Conclusion) -> str:
-    """One row per variation in full precision: parameters, runs, verdicts, flags, what its seeds say of each metric."""
+    """One row per variation in full precision: parameters, runs, verdicts, flags, what its seeds say of each metric.
+
+    A parameter or a metric that is called like another column stands under `params.` or `metrics.` and its name.
+    """
     found = found_for(conclusion)
     parameters = list(dict.fromkeys(key for variation in conclusion.variations for key in variation.params))
     statistics = ("n", "sd", "low", "high", "median", "worst", "worst_seed")
-    columns = ["variation", "role", *parameters, "planned", "finished", "seeds", "verdict", "flags"]
-    for metric in conclusion.metrics:
-        columns += [metric.name, *(f"{metric.name}_{statistic}" for statistic in statistics)]
+    before, behind = ("variation", "role"), ("planned", "finished", "seeds", "verdict", "flags")
+    names = [metric.name for metric in conclusion.metrics]
+    taken = {*before, *behind, *(f"{name}_{statistic}" for name in names for statistic in statistics)}
+    names = [f"metrics.{name}" if name in taken else name for name in names]
+    of_metrics = [f"{name}{end}" for name in names for end in ("", *(f"_{statistic}" for statistic in statistics))]
+    taken |= {*of_metrics}
+    columns = [*before, *(f"params.{key}" if key in taken else key for key in parameters), *behind, *of_metrics]
     rows: list[list[object]] = []
     for variation in conclusion.variations:
         row: list[object] = [variation.name, variation.role, *(variation.params.get(key) for key in parameters)]
