@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from PIL import Image, ImageFile
 
 from pipeline import plots
@@ -42,7 +43,8 @@ from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.task import load
-from pipeline.tracking import search
+from pipeline.tracking import journal, search
+from pipeline.tracking.launched import end as end_launched
 from pipeline.tracking.names import RECONSTRUCTIONS_FILE
 from pipeline.train.config import RunConfig
 from pipeline.train.task import Autoencoder
@@ -750,6 +752,51 @@ def test_a_new_run_of_a_comparison_lies_in_the_experiment_that_it_compares(tmp_p
     make({"x": 1}, {"last_loss": 1.0}, experiment=there)
     message = compare.compare(Options(experiment="there", out=tmp_path / "out", log=True))
     assert mlflow.get_run(message.split("logged to run ")[1]).info.experiment_id == there
+
+
+@pytest.mark.usefixtures("mixed")
+def test_under_mlflow_run_the_files_lie_in_the_experiment_that_was_compared_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlflow run` opens its run in the experiment that it was told, which is another one than `experiment` names."""
+    there = mlflow.create_experiment("there")
+    make({"x": 1}, {"last_loss": 1.0}, experiment=there)
+    client, project = mlflow.MlflowClient(), {"mlflow.project.entryPoint": "compare"}
+    opened = {where: client.create_run(where, tags=project).info.run_id for where in ("0", there)}
+    for where, run_id in opened.items():
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        journal.begin_launched(run_id, "compare")
+        message = compare.compare(Options(experiment="there", out=tmp_path / "out", log=True))
+        end_launched(None, "compare")
+        logged = mlflow.get_run(message.split("logged to run ")[1])
+        assert (logged.info.experiment_id, logged.info.status) == (there, "FINISHED")
+        assert "report.html" in logged_results(logged.info.run_id)
+        assert logged.data.tags["compared"] == "python -m pipeline.compare --experiment there"
+        own = mlflow.get_run(run_id)
+        assert (own.info.experiment_id, own.info.status, own.info.run_name) == (where, "FINISHED", "compare")
+        assert own.data.tags["compared"] == "python -m pipeline.compare --experiment there"
+        if where == there:
+            assert logged.info.run_id == run_id
+            assert "goes_on_in" not in own.data.tags
+        else:
+            assert own.data.tags["goes_on_in"] == logged.info.run_id != run_id
+            assert not logged_results(run_id)
+            assert {logged.info.run_name, logged.data.tags["mlflow.project.entryPoint"]} == {"compare"}
+    assert len(reading.runs(there, load())) == 1  # what compares is not compared
+
+
+@pytest.mark.usefixtures("mixed")
+def test_where_the_store_does_not_take_the_files_their_run_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MlflowException("no room")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", full)
+    with pytest.raises(UserError, match="no room"):
+        compare.compare(Options(out=tmp_path / "out", log=True))
+    newest = mlflow.MlflowClient().search_runs(["0"], max_results=1)[0]
+    assert (newest.info.run_name, newest.info.status) == ("compare", "FAILED")
 
 
 @pytest.mark.usefixtures("db")

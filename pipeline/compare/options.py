@@ -64,7 +64,9 @@ class Options(BaseModel):
     out: Annotated[Path, BeforeValidator(_expanded)] = Field(
         Path("comparison"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
     )
-    log: bool = Field(False, description="true = log the files to the study's run, or to one of this comparison")
+    log: bool = Field(
+        False, description="true = log the files to the study's run, or to one in the experiment that is compared"
+    )
     all: bool = Field(False, description="true = print the whole report, not only the answer and the verdicts")
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
 

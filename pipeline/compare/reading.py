@@ -17,7 +17,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -45,6 +45,7 @@ from pipeline.tracking.names import (
     FAILURE,
     FINGERPRINT,
     GIT_DIRTY,
+    GOES_ON_IN,
     GRID_POINT,
     HARDWARE,
     LOCK_HASH,
@@ -435,32 +436,52 @@ def _two_rows(png: bytes) -> Pictures:
 
 
 def log_files(files: Iterable[Path], run_id: str | None, experiment: Experiment, tags: Mapping[str, str]) -> str:
-    """Log files, and tags, to a run, else to the one that `mlflow run` opened, else to a new one; returns its ID.
+    """Log files, and tags, to a run of the experiment that was compared; returns its ID.
 
     Args:
-        run_id: a study's.
-        experiment: where a new one is made.
+        run_id: a study's; None = the one that `mlflow run` opened, where that lies in the experiment, else a new one.
 
     Raises:
         UserError: the store does not take them.
     """
-    client, target = mlflow.MlflowClient(), run_id or os.environ.get(LAUNCHED)
-    with store.tracking_store(mlflow.get_tracking_uri()), ExitStack() as ending:
+    client = mlflow.MlflowClient()
+    with store.tracking_store(mlflow.get_tracking_uri()):
+        target = run_id or _launched_in(experiment, client)
+        made = None
         if target is None:
-            made = mlflow.start_run(None, experiment.id, "compare", tags={MLFLOW_PROJECT_ENTRY_POINT: "compare"})
-            target = str(ending.enter_context(made).info.run_id)
-        for file in files:
-            client.log_artifact(target, str(file), "results")
-        for key, value in tags.items():
-            client.set_tag(target, key, value)
+            # Not by `mlflow.start_run`, which goes on with the run that MLFLOW_RUN_ID names, wherever it lies.
+            own = {**mlflow_compat.resolve_tags(), MLFLOW_PROJECT_ENTRY_POINT: "compare"}
+            made = target = str(client.create_run(experiment.id, tags=own, run_name="compare").info.run_id)
+        try:
+            for file in files:
+                client.log_artifact(target, str(file), "results")
+            for key, value in tags.items():
+                client.set_tag(target, key, value)
+        except BaseException:
+            if made:
+                client.set_terminated(made, "FAILED")
+            raise
+        if made:
+            client.set_terminated(made)
         return target
 
 
-def describe_launched_run(tags: Mapping[str, str]) -> None:
-    """Have the run that `mlflow run` opened for a comparison say what it was; sent when that run is ended."""
+def _launched_in(experiment: Experiment, client: mlflow.MlflowClient) -> str | None:
+    """The run that `mlflow run` opened, if it lies in an experiment."""
+    launched = os.environ.get(LAUNCHED)
+    return launched if launched and client.get_run(launched).info.experiment_id == experiment.id else None
+
+
+def describe_launched_run(tags: Mapping[str, str], goes_on_in: str | None = None) -> None:
+    """Have the run that `mlflow run` opened for a comparison say what it was; sent when that run is ended.
+
+    Args:
+        goes_on_in: the run that has the files, where there is one.
+    """
     folder = state_folder() / RUNS / os.environ.get(LAUNCHED, "")
     if (folder / HEADER).exists():
-        Journal(folder).append("tags", tags=dict(tags))
+        elsewhere = {GOES_ON_IN: goes_on_in} if goes_on_in and goes_on_in != os.environ[LAUNCHED] else {}
+        Journal(folder).append("tags", tags={**tags, **elsewhere})
 
 
 def versions() -> dict[str, str]:

@@ -75,6 +75,7 @@ def compare(options: Options) -> str:
     if not options.log:
         return written
     logged_to = reading.log_files(files, study_run, found.experiment, note if study_run else own)
+    reading.describe_launched_run(own, logged_to)
     return f"{written}\nlogged to run {logged_to}"
 
 
