@@ -829,6 +829,49 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
 
 
+@pytest.mark.usefixtures("mixed")
+@pytest.mark.parametrize(
+    ("given", "texts", "said"),
+    [
+        (
+            "",
+            ["conclusion.csv", "conclusion.json", "report.html", "report.md"],
+            "report.html and .md, conclusion.csv and .json",
+        ),
+        ("html", ["report.html"], "report.html"),
+        ("json, latex,csv", ["conclusion.csv", "conclusion.json", "conclusion.tex"], "conclusion.csv, .json and .tex"),
+        (("md", "latex"), ["conclusion.tex", "report.md"], "report.md, conclusion.tex"),
+    ],
+)
+def test_what_is_asked_for_is_written_and_pictures_where_they_are_shown(
+    given: Any, texts: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = compare.compare(Options(out=tmp_path / "out", format=given))
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    pictures = {name for name in names if name.endswith(".png")}
+    assert names - pictures == set(texts)
+    shown = bool({"report.html", "report.md"} & names)
+    assert pictures >= {"seeds.png", "forest.png"} if shown else pictures == set()
+    assert message == f"written to {tmp_path}/out: {said}{f', pictures: {len(pictures)}' if shown else ''}"
+    more = "report.html, or --all" if "report.html" in names else "--all"
+    assert capsys.readouterr().out.endswith(f"threats to validity and checks: {more}.\n")
+
+
+@pytest.mark.usefixtures("mixed")
+def test_what_an_earlier_comparison_left_is_said(tmp_path: Path) -> None:
+    compare.compare(Options(out=tmp_path / "out", format="json,latex"))
+    before = (tmp_path / "out" / "conclusion.json").read_bytes()
+    message = compare.compare(Options(out=tmp_path / "out", format="latex"))
+    assert message.splitlines()[1:] == ["left there as they were, of an earlier comparison: conclusion.json"]
+    assert (tmp_path / "out" / "conclusion.json").read_bytes() == before
+
+
+def test_of_a_file_that_nobody_can_write_those_that_there_are_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--format", "html,pdf"]) == 2
+    allowed = "'html', 'md', 'csv', 'json' or 'latex'"
+    assert capsys.readouterr().err == f"error: format='pdf' cannot be used: should be {allowed}\n"
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:

@@ -11,6 +11,15 @@ from pipeline.metrics import MINIMISED, PRIMARY
 from pipeline.texts import listed
 
 CONCLUSION, REPORT_HTML = "conclusion.json", "report.html"
+Format = Literal["html", "md", "csv", "json", "latex"]
+FILES: dict[Format, str] = {
+    "html": REPORT_HTML,
+    "md": "report.md",
+    "csv": "conclusion.csv",
+    "json": CONCLUSION,
+    "latex": "conclusion.tex",
+}
+PICTURED = ("html", "md")  # what shows pictures, which are then written, too
 
 
 def _split(value: Any) -> Any:
@@ -64,11 +73,21 @@ class Options(BaseModel):
     out: Annotated[Path, BeforeValidator(_expanded)] = Field(
         Path("comparison"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
     )
+    format: Annotated[tuple[Format, ...], BeforeValidator(_split)] = Field(
+        (),
+        description=f"the files to write, with commas, of {', '.join(FILES)}; pictures come with html and md; empty = "
+        "all but latex",
+    )
     log: bool = Field(
         False, description="true = log the files to the study's run, or to one in the experiment that is compared"
     )
     all: bool = Field(False, description="true = print the whole report, not only the answer and the verdicts")
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The files that are to be written."""
+        return self.format or tuple(each for each in FILES if each != "latex")
 
     @field_validator("group_by", "repetitions", "nuisance")
     @classmethod
