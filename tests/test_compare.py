@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import html
 import importlib
@@ -22,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import jsonschema  # type: ignore[import-untyped]
 import mlflow
@@ -38,7 +40,7 @@ from pipeline.compare import run as compare
 from pipeline.compare.__main__ import main
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
 from pipeline.compare.options import Options
-from pipeline.compare.report import sentences
+from pipeline.compare.report import markdown, sentences
 from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study.plan import A_A, AGAIN, Study
@@ -943,6 +945,121 @@ def test_metrics_of_earlier_versions_are_read_under_their_old_names(
     assert "nothing differs" in capsys.readouterr().out
     # In somebody else's run it is another metric.
     assert [metric.name for metric in conclude(tmp_path, experiment="foreign").metrics] == ["collapse"]
+
+
+def log_picture(run_id: str, path: str, content: bytes, folder: Path) -> None:
+    file = folder / Path(path).name
+    file.write_bytes(content)
+    mlflow.MlflowClient().log_artifact(run_id, str(file), str(Path(path).parent) if "/" in path else None)
+
+
+def photo(colour: str, kind: str = "jpeg") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40), colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.usefixtures("db")
+def test_a_picture_of_anybodys_runs_is_shown_of_each_variation_and_a_missing_or_broken_one_is_said(
+    tmp_path: Path,
+) -> None:
+    contents = {
+        "plain": photo("red", "png"),
+        "a|b <i>": photo("blue"),
+        "cut": photo("green")[:-200],
+        "bomb": jpeg_of(60_000, 60_000),
+        "gif": b"GIF89a",
+        "none": None,
+    }
+    ids = {}
+    for seed in (2, 1, 10):  # the first repetition is not the run that was made first
+        for model, content in contents.items():
+            ids[model, seed] = make({"model": model, "seed": seed}, {"val_loss": 0.5 + seed / 100})
+            if content:
+                log_picture(ids[model, seed], "samples/last.img", content if seed == 1 else photo("black"), tmp_path)
+    message = compare.compare(Options(out=tmp_path / "out", pictures="samples/last.img"))
+    conclusion = verify.read_conclusion(str(tmp_path / "out" / "conclusion.json"))
+    assert conclusion.provenance.command.endswith(" --pictures samples/last.img")
+    files = {each.params["model"]: each.file for each in conclusion.variations}
+    names = {each.params["model"]: each.name for each in conclusion.variations}
+    written = {model: list((tmp_path / "out").glob(f"{file}.[pj]*")) for model, file in files.items()}
+    assert {model: [file.suffix for file in found] for model, found in written.items() if found} == {
+        "plain": [".png"],
+        "a|b <i>": [".jpg"],
+    }
+    for model in ("plain", "a|b <i>"):
+        assert written[model][0].read_bytes() == contents[model]
+    why = conclusion.unused_pictures
+    assert set(conclusion.without_pictures) == set(why) == {names[each] for each in ("cut", "bomb", "gif", "none")}
+    assert why[names["cut"]].startswith("it is damaged (")
+    assert why[names["bomb"]] == "it has 60,000 x 60,000 pixels, more than 25 million"
+    assert why[names["gif"]] == "it is neither a PNG nor a JPEG file"
+    gone = f"its run {ids['none', 1]} has no artifact samples/last.img, or the artifact store does not give it"
+    assert why[names["none"]] == gone
+    assert message.splitlines()[1].startswith("without samples/last.img, which the report gives a reason for: ")
+    page, text = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
+    for model, kind in (("plain", "png"), ("a|b <i>", "jpeg")):
+        source = base64.b64encode(contents[model] or b"").decode()
+        caption = re.search(rf'<img src="data:image/{kind};base64,{re.escape(source)}".*?<bdi>(.*?)</bdi>', page)
+        assert caption
+        assert html.unescape(caption[1]) == names[model]
+    for name in conclusion.without_pictures:
+        assert f"The picture of \u201c{name}\u201d was not used in the grid: {why[name]}." in html.unescape(page)
+    pictures, line, captions = re.findall(r"^\|.*\|$", text[text.index("## Pictures") :], re.MULTILINE)[:3]
+    assert line == "| :---: | :---: |"
+    linked = [unquote(name) for name in re.findall(r"\]\(([^)]+)\)", pictures)]
+    assert linked == [f"{files[each]}{'.png' if each == 'plain' else '.jpg'}" for each in ("plain", "a|b <i>")]
+    assert captions == f"| {markdown.escaped(names['plain'])} | {markdown.escaped(names['a|b <i>'])} |"
+    assert main(["--verify", str(tmp_path / "out" / "conclusion.json")]) == 0
+
+
+@pytest.mark.usefixtures("db")
+def test_of_a_run_that_stands_for_another_one_the_picture_is_there_and_it_replaces_the_tasks_own(
+    tmp_path: Path,
+) -> None:
+    ids = study(published(), VALUES)
+    for name in ("Original", "adam_optimizer"):
+        log_picture(ids[name, 0], "own.png", photo("red", "png"), tmp_path)
+    elsewhere = ours(published().configurations()["with L1"], 0.09)
+    log_picture(elsewhere, "own.png", photo("blue", "png"), tmp_path)
+    tags = {"mlflow.parentRunId": ids["", 0], "study": "small", "variation": "with L1", "reused_from": elsewhere}
+    mlflow.MlflowClient().delete_run(ids["with L1", 0])
+    ours(published().configurations()["with L1"], 0.09, tags)
+    conclusion = conclude(tmp_path, study="small", pictures="./own.png")
+    assert conclusion.without_pictures == ()
+    assert (tmp_path / "out" / "with_L1.png").read_bytes() == photo("blue", "png")
+    assert not (tmp_path / "out" / "digits.png").exists()
+    assert (
+        "./own.png, an artifact of the first repetition of each variation:" in (tmp_path / "out/report.md").read_text()
+    )
+
+
+@pytest.mark.usefixtures("db")
+def test_pictures_are_not_looked_for_in_more_variations_than_can_be_told_apart_and_so_it_is_said(
+    tmp_path: Path,
+) -> None:
+    for model in range(22):
+        run_id = make({"model": model}, {"val_loss": 0.5 + model / 100})
+        if model:
+            log_picture(run_id, "own.png", photo("red", "png"), tmp_path)
+    conclusion = conclude(tmp_path, pictures="own.png", format="md,json")
+    assert len(conclusion.without_pictures) == 1
+    assert len(list((tmp_path / "out").glob("[0-9m]*.png"))) == 19
+    assert "It was not looked for in 2 more variations." in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("formats", ["csv", "json,latex"])
+def test_pictures_without_a_report_that_shows_them(formats: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--format", formats, "--pictures", "a.png"]) == 2
+    wanted = "pictures are shown in html and md; add one of them to --format"
+    assert capsys.readouterr().err == f"error: pictures='a.png' cannot be used: {wanted}\n"
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    """A JPEG whose header says that size."""
+    small = photo("red")
+    place = small.index(b"\xff\xc0") + 5
+    return small[:place] + struct.pack(">HH", height, width) + small[place + 4 :]
 
 
 def oversized(width: int, height: int) -> bytes:

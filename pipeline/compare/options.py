@@ -78,6 +78,9 @@ class Options(BaseModel):
         description=f"the files to write, with commas, of {', '.join(FILES)}; pictures come with html and md; empty = "
         "all but latex",
     )
+    pictures: str = Field(
+        "", description="the path of a PNG or JPEG among a run's artifacts: that of each variation, side by side"
+    )
     log: bool = Field(
         False, description="true = log the files to the study's run, or to one in the experiment that is compared"
     )
@@ -99,6 +102,14 @@ class Options(BaseModel):
         if both:
             raise ValueError(f"{listed(sorted(both))} cannot also make variations; give it to one option only")
         return names
+
+    @field_validator("pictures")
+    @classmethod
+    def _where_they_are_shown(cls, pictures: str, given: ValidationInfo) -> str:
+        formats = given.data.get("format")
+        if pictures and formats and not set(PICTURED) & set(formats):
+            raise ValueError(f"pictures are shown in {' and '.join(PICTURED)}; add one of them to --format")
+        return pictures
 
     @field_validator("verify")
     @classmethod

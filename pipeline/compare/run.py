@@ -29,7 +29,7 @@ from pipeline.compare.options import PICTURED, REPORT_HTML, Options
 from pipeline.errors import UserError
 from pipeline.task import Task
 from pipeline.terminal import Console
-from pipeline.texts import command
+from pipeline.texts import command, listed, quoted
 from pipeline.tracking.names import COMPARED, MLFLOW_PARENT_RUN_ID, NOTE
 
 # The options that say how runs are compared, which a conclusion keeps, too; the latter of runs without a study.
@@ -81,7 +81,7 @@ def comparison(options: Options, out: Path | None) -> Compared:
         return Compared(conclusion, found)
     pictures: output.Drawn = {}
     if set(PICTURED) & set(options.formats):
-        pictures, missing = output.pictures(grouped, conclusion, epochs)
+        pictures, missing = output.pictures(grouped, conclusion, epochs, options.pictures)
         unused = {name: why for name, why in missing.items() if why}
         conclusion = conclusion.model_copy(update={"without_pictures": tuple(missing), "unused_pictures": unused})
     with output.folder(out) as folder:
@@ -110,14 +110,20 @@ def compare(options: Options) -> str:
     names = [file.name for file in compared.files]
     _print(compared.conclusion, options.all, REPORT_HTML if REPORT_HTML in names else "")
     lines = [f"written to {options.out}: {output.named(names)}"]
-    if left := output.left(options.out, names):
-        lines.append(left)
+    lines += filter(None, [output.left(options.out, names), _without(compared.conclusion)])
     reading.describe_launched_run(compared.tags)
     if options.log:
         run_id = log(compared)
         reading.describe_launched_run(compared.tags, run_id)
         lines.append(f"logged to run {run_id}")
     return "\n".join(lines)
+
+
+def _without(conclusion: Conclusion) -> str:
+    """Of which variations the picture that was asked for is not used; empty where of none."""
+    names = listed(map(quoted, conclusion.without_pictures))
+    asked = conclusion.provenance.pictures
+    return f"without {asked}, which the report gives a reason for: {names}" if asked and names else ""
 
 
 def find(options: Options, of: Task, study_run_id: str | None = None) -> Found:
@@ -138,6 +144,7 @@ def find(options: Options, of: Task, study_run_id: str | None = None) -> Found:
         "experiment": experiment.name,
         "ui": reading.ui(experiment),
         "filter": options.filter,
+        "pictures": options.pictures,
         "study_run_id": parent,
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "versions": reading.versions(),
@@ -156,7 +163,7 @@ def _command(options: Options, experiment: str) -> str:
     """What makes it again; where it was written to is no part of it."""
     words = {
         "experiment": experiment,
-        **options.model_dump(include={"filter", "study", "metric", "better", "baseline"}),
+        **options.model_dump(include={"filter", "study", "metric", "better", "baseline", "pictures"}),
     }
     words |= {name: ",".join(getattr(options, name)) for name in ("group_by", "metrics", "repetitions", "nuisance")}
     given = [f"--{name} {shlex.quote(value)}" for name, value in words.items() if value]

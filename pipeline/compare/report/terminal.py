@@ -63,7 +63,9 @@ class Printer:
     def section(self, section: blocks.Section) -> None:
         """A section, if it has anything for a terminal, then its parts; cards are headings of their own."""
         chosen = section.blocks if self.everything and section.blocks else section.brief
-        content = [b for b in shown(chosen, "terminal") if not isinstance(b, blocks.Section | blocks.Picture)]
+        content = [
+            b for b in shown(chosen, "terminal") if not isinstance(b, blocks.Section | blocks.Picture | blocks.Gallery)
+        ]
         if content and not (isinstance(content[0], blocks.Table) and content[0].cards):
             self.say("")
             self.say(section.title, style="bold", styled=len(section.title))
