@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import html
 import importlib
@@ -22,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import jsonschema  # type: ignore[import-untyped]
 import mlflow
@@ -29,6 +31,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from PIL import Image, ImageFile
 
 from pipeline import plots
@@ -37,12 +40,13 @@ from pipeline.compare import run as compare
 from pipeline.compare.__main__ import main
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, Variation
 from pipeline.compare.options import Options
-from pipeline.compare.report import sentences
+from pipeline.compare.report import markdown, sentences
 from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.task import load
-from pipeline.tracking import search
+from pipeline.tracking import journal, search
+from pipeline.tracking.launched import end as end_launched
 from pipeline.tracking.names import RECONSTRUCTIONS_FILE
 from pipeline.train.config import RunConfig
 from pipeline.train.task import Autoencoder
@@ -752,6 +756,51 @@ def test_a_new_run_of_a_comparison_lies_in_the_experiment_that_it_compares(tmp_p
     assert mlflow.get_run(message.split("logged to run ")[1]).info.experiment_id == there
 
 
+@pytest.mark.usefixtures("mixed")
+def test_under_mlflow_run_the_files_lie_in_the_experiment_that_was_compared_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlflow run` opens its run in the experiment that it was told, which is another one than `experiment` names."""
+    there = mlflow.create_experiment("there")
+    make({"x": 1}, {"last_loss": 1.0}, experiment=there)
+    client, project = mlflow.MlflowClient(), {"mlflow.project.entryPoint": "compare"}
+    opened = {where: client.create_run(where, tags=project).info.run_id for where in ("0", there)}
+    for where, run_id in opened.items():
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        journal.begin_launched(run_id, "compare")
+        message = compare.compare(Options(experiment="there", out=tmp_path / "out", log=True))
+        end_launched(None, "compare")
+        logged = mlflow.get_run(message.split("logged to run ")[1])
+        assert (logged.info.experiment_id, logged.info.status) == (there, "FINISHED")
+        assert "report.html" in logged_results(logged.info.run_id)
+        assert logged.data.tags["compared"] == "python -m pipeline.compare --experiment there"
+        own = mlflow.get_run(run_id)
+        assert (own.info.experiment_id, own.info.status, own.info.run_name) == (where, "FINISHED", "compare")
+        assert own.data.tags["compared"] == "python -m pipeline.compare --experiment there"
+        if where == there:
+            assert logged.info.run_id == run_id
+            assert "goes_on_in" not in own.data.tags
+        else:
+            assert own.data.tags["goes_on_in"] == logged.info.run_id != run_id
+            assert not logged_results(run_id)
+            assert {logged.info.run_name, logged.data.tags["mlflow.project.entryPoint"]} == {"compare"}
+    assert len(reading.runs(there, load())) == 1  # what compares is not compared
+
+
+@pytest.mark.usefixtures("mixed")
+def test_where_the_store_does_not_take_the_files_their_run_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MlflowException("no room")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "log_artifact", full)
+    with pytest.raises(UserError, match="no room"):
+        compare.compare(Options(out=tmp_path / "out", log=True))
+    newest = mlflow.MlflowClient().search_runs(["0"], max_results=1)[0]
+    assert (newest.info.run_name, newest.info.status) == ("compare", "FAILED")
+
+
 @pytest.mark.usefixtures("db")
 def test_of_a_study_to_its_parent(tmp_path: Path) -> None:
     parent = study(published(), VALUES)["", 0]
@@ -780,6 +829,49 @@ def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ZeroDivisionError):
         compare.compare(Options(out=tmp_path / "out"))
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.usefixtures("mixed")
+@pytest.mark.parametrize(
+    ("given", "texts", "said"),
+    [
+        (
+            "",
+            ["conclusion.csv", "conclusion.json", "report.html", "report.md"],
+            "report.html and .md, conclusion.csv and .json",
+        ),
+        ("html", ["report.html"], "report.html"),
+        ("json, latex,csv", ["conclusion.csv", "conclusion.json", "conclusion.tex"], "conclusion.csv, .json and .tex"),
+        (("md", "latex"), ["conclusion.tex", "report.md"], "report.md, conclusion.tex"),
+    ],
+)
+def test_what_is_asked_for_is_written_and_pictures_where_they_are_shown(
+    given: Any, texts: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = compare.compare(Options(out=tmp_path / "out", format=given))
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    pictures = {name for name in names if name.endswith(".png")}
+    assert names - pictures == set(texts)
+    shown = bool({"report.html", "report.md"} & names)
+    assert pictures >= {"seeds.png", "forest.png"} if shown else pictures == set()
+    assert message == f"written to {tmp_path}/out: {said}{f', pictures: {len(pictures)}' if shown else ''}"
+    more = "report.html, or --all" if "report.html" in names else "--all"
+    assert capsys.readouterr().out.endswith(f"threats to validity and checks: {more}.\n")
+
+
+@pytest.mark.usefixtures("mixed")
+def test_what_an_earlier_comparison_left_is_said(tmp_path: Path) -> None:
+    compare.compare(Options(out=tmp_path / "out", format="json,latex"))
+    before = (tmp_path / "out" / "conclusion.json").read_bytes()
+    message = compare.compare(Options(out=tmp_path / "out", format="latex"))
+    assert message.splitlines()[1:] == ["left there as they were, of an earlier comparison: conclusion.json"]
+    assert (tmp_path / "out" / "conclusion.json").read_bytes() == before
+
+
+def test_of_a_file_that_nobody_can_write_those_that_there_are_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--format", "html,pdf"]) == 2
+    allowed = "'html', 'md', 'csv', 'json' or 'latex'"
+    assert capsys.readouterr().err == f"error: format='pdf' cannot be used: should be {allowed}\n"
 
 
 @pytest.mark.slow
@@ -853,6 +945,121 @@ def test_metrics_of_earlier_versions_are_read_under_their_old_names(
     assert "nothing differs" in capsys.readouterr().out
     # In somebody else's run it is another metric.
     assert [metric.name for metric in conclude(tmp_path, experiment="foreign").metrics] == ["collapse"]
+
+
+def log_picture(run_id: str, path: str, content: bytes, folder: Path) -> None:
+    file = folder / Path(path).name
+    file.write_bytes(content)
+    mlflow.MlflowClient().log_artifact(run_id, str(file), str(Path(path).parent) if "/" in path else None)
+
+
+def photo(colour: str, kind: str = "jpeg") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40), colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.usefixtures("db")
+def test_a_picture_of_anybodys_runs_is_shown_of_each_variation_and_a_missing_or_broken_one_is_said(
+    tmp_path: Path,
+) -> None:
+    contents = {
+        "plain": photo("red", "png"),
+        "a|b <i>": photo("blue"),
+        "cut": photo("green")[:-200],
+        "bomb": jpeg_of(60_000, 60_000),
+        "gif": b"GIF89a",
+        "none": None,
+    }
+    ids = {}
+    for seed in (2, 1, 10):  # the first repetition is not the run that was made first
+        for model, content in contents.items():
+            ids[model, seed] = make({"model": model, "seed": seed}, {"val_loss": 0.5 + seed / 100})
+            if content:
+                log_picture(ids[model, seed], "samples/last.img", content if seed == 1 else photo("black"), tmp_path)
+    message = compare.compare(Options(out=tmp_path / "out", pictures="samples/last.img"))
+    conclusion = verify.read_conclusion(str(tmp_path / "out" / "conclusion.json"))
+    assert conclusion.provenance.command.endswith(" --pictures samples/last.img")
+    files = {each.params["model"]: each.file for each in conclusion.variations}
+    names = {each.params["model"]: each.name for each in conclusion.variations}
+    written = {model: list((tmp_path / "out").glob(f"{file}.[pj]*")) for model, file in files.items()}
+    assert {model: [file.suffix for file in found] for model, found in written.items() if found} == {
+        "plain": [".png"],
+        "a|b <i>": [".jpg"],
+    }
+    for model in ("plain", "a|b <i>"):
+        assert written[model][0].read_bytes() == contents[model]
+    why = conclusion.unused_pictures
+    assert set(conclusion.without_pictures) == set(why) == {names[each] for each in ("cut", "bomb", "gif", "none")}
+    assert why[names["cut"]].startswith("it is damaged (")
+    assert why[names["bomb"]] == "it has 60,000 x 60,000 pixels, more than 25 million"
+    assert why[names["gif"]] == "it is neither a PNG nor a JPEG file"
+    gone = f"its run {ids['none', 1]} has no artifact samples/last.img, or the artifact store does not give it"
+    assert why[names["none"]] == gone
+    assert message.splitlines()[1].startswith("without samples/last.img, which the report gives a reason for: ")
+    page, text = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
+    for model, kind in (("plain", "png"), ("a|b <i>", "jpeg")):
+        source = base64.b64encode(contents[model] or b"").decode()
+        caption = re.search(rf'<img src="data:image/{kind};base64,{re.escape(source)}".*?<bdi>(.*?)</bdi>', page)
+        assert caption
+        assert html.unescape(caption[1]) == names[model]
+    for name in conclusion.without_pictures:
+        assert f"The picture of \u201c{name}\u201d was not used in the grid: {why[name]}." in html.unescape(page)
+    pictures, line, captions = re.findall(r"^\|.*\|$", text[text.index("## Pictures") :], re.MULTILINE)[:3]
+    assert line == "| :---: | :---: |"
+    linked = [unquote(name) for name in re.findall(r"\]\(([^)]+)\)", pictures)]
+    assert linked == [f"{files[each]}{'.png' if each == 'plain' else '.jpg'}" for each in ("plain", "a|b <i>")]
+    assert captions == f"| {markdown.escaped(names['plain'])} | {markdown.escaped(names['a|b <i>'])} |"
+    assert main(["--verify", str(tmp_path / "out" / "conclusion.json")]) == 0
+
+
+@pytest.mark.usefixtures("db")
+def test_of_a_run_that_stands_for_another_one_the_picture_is_there_and_it_replaces_the_tasks_own(
+    tmp_path: Path,
+) -> None:
+    ids = study(published(), VALUES)
+    for name in ("Original", "adam_optimizer"):
+        log_picture(ids[name, 0], "own.png", photo("red", "png"), tmp_path)
+    elsewhere = ours(published().configurations()["with L1"], 0.09)
+    log_picture(elsewhere, "own.png", photo("blue", "png"), tmp_path)
+    tags = {"mlflow.parentRunId": ids["", 0], "study": "small", "variation": "with L1", "reused_from": elsewhere}
+    mlflow.MlflowClient().delete_run(ids["with L1", 0])
+    ours(published().configurations()["with L1"], 0.09, tags)
+    conclusion = conclude(tmp_path, study="small", pictures="./own.png")
+    assert conclusion.without_pictures == ()
+    assert (tmp_path / "out" / "with_L1.png").read_bytes() == photo("blue", "png")
+    assert not (tmp_path / "out" / "digits.png").exists()
+    assert (
+        "./own.png, an artifact of the first repetition of each variation:" in (tmp_path / "out/report.md").read_text()
+    )
+
+
+@pytest.mark.usefixtures("db")
+def test_pictures_are_not_looked_for_in_more_variations_than_can_be_told_apart_and_so_it_is_said(
+    tmp_path: Path,
+) -> None:
+    for model in range(22):
+        run_id = make({"model": model}, {"val_loss": 0.5 + model / 100})
+        if model:
+            log_picture(run_id, "own.png", photo("red", "png"), tmp_path)
+    conclusion = conclude(tmp_path, pictures="own.png", format="md,json")
+    assert len(conclusion.without_pictures) == 1
+    assert len(list((tmp_path / "out").glob("[0-9m]*.png"))) == 19
+    assert "It was not looked for in 2 more variations." in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("formats", ["csv", "json,latex"])
+def test_pictures_without_a_report_that_shows_them(formats: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--format", formats, "--pictures", "a.png"]) == 2
+    wanted = "pictures are shown in html and md; add one of them to --format"
+    assert capsys.readouterr().err == f"error: pictures='a.png' cannot be used: {wanted}\n"
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    """A JPEG whose header says that size."""
+    small = photo("red")
+    place = small.index(b"\xff\xc0") + 5
+    return small[:place] + struct.pack(">HH", height, width) + small[place + 4 :]
 
 
 def oversized(width: int, height: int) -> bytes:

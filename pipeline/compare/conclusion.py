@@ -542,6 +542,7 @@ class Provenance(_Part):
     declaration: dict[str, Any] | None = Field(
         None, description="a study of runs that exist, as it was declared; null without one"
     )
+    pictures: str = Field("", description="the artifact that is shown of each variation, as asked for")
     made: str = Field(description="when: ISO 8601, UTC")
     ui: str = Field("", description="the experiment in MLflow's UI; empty where the store is no server")
     versions: dict[str, str] = Field(description="of Python and the packages that computed it")
@@ -611,7 +612,7 @@ class Conclusion(_Part):
         (), description="the variations of which a picture was wanted and not used"
     )
     unused_pictures: dict[str, str] = Field(
-        {}, description="of those whose run has logged a picture: by variation, why it was not used"
+        {}, description="of those of which it is known: by variation, why its picture was not used"
     )
     provenance: Provenance = Field(description="where it comes from")
 

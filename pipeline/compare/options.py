@@ -12,6 +12,15 @@ from pipeline.metrics import MINIMISED, PRIMARY, At, read_at
 from pipeline.texts import listed, quoted
 
 CONCLUSION, REPORT_HTML = "conclusion.json", "report.html"
+Format = Literal["html", "md", "csv", "json", "latex"]
+FILES: dict[Format, str] = {
+    "html": REPORT_HTML,
+    "md": "report.md",
+    "csv": "conclusion.csv",
+    "json": CONCLUSION,
+    "latex": "conclusion.tex",
+}
+PICTURED = ("html", "md")  # what shows pictures, which are then written, too
 
 
 def _split(value: Any) -> Any:
@@ -79,12 +88,27 @@ class Options(BaseModel):
     out: Annotated[Path, BeforeValidator(_expanded)] = Field(
         Path("comparison"), description=f"the folder for {CONCLUSION}, {REPORT_HTML} and the others"
     )
-    log: bool = Field(False, description="true = log the files to the study's run, or to one of this comparison")
+    format: Annotated[tuple[Format, ...], BeforeValidator(_split)] = Field(
+        (),
+        description=f"the files to write, with commas, of {', '.join(FILES)}; pictures come with html and md; empty = "
+        "all but latex",
+    )
+    pictures: str = Field(
+        "", description="the path of a PNG or JPEG among a run's artifacts: that of each variation, side by side"
+    )
+    log: bool = Field(
+        False, description="true = log the files to the study's run, or to one in the experiment that is compared"
+    )
     all: bool = Field(False, description="true = print the whole report, not only the answer and the verdicts")
     suggest: bool = Field(
         False, description="true = print a study file for the runs that are found, to start from, and write nothing"
     )
     verify: str = Field("", description=f"a {CONCLUSION} to check against the store, instead of writing one")
+
+    @property
+    def formats(self) -> tuple[Format, ...]:
+        """The files that are to be written."""
+        return self.format or tuple(each for each in FILES if each != "latex")
 
     @field_validator("better", "at", "group_by", "repetitions", "default", "nuisance", "suggest")
     @classmethod
@@ -116,6 +140,14 @@ class Options(BaseModel):
         if both:
             raise ValueError(f"{listed(sorted(both))} cannot also make variations; give it to one option only")
         return names
+
+    @field_validator("pictures")
+    @classmethod
+    def _where_they_are_shown(cls, pictures: str, given: ValidationInfo) -> str:
+        formats = given.data.get("format")
+        if pictures and formats and not set(PICTURED) & set(formats):
+            raise ValueError(f"pictures are shown in {' and '.join(PICTURED)}; add one of them to --format")
+        return pictures
 
     @field_validator("verify")
     @classmethod

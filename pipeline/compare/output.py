@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,35 +15,47 @@ import pandas as pd
 from pipeline import plots
 from pipeline.compare import reading, report
 from pipeline.compare.conclusion import Conclusion
-from pipeline.compare.grouping import GroupedRuns
-from pipeline.compare.options import CONCLUSION, REPORT_HTML
+from pipeline.compare.grouping import GroupedRuns, in_order, plain
+from pipeline.compare.options import CONCLUSION, FILES, Format
 from pipeline.compare.report import values
 from pipeline.errors import UserError, first_line
 from pipeline.texts import quoted
 from pipeline.tracking.names import REUSED_FROM
 
-TABLE_CSV, REPORT_MARKDOWN = "conclusion.csv", "report.md"
+# By file name: what is written, and what the page shows (SVG where it is a drawing).
+Drawn = dict[str, tuple[bytes, bytes]]
 
 
 def named(names: Sequence[str]) -> str:
-    """What was written, in half a line."""
-    pictures = sum(name.endswith(".png") for name in names)
-    texts = f"{REPORT_HTML} and .md, {TABLE_CSV} and .json"
-    return f"{texts}, pictures: {pictures}" if pictures else texts
+    """What was written, in half a line: `report.html and .md, conclusion.json, pictures: 2`."""
+    endings: dict[str, list[str]] = {}
+    for file in (file for file in FILES.values() if file in names):
+        stem, dot, ending = file.partition(".")
+        endings.setdefault(stem, []).append(dot + ending)
+    texts = [f"{stem}{values.listed(found)}" for stem, found in endings.items()]
+    pictures = len(names) - sum(map(len, endings.values()))
+    return ", ".join([*texts, *([f"pictures: {pictures}"] if pictures else [])])
+
+
+def left(out: Path, names: Sequence[str]) -> str:
+    """What an earlier comparison has left there, and this one has not written anew; empty without."""
+    old = [file for file in FILES.values() if file not in names and (out / file).exists()]
+    return f"left there as they were, of an earlier comparison: {', '.join(old)}" if old else ""
 
 
 def pictures(
-    grouped: GroupedRuns, conclusion: Conclusion, histories: pd.DataFrame
-) -> tuple[dict[str, tuple[bytes, bytes]], dict[str, str]]:
+    grouped: GroupedRuns, conclusion: Conclusion, histories: pd.DataFrame, logged: str = ""
+) -> tuple[Drawn, dict[str, str]]:
     """What is drawn, and the variations without a picture, each with why the one that there is was not used.
 
-    By file name without its ending: a PNG for the folder, and what the page shows (SVG where it is a drawing).
+    Args:
+        logged: the artifact to show of each variation; empty = the task's own.
     """
-    found: dict[str, tuple[bytes, bytes]] = {}
+    found: Drawn = {}
 
     def draw(name: str, figure: Any, drawing: bool = True) -> None:
         png = plots.png(figure)
-        found[name] = (png, plots.svg(figure, name) if drawing else png)
+        found[f"{name}.png"] = (png, plots.svg(figure, name) if drawing else png)
 
     differences = _drawable(report.differences(conclusion), ["mean", "low", "high", "smallest"])
     if len(differences):
@@ -62,6 +74,9 @@ def pictures(
         lines = lines.sort_values("variation", key=lambda names: names.map(order), kind="stable")
         if lines["value"].notna().any():
             draw(report.CURVES, plots.curves(lines, metric.name, metric.unit))
+    if logged:
+        pictured, missing = _logged(grouped, conclusion, logged)
+        return found | pictured, missing
     return found, _draw_digits(grouped, conclusion, draw)
 
 
@@ -98,6 +113,29 @@ def _draw_digits(grouped: GroupedRuns, conclusion: Conclusion, draw: Any) -> dic
     return missing
 
 
+def _logged(grouped: GroupedRuns, conclusion: Conclusion, path: str) -> tuple[Drawn, dict[str, str]]:
+    """An artifact of the first repetition of each variation that is drawn; the others, each with why not."""
+    files = {variation.name: variation.file for variation in conclusion.variations}
+    found: Drawn = {}
+    missing = {}
+    for name in grouped.plotted:
+        rows = grouped.by_variation[name]
+        seeds = in_order(rows.index)
+        rows = rows[[plain(seed) == seeds[0] for seed in rows.index]] if seeds else rows
+        if rows.empty:
+            missing[name] = "none of its runs is finished"
+            continue
+        run = rows.iloc[-1]  # the newest comes first
+        origin = run.get(f"tags.{REUSED_FROM}")
+        try:
+            content, ending = reading.picture([run["run_id"], *([origin] if isinstance(origin, str) else [])], path)
+        except reading.PictureError as why:
+            missing[name] = str(why)
+            continue
+        found[f"{files[name]}{ending}"] = (content, content)
+    return found, missing
+
+
 def _pictured(run: pd.Series) -> reading.Pictures | None:
     """What `reading.digits` finds, of a run or of the one that it stands for."""
     origin = run.get(f"tags.{REUSED_FROM}")
@@ -105,20 +143,21 @@ def _pictured(run: pd.Series) -> reading.Pictures | None:
     return reading.digits(origin) if found is None and isinstance(origin, str) else found
 
 
-def write(folder: Path, conclusion: Conclusion, pictures: Mapping[str, tuple[bytes, bytes]]) -> list[str]:
-    """Write everything into an empty folder; returns the names, `conclusion.json` last."""
-    pngs = {f"{name}.png": png for name, (png, _) in pictures.items()}
-    texts = {
-        REPORT_HTML: report.to_html(conclusion, {name: shown for name, (_, shown) in pictures.items()}),
-        REPORT_MARKDOWN: report.to_markdown(conclusion, list(pngs)),
-        TABLE_CSV: report.conclusion_csv(conclusion),
-        CONCLUSION: conclusion.model_dump_json(indent=1) + "\n",
+def write(folder: Path, conclusion: Conclusion, pictures: Drawn, formats: Sequence[Format]) -> list[str]:
+    """Write files, and the pictures that there are, into an empty folder; returns the names, `conclusion.json` last."""
+    make: dict[Format, Callable[[], str]] = {
+        "html": lambda: report.to_html(conclusion, {name: shown for name, (_, shown) in pictures.items()}),
+        "md": lambda: report.to_markdown(conclusion, list(pictures)),
+        "csv": lambda: report.conclusion_csv(conclusion),
+        "latex": lambda: report.to_latex(conclusion),
+        "json": lambda: conclusion.model_dump_json(indent=1) + "\n",
     }
-    for name, png in pngs.items():
-        (folder / name).write_bytes(png)
+    texts = {FILES[each]: text() for each, text in make.items() if each in formats}
+    for name, (content, _) in pictures.items():
+        (folder / name).write_bytes(content)
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8", newline="")
-    return [*pngs, *texts]
+    return [*pictures, *texts]
 
 
 @contextmanager

@@ -16,12 +16,12 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import mlflow
@@ -45,6 +45,7 @@ from pipeline.tracking.names import (
     FAILURE,
     FINGERPRINT,
     GIT_DIRTY,
+    GOES_ON_IN,
     GRID_POINT,
     HARDWARE,
     LOCK_HASH,
@@ -66,11 +67,16 @@ from pipeline.tracking.names import (
 )
 from pipeline.tracking.search import artifact
 
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
 _TRAIN_NOTHING = ("study", "compare")  # of the entry points: a study's children are runs of their own
 _DIGITS = 10  # on such a picture
 _ENLARGED = 4  # and pixels per pixel
 _OF_PICTURES = [np.dtype(kind) for kind in (np.uint8, np.float16, np.float32, np.float64)]
 _MOST_PIXELS, _MOST_BYTES = 25_000_000, 50 * 2**20  # of such a picture: images of 279 x 279 pixels, and room to spare
+
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # how such files begin
 
 _TAGS = (
     *(FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, FAILURE, STUDY, VARIATION, SEED, PLAN, REUSED_FROM),
@@ -401,6 +407,25 @@ def digits(run_id: str) -> Pictures | None:
     return None if content is None else _two_rows(content)
 
 
+def picture(run_ids: Sequence[str], path: str) -> tuple[bytes, str]:
+    """An artifact that is a picture, as the first of some runs that has it has logged it.
+
+    Returns:
+        The file, and what its name ends with: `.png` or `.jpg`.
+
+    Raises:
+        PictureError: there is none, it is too large, or no such picture.
+    """
+    where = PurePosixPath(path)
+    folder = None if where.parent == PurePosixPath(".") else str(where.parent)
+    for run_id in run_ids:
+        file = next((file for file in _files(run_id, folder) if file.path == str(where) and not file.is_dir), None)
+        content = None if file is None else _small_artifact(run_id, file)
+        if content is not None:
+            return content, _ending(content)
+    raise PictureError(f"its run {run_ids[0]} has no artifact {where}, or the artifact store does not give it")
+
+
 def _files(run_id: str, folder: str | None = None) -> list[FileInfo]:
     try:
         return list(mlflow.MlflowClient().list_artifacts(run_id, folder))
@@ -451,19 +476,11 @@ def _images(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[np.flo
 
 
 def _two_rows(png: bytes) -> Pictures:
-    """Undo `plots.strip`. The size is in the first bytes: a small file may unpack to more than any memory."""
-    from PIL import Image
-
-    if not png.startswith(b"\x89PNG\r\n\x1a\n") or png[12:16] != b"IHDR" or len(png) < 24:
+    """Undo `plots.strip`."""
+    if not png.startswith(_PNG):
         raise PictureError("it is not a PNG file")
-    width, height = struct.unpack(">II", png[16:24])
-    if width * height > _MOST_PIXELS:
-        raise PictureError(f"it has {width:,} x {height:,} pixels, more than {_MOST_PIXELS // 10**6} million")
-    try:
-        with Image.open(io.BytesIO(png)) as image:
-            pixels = np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB"))[::_ENLARGED, ::_ENLARGED]
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:  # as Pillow raises them
-        raise PictureError(f"it is damaged ({first_line(error)})") from None
+    with _opened(png) as image:
+        pixels = np.asarray(image.convert("L" if image.mode in ("L", "1") else "RGB"))[::_ENLARGED, ::_ENLARGED]
     if len(pixels) % 2 or pixels.shape[1] % _DIGITS:
         raise PictureError(f"it is not two rows of {_DIGITS} images")
     pixels = (pixels[..., None] if pixels.ndim == 2 else pixels).astype(np.float32) / np.float32(255)
@@ -471,33 +488,84 @@ def _two_rows(png: bytes) -> Pictures:
     return rows[0], rows[1]
 
 
+def _ending(content: bytes) -> str:
+    """`.png` or `.jpg`, of a whole picture."""
+    with _opened(content) as image:
+        image.load()
+    return ".png" if content.startswith(_PNG) else ".jpg"
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[ImageFile]:
+    """A PNG or JPEG that may be decoded: a small file may unpack to more than any memory, and its beginning says so."""
+    from PIL.JpegImagePlugin import JpegImageFile
+    from PIL.PngImagePlugin import PngImageFile
+
+    kind = PngImageFile if content.startswith(_PNG) else JpegImageFile if content.startswith(_JPEG) else None
+    if kind is None:
+        raise PictureError("it is neither a PNG nor a JPEG file")
+    try:
+        if kind is PngImageFile:  # whose text Pillow unpacks as it opens it
+            _require_few(*struct.unpack(">II", content[16:24]))
+        with kind(io.BytesIO(content)) as image:  # not by `Image.open`, which has limits of its own
+            _require_few(*image.size)
+            yield image
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:  # as Pillow raises them
+        raise PictureError(f"it is damaged ({first_line(error)})") from None
+
+
+def _require_few(width: int, height: int) -> None:
+    if width * height > _MOST_PIXELS:
+        raise PictureError(f"it has {width:,} x {height:,} pixels, more than {_MOST_PIXELS // 10**6} million")
+
+
 def log_files(files: Iterable[Path], run_id: str | None, experiment: Experiment, tags: Mapping[str, str]) -> str:
-    """Log files, and tags, to a run, else to the one that `mlflow run` opened, else to a new one; returns its ID.
+    """Log files, and tags, to a run of the experiment that was compared; returns its ID.
 
     Args:
-        run_id: a study's.
-        experiment: where a new one is made.
+        run_id: a study's; None = the one that `mlflow run` opened, where that lies in the experiment, else a new one.
 
     Raises:
         UserError: the store does not take them.
     """
-    client, target = mlflow.MlflowClient(), run_id or os.environ.get(LAUNCHED)
-    with store.tracking_store(mlflow.get_tracking_uri()), ExitStack() as ending:
+    client = mlflow.MlflowClient()
+    with store.tracking_store(mlflow.get_tracking_uri()):
+        target = run_id or _launched_in(experiment, client)
+        made = None
         if target is None:
-            made = mlflow.start_run(None, experiment.id, "compare", tags={MLFLOW_PROJECT_ENTRY_POINT: "compare"})
-            target = str(ending.enter_context(made).info.run_id)
-        for file in files:
-            client.log_artifact(target, str(file), "results")
-        for key, value in tags.items():
-            client.set_tag(target, key, value)
+            # Not by `mlflow.start_run`, which goes on with the run that MLFLOW_RUN_ID names, wherever it lies.
+            own = {**mlflow_compat.resolve_tags(), MLFLOW_PROJECT_ENTRY_POINT: "compare"}
+            made = target = str(client.create_run(experiment.id, tags=own, run_name="compare").info.run_id)
+        try:
+            for file in files:
+                client.log_artifact(target, str(file), "results")
+            for key, value in tags.items():
+                client.set_tag(target, key, value)
+        except BaseException:
+            if made:
+                client.set_terminated(made, "FAILED")
+            raise
+        if made:
+            client.set_terminated(made)
         return target
 
 
-def describe_launched_run(tags: Mapping[str, str]) -> None:
-    """Have the run that `mlflow run` opened for a comparison say what it was; sent when that run is ended."""
+def _launched_in(experiment: Experiment, client: mlflow.MlflowClient) -> str | None:
+    """The run that `mlflow run` opened, if it lies in an experiment."""
+    launched = os.environ.get(LAUNCHED)
+    return launched if launched and client.get_run(launched).info.experiment_id == experiment.id else None
+
+
+def describe_launched_run(tags: Mapping[str, str], goes_on_in: str | None = None) -> None:
+    """Have the run that `mlflow run` opened for a comparison say what it was; sent when that run is ended.
+
+    Args:
+        goes_on_in: the run that has the files, where there is one.
+    """
     folder = state_folder() / RUNS / os.environ.get(LAUNCHED, "")
     if (folder / HEADER).exists():
-        Journal(folder).append("tags", tags=dict(tags))
+        elsewhere = {GOES_ON_IN: goes_on_in} if goes_on_in and goes_on_in != os.environ[LAUNCHED] else {}
+        Journal(folder).append("tags", tags={**tags, **elsewhere})
 
 
 def versions() -> dict[str, str]:

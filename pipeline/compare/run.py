@@ -26,13 +26,13 @@ from pipeline.compare import output, reading, report, steps, suggest
 from pipeline.compare.concluding import conclude
 from pipeline.compare.conclusion import Conclusion
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group, measured
-from pipeline.compare.options import Options
+from pipeline.compare.options import PICTURED, REPORT_HTML, Options
 from pipeline.errors import UserError
 from pipeline.study import files
 from pipeline.study.existing import Measure, Source, StudyOfRuns
 from pipeline.task import Task
 from pipeline.terminal import Console
-from pipeline.texts import command, quoted
+from pipeline.texts import command, listed, quoted
 from pipeline.tracking.names import COMPARED, MLFLOW_PARENT_RUN_ID, NOTE
 
 # The options that say how runs are compared, which a conclusion keeps, too; the latter of runs without a study.
@@ -50,37 +50,84 @@ class Found:
     origin: dict[str, Any]
 
 
-def compare(options: Options) -> str:
-    """Print what the runs say and write it; returns what to tell the user about the files.
+@dataclass(frozen=True)
+class Compared:
+    """A comparison: what was concluded, what it was read from, and the files that were written of it."""
+
+    conclusion: Conclusion
+    found: Found
+    files: tuple[Path, ...] = ()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What a run says that was made or opened for it."""
+        return {NOTE: report.note(self.conclusion), COMPARED: self.conclusion.provenance.command}
+
+
+def comparison(options: Options, out: Path | None) -> Compared:
+    """Read runs and conclude; with a folder, also draw, and write there what is asked for. Prints nothing.
 
     Raises:
         UserError: the store, the experiment or what was asked for cannot be used, or there is nothing to compare.
     """
-    if options.suggest:
-        return _suggested(options)
-    with output.folder(options.out):
-        pass  # it can be written, which is better known now than after the reading
+    if out is not None:
+        with output.folder(out):
+            pass  # it can be written, which is better known now than after the reading
 
     found = find(options, task.load(), declared=study_of_runs(options.study))
     grouped = found.grouped
     _require_runs(grouped)
     epochs = histories(grouped)
     conclusion = conclude(grouped, epochs, found.elsewhere, found.origin)
-    pictures, missing = output.pictures(grouped, conclusion, epochs)
-    unused = {name: why for name, why in missing.items() if why}
-    conclusion = conclusion.model_copy(update={"without_pictures": tuple(missing), "unused_pictures": unused})
-    with output.folder(options.out) as folder:
-        names = output.write(folder, conclusion, pictures)
-        files = [options.out / name for name in names]
-    _print(conclusion, options.all)
-    written = f"written to {options.out}: {output.named(names)}"
-    study_run, note = found.origin["study_run_id"], {NOTE: report.note(conclusion)}
-    own = {**note, COMPARED: found.origin["command"]}
-    reading.describe_launched_run(own)
-    if not options.log:
-        return written
-    logged_to = reading.log_files(files, study_run, found.experiment, note if study_run else own)
-    return f"{written}\nlogged to run {logged_to}"
+    if out is None:
+        return Compared(conclusion, found)
+    pictures: output.Drawn = {}
+    if set(PICTURED) & set(options.formats):
+        pictures, missing = output.pictures(grouped, conclusion, epochs, options.pictures)
+        unused = {name: why for name, why in missing.items() if why}
+        conclusion = conclusion.model_copy(update={"without_pictures": tuple(missing), "unused_pictures": unused})
+    with output.folder(out) as folder:
+        names = output.write(folder, conclusion, pictures, options.formats)
+    return Compared(conclusion, found, tuple(out / name for name in names))
+
+
+def log(compared: Compared) -> str:
+    """Log the files to the study's run, or to one in the experiment that was compared; returns its ID.
+
+    Raises:
+        UserError: the store does not take them.
+    """
+    study_run = compared.conclusion.provenance.study_run_id
+    tags = {NOTE: compared.tags[NOTE]} if study_run else compared.tags
+    return reading.log_files(compared.files, study_run, compared.found.experiment, tags)
+
+
+def compare(options: Options) -> str:
+    """As from the command line: print what the runs say, and write; returns what to tell the user about the files.
+
+    Raises:
+        UserError: as `comparison` and `log`.
+    """
+    if options.suggest:
+        return _suggested(options)
+    compared = comparison(options, options.out)
+    names = [file.name for file in compared.files]
+    _print(compared.conclusion, options.all, REPORT_HTML if REPORT_HTML in names else "")
+    lines = [f"written to {options.out}: {output.named(names)}"]
+    lines += filter(None, [output.left(options.out, names), _without(compared.conclusion)])
+    reading.describe_launched_run(compared.tags)
+    if options.log:
+        run_id = log(compared)
+        reading.describe_launched_run(compared.tags, run_id)
+        lines.append(f"logged to run {run_id}")
+    return "\n".join(lines)
+
+
+def _without(conclusion: Conclusion) -> str:
+    """Of which variations the picture that was asked for is not used; empty where of none."""
+    names = listed(map(quoted, conclusion.without_pictures))
+    asked = conclusion.provenance.pictures
+    return f"without {asked}, which the report gives a reason for: {names}" if asked and names else ""
 
 
 def _suggested(options: Options) -> str:
@@ -121,6 +168,7 @@ def find(options: Options, of: Task, study_run_id: str | None = None, declared: 
         "experiments": tuple(each.name for each in experiments),
         "ui": reading.ui(experiments[0]),
         "filter": filter_string,
+        "pictures": options.pictures,
         "study_run_id": plan.run_id if plan else None,
         "declaration": declared.model_dump(mode="json") if declared else None,
         "at": options.at,
@@ -196,7 +244,7 @@ def _extreme(runs: pd.DataFrame, column: str, which: Any) -> float | None:
 
 def _command(options: Options, experiments: Sequence[str]) -> str:
     """What makes it again; where it was written to is no part of it."""
-    texts = options.model_dump(include={"filter", "study", "metric", "better", "baseline"})
+    texts = options.model_dump(include={"filter", "study", "metric", "better", "baseline", "pictures"})
     lists = {name: ",".join(getattr(options, name)) for name in ("group_by", "metrics", *WITHOUT_A_STUDY, "default")}
     at = "" if options.at == "last" else str(options.at)
     words = {"experiment": ",".join(experiments), **texts, "at": at, **lists}
@@ -211,7 +259,7 @@ def histories(grouped: GroupedRuns) -> pd.DataFrame:
     return reading.histories(list(grouped.with_history["run_id"]), grouped.followed)
 
 
-def _print(conclusion: Conclusion, everything: bool) -> None:
+def _print(conclusion: Conclusion, everything: bool, where: str) -> None:
     """To a terminal in lines of its width and in colours; to anything else a sentence a line."""
     width = None if sys.stdout.isatty() else 10**4
-    report.to_terminal(conclusion, Console(width=width, highlight=False, markup=False), everything)
+    report.to_terminal(conclusion, Console(width=width, highlight=False, markup=False), everything, where)

@@ -27,7 +27,7 @@ PLAN = "plan"  # of a study's parent run: a digest of what was to be run
 REUSED_FROM = "reused_from"  # the run that this one stands for
 COMPARED = "compared"  # of a run that `compare` made or that was opened for it: the command that says what
 NOTE = "mlflow.note.content"  # MLflow's own: what its UI shows as a run's description
-GOES_ON_IN = "goes_on_in"  # of a run that `mlflow run` opened for a study: the study's own run
+GOES_ON_IN = "goes_on_in"  # of a run that `mlflow run` opened: the run of the study, or that has a comparison's files
 # Tags: whether it is alive, and where what it says is kept until the store has it.
 OWNER = "owner"
 HEARTBEAT = "heartbeat"

@@ -1,10 +1,11 @@
-"""A conclusion for people: one list of sections (`sections`) of which the terminal, Markdown and HTML are renderers.
+"""A conclusion for people: one list of sections (`sections`), and renderers for the terminal, Markdown, HTML and LaTeX.
 
 `values` and `sentences` are the words, `tables` the tables and the CSV, `blocks` what sections are made of. A section,
-a table or a line that is added in `sections` is in all three.
+a table or a line that is added in `sections` is in all of them; LaTeX has the verdicts and the results alone.
 """
 
 from pipeline.compare.report.html import to_html as to_html
+from pipeline.compare.report.latex import to_latex as to_latex
 from pipeline.compare.report.markdown import note as note
 from pipeline.compare.report.markdown import to_markdown as to_markdown
 from pipeline.compare.report.sections import CURVES as CURVES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -141,6 +142,13 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Gallery:
+    """Pictures side by side."""
+
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
 class Code:
     """A command."""
 
@@ -161,7 +169,12 @@ class Section:
         return self.title.lower().replace(" ", "-")
 
 
-Block = Paragraph | Items | Table | Fold | Picture | Code | Section
+Block = Paragraph | Items | Table | Fold | Picture | Gallery | Code | Section
+
+
+def stem(file: str) -> str:
+    """The name of a picture's file without its ending."""
+    return re.sub(r"\.(png|svg|jpg)$", "", file)
 
 
 def paragraphs(sentences: Iterable[str]) -> list[Block]:

@@ -11,15 +11,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.compare.conclusion import Conclusion
-from pipeline.compare.report.blocks import SIGNS, Picture, shown, text_of
+from pipeline.compare.report.blocks import SIGNS, Picture, shown, stem, text_of
 from pipeline.compare.report.sections import report
+
+_PIXELS = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
 
 
 def to_html(conclusion: Conclusion, pictures: Mapping[str, bytes]) -> str:
     """The report as one file.
 
     Args:
-        pictures: PNG, or SVG from `plots.svg`, by the name of its file with or without an ending: `forest`,
+        pictures: PNG, JPEG, or SVG from `plots.svg`, by the name of its file with or without an ending: `forest`,
             `loss_curves`, `digits`; any other is shown among the reconstructions, under the name of the variation whose
             `file` it is.
     """
@@ -30,7 +32,7 @@ def to_html(conclusion: Conclusion, pictures: Mapping[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    files = {file.removesuffix(".png").removesuffix(".svg"): picture for file, picture in pictures.items()}
+    files = {stem(file): picture for file, picture in pictures.items()}
     environment.filters |= {
         "whole": whole,
         "text_of": text_of,
@@ -52,8 +54,9 @@ def whole(text: str) -> str:
 
 def _element(picture: Picture, content: bytes) -> Markup:
     """A picture as an element of the page."""
-    if content.startswith(b"\x89PNG"):
-        source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    kind = next((kind for start, kind in _PIXELS.items() if content.startswith(start)), None)
+    if kind:
+        source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
         return Markup('<img src="{}" alt="{}">').format(source, picture.alternative)
     text = content.decode()
     opening = Markup('<svg role="img" aria-label="{}"').format(picture.alternative)

@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 from pipeline.compare.conclusion import Conclusion
 from pipeline.compare.report import blocks
-from pipeline.compare.report.blocks import shown, text_of
+from pipeline.compare.report.blocks import shown, stem, text_of
 from pipeline.compare.report.sections import Report, report
 from pipeline.compare.report.tables import claims_table
 
 _MOST_NOTE = 8000  # characters of a tag, in MLflow
+_BESIDE = 3  # pictures in a row
 
 
 def to_markdown(conclusion: Conclusion, pictures: Collection[str] = ()) -> str:
@@ -22,7 +23,7 @@ def to_markdown(conclusion: Conclusion, pictures: Collection[str] = ()) -> str:
     Args:
         pictures: names of the files beside it, such as `forest.png` and `Original.png`; no other is shown.
     """
-    files = {picture.removesuffix(".png"): picture for picture in pictures}
+    files = {stem(picture): picture for picture in pictures}
     contents = report(conclusion, list(files))
     sections = [section for section in contents.sections if section.blocks]
     links = " · ".join(f"[{each.title}](#{each.anchor})" for each in sections)
@@ -73,8 +74,12 @@ def _rendered(content: Sequence[blocks.Block], files: Mapping[str, str]) -> Iter
             fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", block.text)), default=0))
             yield f"{fence}sh\n{block.text}\n{fence}"
         elif isinstance(block, blocks.Picture):
-            alternative = re.sub(r"([\[\]])", r"\\\1", escaped(block.alternative).replace("\\]", "]"))
-            yield f"![{alternative}]({quote(files[block.stem])})<br>\n{_started(escaped(block.caption))}"
+            yield f"{_picture(block, files)}<br>\n{_started(escaped(block.caption))}"
+        elif isinstance(block, blocks.Gallery):
+            for place in range(0, len(block.pictures), _BESIDE):
+                row = block.pictures[place : place + _BESIDE]
+                cells = [_picture(each, files) for each in row], [":---:"] * len(row), [escaped(p.caption) for p in row]
+                yield "".join(f"| {' | '.join(line)} |\n" for line in cells)
         elif isinstance(block, blocks.Fold):
             yield f"<details><summary>{escaped(block.title)}</summary>"
             yield from _rendered(block.blocks, files)
@@ -82,6 +87,11 @@ def _rendered(content: Sequence[blocks.Block], files: Mapping[str, str]) -> Iter
         elif isinstance(block, blocks.Section):
             yield f"### {block.title}"
             yield from _rendered(block.blocks, files)
+
+
+def _picture(picture: blocks.Picture, files: Mapping[str, str]) -> str:
+    alternative = re.sub(r"([\[\]])", r"\\\1", escaped(picture.alternative).replace("\\]", "]"))
+    return f"![{alternative}]({quote(files[picture.stem])})"
 
 
 def _item(item: blocks.Item) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pipeline.compare.report.blocks import (
     Code,
     Column,
     Fold,
+    Gallery,
     Item,
     Items,
     Line,
@@ -178,17 +179,21 @@ def _pictures(conclusion: Conclusion, pictures: Collection[str]) -> Section:
         blocks.append(Picture(DIGITS, alternative, "The same test images, reconstructed by every variation."))
     called = {each.file: each.name for each in conclusion.variations if each.file in pictures}
     known = {*called, *curves, FOREST, SEEDS, DIGITS}
+    asked = conclusion.provenance.pictures
+    what = f"{values.plain(asked)} of" if asked else "Test images above their reconstructions by"
     own = [
         Picture(
             stem,
-            f"Test images above their reconstructions by {values.name(called.get(stem, stem))}.",
+            f"{what} {values.name(called.get(stem, stem))}.",
             values.plain(called.get(stem, stem)),
             only="" if stem in called else "html",
         )
         for stem in [*called, *(stem for stem in pictures if stem not in known)]
     ]
+    blocks += paragraphs(sentences.asked_pictures_sentences(conclusion, len(called)))
+    blocks += [Gallery(own)] if asked and own else []
     blocks += paragraphs(sentences.pictures_sentences(conclusion))
-    return Section("Pictures", [*blocks, *_fold("Each variation's own picture", own, screen=True)])
+    return Section("Pictures", [*blocks, *_fold("Each variation's own picture", [] if asked else own, screen=True)])
 
 
 def _checks(conclusion: Conclusion) -> Section:

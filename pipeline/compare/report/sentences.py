@@ -528,6 +528,16 @@ def wall_times(metrics: Iterable[Metric]) -> list[str]:
     return [f"Wall time ({times}) depends on the machine's load and is not evidence."] if times else []
 
 
+def asked_pictures_sentences(conclusion: Conclusion, used: int) -> list[str]:
+    """What is shown of each variation, where an artifact was asked for, and of how many it was not looked for."""
+    asked = conclusion.provenance.pictures
+    if not asked:
+        return []
+    found = [f"{plain(asked)}, an artifact of the first repetition of each variation:"] if used else []
+    rest = len(without_repeats(conclusion)) - used - len(conclusion.without_pictures)
+    return [*found, *([f"It was not looked for in {rest:,} more variations."] if rest > 0 else [])]
+
+
 def pictures_sentences(conclusion: Conclusion) -> list[str]:
     """Of which variations no picture was read, and which picture was not used and why."""
     unused = conclusion.unused_pictures

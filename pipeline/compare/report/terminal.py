@@ -35,33 +35,37 @@ _NARROWEST_NAME = 12  # columns of a terminal, with the gap behind it
 _WRAPPED = 24  # a cell without an interval that is wider may be broken
 
 
-def to_terminal(conclusion: Conclusion, console: Console, everything: bool = False) -> None:
+def to_terminal(conclusion: Conclusion, console: Console, everything: bool = False, where: str = "report.html") -> None:
     """Print the answer, then a block for each claim, or without claims for each variation, then what was lost.
 
     Args:
         console: no line is wider than it is; words and intervals are broken only where one alone is wider.
         everything: all sections of the report, but for its pictures.
+        where: the file that has all of it; empty where none is written.
     """
-    contents, printer = report(conclusion), Printer(console, everything)
+    contents, printer = report(conclusion), Printer(console, everything, where)
     for sentence in (contents.headline, *contents.rest):
         printer.say(sentence)
     for section in contents.sections:
         printer.section(section)
     printer.say("")
     if not everything:
-        printer.say("Metrics by variation, threats to validity and checks: report.html, or --all.")
+        places = f"{where}, or --all" if where else "--all"
+        printer.say(f"Metrics by variation, threats to validity and checks: {places}.")
 
 
 class Printer:
     """Prints sections; without `everything` only what is brief of them."""
 
-    def __init__(self, console: Console, everything: bool) -> None:
-        self.console, self.everything = console, everything
+    def __init__(self, console: Console, everything: bool, where: str = "report.html") -> None:
+        self.console, self.everything, self.where = console, everything, where
 
     def section(self, section: blocks.Section) -> None:
         """A section, if it has anything for a terminal, then its parts; cards are headings of their own."""
         chosen = section.blocks if self.everything and section.blocks else section.brief
-        content = [b for b in shown(chosen, "terminal") if not isinstance(b, blocks.Section | blocks.Picture)]
+        content = [
+            b for b in shown(chosen, "terminal") if not isinstance(b, blocks.Section | blocks.Picture | blocks.Gallery)
+        ]
         if content and not (isinstance(content[0], blocks.Table) and content[0].cards):
             self.say("")
             self.say(section.title, style="bold", styled=len(section.title))
@@ -99,7 +103,7 @@ class Printer:
                     self.say(text, "  ")
         if len(table.rows) > most:
             self.say("")
-            self.say(f"And {len(table.rows) - most:,} more, in report.html.")
+            self.say(f"And {len(table.rows) - most:,} more{self.where and f', in {self.where}'}.")
 
     def table(self, table: blocks.Table) -> None:
         """A table; where the terminal is too narrow, in parts that each begin with the names of the rows."""
