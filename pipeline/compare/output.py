@@ -14,8 +14,9 @@ import pandas as pd
 
 from pipeline import plots
 from pipeline.compare import reading, report
+from pipeline.compare.columns import in_order, plain
 from pipeline.compare.conclusion import Conclusion
-from pipeline.compare.grouping import GroupedRuns, in_order, plain
+from pipeline.compare.grouping import GroupedRuns
 from pipeline.compare.options import CONCLUSION, FILES, Format
 from pipeline.compare.report import values
 from pipeline.errors import UserError, first_line
