@@ -128,7 +128,7 @@ def test_the_architecture_shows_every_room_and_module() -> None:
 
 
 # Words of the autoencoder that any task may have.
-_ANYBODYS = {"optimizer", "epochs", "learning_rate", "batch_size", "seed", "dataset", "loss", "val_loss"}
+_ANYBODYS = {"optimizer", "epochs", "learning_rate", "batch_size", "seed", "dataset", "loss", "val_loss", "validation"}
 
 
 def words_of_the_autoencoder(room: Path) -> dict[str, set[str]]:

@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"#!{sys.executable}\nfrom pipeline.__main__ import main\n\nif __name__ == '__main__':\n    main()\n"
     )
     command.chmod(0o755)
-    for experiment, program in {"Default": "own.py", "folds": "folds.py", "search": "search.py"}.items():
+    for experiment, program in {"Default": "own.py", "folds": "folds.py", "search": "search.py", "forests": "forests.py"}.items():
         assert call(f"MLFLOW_EXPERIMENT_NAME={experiment} python {program}", folder).returncode == 0
     return folder
 
@@ -66,7 +66,7 @@ def test_a_command_prints_what_the_readme_says(command: str, output: str, folder
 
 
 def test_what_is_called_is_what_matters() -> None:
-    assert [command.split()[1] for command, _ in CONSOLE] == ["train", "study", *["compare"] * 3]
+    assert [command.split()[1] for command, _ in CONSOLE] == ["train", "study", *["compare"] * 4]
 
 
 def test_the_readme_is_short() -> None:
