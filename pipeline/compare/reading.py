@@ -99,14 +99,15 @@ def experiment(name: str | None) -> Experiment:
         UserError: there is no such store or experiment.
     """
     store.require_reachable(mlflow.get_tracking_uri(), must_exist=True)
-    client = mlflow.MlflowClient()
     with store.tracking_store(mlflow.get_tracking_uri()):
+        client = mlflow.MlflowClient()
         if name is None and os.environ.get("MLFLOW_EXPERIMENT_ID"):
-            chosen = client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
-            return Experiment(chosen.name, chosen.experiment_id)
+            name = str(client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"]).name)
         name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
         found = client.get_experiment_by_name(name)
-        if found is None or found.lifecycle_stage != LifecycleStage.ACTIVE:
+        if found is not None and found.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise UserError(store.deleted(name, found.experiment_id))
+        if found is None:
             names = [each.name for each in client.search_experiments()]
             raise UserError(
                 f"experiment={quoted(name)} does not exist in {redacted(mlflow.get_tracking_uri())}"
@@ -381,7 +382,7 @@ def digits(run_id: str) -> Pictures | None:
 def _files(run_id: str, folder: str | None = None) -> list[FileInfo]:
     try:
         return list(mlflow.MlflowClient().list_artifacts(run_id, folder))
-    except (MlflowException, OSError):
+    except Exception:  # as each cloud's own library has them: no such library, no credentials, no such bucket
         return []
 
 
@@ -464,10 +465,22 @@ def log_files(files: Iterable[Path], run_id: str | None, experiment: Experiment,
             made = mlflow.start_run(None, experiment.id, "compare", tags={MLFLOW_PROJECT_ENTRY_POINT: "compare"})
             target = str(ending.enter_context(made).info.run_id)
         for file in files:
-            client.log_artifact(target, str(file), "results")
+            _log_file(client, target, file)
         for key, value in tags.items():
             client.set_tag(target, key, value)
         return target
+
+
+def _log_file(client: mlflow.MlflowClient, run_id: str, file: Path) -> None:
+    try:
+        client.log_artifact(run_id, str(file), "results")
+    except store.STORE_ERRORS:
+        raise
+    except Exception as error:  # as each cloud's own library has them
+        raise UserError(
+            f"the artifact store of the run {run_id} does not take {file.name} ({first_line(error)}); "
+            f"install its library and set its credentials, or leave out --log; it is in {file.parent}"
+        ) from None
 
 
 def describe_launched_run(tags: Mapping[str, str]) -> None:
