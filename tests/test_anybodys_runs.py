@@ -221,6 +221,28 @@ def test_survivors_do_not_pass_for_the_whole(tmp_path: Path, capsys: pytest.Capt
     assert "non-finite losses: 2 of 5" in capsys.readouterr().out.split("Metrics by variation")[0]
 
 
+@pytest.mark.parametrize(
+    ("asked", "finished", "of", "is_said"),
+    [
+        ("metrics.val_loss < 0.335", 4, 4, True),
+        ("attributes.status = 'FINISHED'", 5, 5, True),
+        ("params.lr != '9'", 5, 6, False),
+    ],
+)
+def test_a_filter_that_chooses_by_results_says_so(
+    asked: str, finished: int, of: int, is_said: bool, tmp_path: Path
+) -> None:
+    """MLflow keeps a NaN as 0, which a filter finds to be less than 0.335; the worst of the others is gone."""
+    for seed in range(5):
+        make({"lr": "0.1", "seed": seed}, {"val_loss": math.nan if seed == 1 else 0.3 + 0.01 * seed})
+    make({"lr": "0.1", "seed": 5}, {}, status="FAILED")
+    conclusion = conclude(tmp_path, filter=asked)
+    assert flagged(conclusion) == {"all runs": [("not a number", (1,), None)]}
+    said = dict(audits.audits(conclusion))["Completeness"]
+    assert said[0].startswith(f"Repetitions finished: {finished} of {of}")
+    assert ("were not even read" in said[-1]) == is_said
+
+
 def test_runs_without_a_seed_that_were_stopped_early_are_flagged(tmp_path: Path) -> None:
     """Each of them falls by the last epoch; the mean over those that are left at each epoch does not."""
     for opt, centre in CENTRES.items():
