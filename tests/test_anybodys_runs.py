@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import http.server
 import math
 import re
+import shutil
 import sqlite3
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -15,13 +18,18 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow.entities import Metric, Param
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking._model_registry import utils as registry_utils
+from mlflow.tracking._tracking_service import utils as tracking_utils
 
 from pipeline.compare import causes, reading
+from pipeline.compare.__main__ import main
 from pipeline.compare.columns import comparable
 from pipeline.compare.conclusion import Conclusion
 from pipeline.compare.report import audits
 from pipeline.errors import UserError
-from tests.test_compare import conclude, make, mean, variation
+from pipeline.train.config import RunConfig
+from tests.test_compare import conclude, make, mean, ours, variation
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -211,6 +219,28 @@ def test_survivors_do_not_pass_for_the_whole(tmp_path: Path, capsys: pytest.Capt
     (pair,) = conclusion.pairs
     assert not [caveat for caveat in pair.caveats if caveat.kind == "unequal budget"]
     assert "non-finite losses: 2 of 5" in capsys.readouterr().out.split("Metrics by variation")[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "finished", "of", "is_said"),
+    [
+        ("metrics.val_loss < 0.335", 4, 4, True),
+        ("attributes.status = 'FINISHED'", 5, 5, True),
+        ("params.lr != '9'", 5, 6, False),
+    ],
+)
+def test_a_filter_that_chooses_by_results_says_so(
+    asked: str, finished: int, of: int, is_said: bool, tmp_path: Path
+) -> None:
+    """MLflow keeps a NaN as 0, which a filter finds to be less than 0.335; the worst of the others is gone."""
+    for seed in range(5):
+        make({"lr": "0.1", "seed": seed}, {"val_loss": math.nan if seed == 1 else 0.3 + 0.01 * seed})
+    make({"lr": "0.1", "seed": 5}, {}, status="FAILED")
+    conclusion = conclude(tmp_path, filter=asked)
+    assert flagged(conclusion) == {"all runs": [("not a number", (1,), None)]}
+    said = dict(audits.audits(conclusion))["Completeness"]
+    assert said[0].startswith(f"Repetitions finished: {finished} of {of}")
+    assert ("were not even read" in said[-1]) == is_said
 
 
 def test_runs_without_a_seed_that_were_stopped_early_are_flagged(tmp_path: Path) -> None:
@@ -449,3 +479,154 @@ def test_a_hundred_parameters_do_not_drown_the_one_that_matters(tmp_path: Path) 
     report = (tmp_path / "out" / "report.md").read_text()
     assert re.search(r"Left aside.*output.*-group-by makes them count", report)
     assert len(conclude(tmp_path, group_by="output_dir").variations) == 6
+
+
+# --- Stores -------------------------------------------------------------------------------------------------------
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What `compare` says to a store or an experiment that it cannot read: one line, exit code 2."""
+    assert main(list(words)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs" / "0").mkdir(parents=True)
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    for uri in ("./runs", "file:runs", f"file://{tmp_path}/runs", f"{tmp_path}/runs"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        said = refused(capsys)
+        assert re.search(r"is a folder of files; MLflow [0-9.]+ wants a database: `mlflow migrate-filestore --so", said)
+        assert (
+            "runs --target sqlite:///mlflow.db` makes a copy to set MLFLOW_TRACKING_URI to; or set MLFLOW_ALL" in said
+        )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{tmp_path}/absent")
+    assert "there is no tracking store" in refused(capsys)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{tmp_path}/store.db")
+    assert f"is a file, and no folder of runs; of SQLite, the address is sqlite:///{tmp_path}/" in refused(capsys)
+    assert not (tmp_path / "absent").exists()
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_folder_of_files_that_mlflow_is_allowed_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/runs")
+    for opt, centre in CENTRES.items():
+        for seed in range(2):
+            make({"opt": opt, "seed": seed}, {"val_loss": falling(centre, seed)})
+    conclusion = conclude(tmp_path)
+    assert [mean(conclusion, f"opt={opt}", "val_loss") for opt in CENTRES] == pytest.approx([0.355, 0.455])
+    assert flagged(conclusion) == {f"opt={opt}": [("not converged", (0, 1), None)] for opt in CENTRES}
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/runs", "their-plugin://host/x", "their-plugin:x"])
+def test_an_address_of_no_kind_that_mlflow_has(
+    uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    said = refused(capsys)
+    assert said.startswith(f"error: the tracking store {uri} is of no kind that MLflow has here (databricks, ")
+    assert "sqlite" in said
+    assert said.endswith("): install the plug-in that reads it, or set MLFLOW_TRACKING_URI")
+
+
+def test_a_store_of_a_plug_in_is_read_and_its_host_not_called(
+    db: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for opt, centre in CENTRES.items():
+        make({"opt": opt}, {"val_loss": centre})
+    there = conclude(tmp_path)
+    opened = SqlAlchemyStore(db, str(tmp_path))
+    for registry in (tracking_utils._tracking_store_registry, registry_utils._get_store_registry()):
+        monkeypatch.setitem(registry._registry, "their-plugin", lambda **_: opened)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "their-plugin://no-such-host.invalid/x")
+    assert conclude(tmp_path).variations == there.variations
+
+
+@pytest.mark.parametrize("uri", ["databricks", "databricks://profile"])
+def test_databricks_is_left_to_mlflow(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("DATABRICKS_HOST", "DATABRICKS_TOKEN", "DATABRICKS_CONFIG_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert main([]) == 2
+    (line,) = (each for each in capsys.readouterr().err.splitlines() if each.startswith("error: "))
+    assert line.startswith(
+        f"error: the tracking store {uri} cannot be used: Reading Databricks credential configuration"
+    )
+
+
+class _NotLetIn(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health" else 401)
+        self.end_headers()
+        self.wfile.write(b"You are not authenticated.")
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """It is quiet."""
+
+
+def test_a_server_that_wants_a_password(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _NotLetIn) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_address[1]}")
+        said = refused(capsys)
+        server.shutdown()
+    assert "lets nobody in without a name" in said
+    assert said.endswith("set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN")
+
+
+def test_an_experiment_in_the_bin(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    client = mlflow.MlflowClient()
+    gone = client.create_experiment("gone")
+    client.delete_experiment(gone)
+    expected = (
+        f"error: experiment='gone' is deleted; restore it with `mlflow experiments restore --experiment-id {gone}`, "
+        "or choose another"
+    )
+    assert refused(capsys, "--experiment", "gone") == expected
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", gone)
+    assert refused(capsys) == expected
+    client.restore_experiment(gone)
+    assert "no run matches" in refused(capsys)
+
+
+def test_an_older_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    make({"opt": "a"}, {"val_loss": 0.3})
+    old = tmp_path / "of old" / "store.db"
+    old.parent.mkdir()
+    shutil.copy(tmp_path / "store.db", old)
+    with closing(sqlite3.connect(old)) as store, store:
+        store.execute("UPDATE alembic_version SET version_num = 'acf3f17fdcc7'")  # that of MLflow 2.8
+    before = old.read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{old}")
+    said = refused(capsys)
+    assert f"copy it, then run `mlflow db upgrade 'sqlite:///{old}'`, or set MLFLOW_TRACKING_URI" in said
+    assert "is of an older MLflow than" in said
+    assert old.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "error", [ModuleNotFoundError("No module named 'boto3'"), type("NoCredentialsError", (Exception,), {})("none")]
+)
+def test_an_artifact_store_that_cannot_be_read_takes_only_the_pictures(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    for seed in range(2):
+        ours(RunConfig(optimizer="adam", epochs=1, seed=seed), 0.3)
+    for name in ("list_artifacts", "download_artifacts", "log_artifact"):
+        monkeypatch.setattr(mlflow.MlflowClient, name, fail)
+    conclusion = conclude(tmp_path)
+    assert conclusion.without_pictures == tuple(each.name for each in conclusion.variations)
+    assert "the artifact store does not give it" in (tmp_path / "out" / "report.md").read_text()
+    with pytest.raises(UserError, match=rf"does not take .* \({error}\)") as said:
+        conclude(tmp_path, log=True)
+    assert str(said.value).endswith(f"or leave out --log; it is in {tmp_path}/out")

@@ -277,3 +277,15 @@ def test_mlflow_run_still_writes_failed_over_killed(local: mlflow.MlflowClient) 
     local.set_terminated(run.info.run_id, "KILLED")
     _maybe_set_run_terminated(run, "FAILED")
     assert local.get_run(run.info.run_id).info.status == "FAILED"
+
+
+def test_the_kinds_of_stores_and_the_refusal_of_files_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert {"sqlite", "http", "https", "postgresql", "file", "databricks"} <= set(mlflow_compat.schemes())
+    monkeypatch.delenv("MLFLOW_ALLOW_FILE_STORE", raising=False)
+    with pytest.raises(MlflowException) as refusal:
+        mlflow.MlflowClient(f"{tmp_path}/runs")
+    assert mlflow_compat.is_refusal_of_files(refusal.value)
+    assert not mlflow_compat.is_refusal_of_files(None)
+    assert not (tmp_path / "runs").exists()

@@ -45,7 +45,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"#!{sys.executable}\nfrom pipeline.__main__ import main\n\nif __name__ == '__main__':\n    main()\n"
     )
     command.chmod(0o755)
-    for experiment, program in {"Default": "own.py", "folds": "folds.py", "search": "search.py", "forests": "forests.py"}.items():
+    for experiment, program in {
+        "Default": "own.py",
+        "folds": "folds.py",
+        "search": "search.py",
+        "forests": "forests.py",
+    }.items():
         assert call(f"MLFLOW_EXPERIMENT_NAME={experiment} python {program}", folder).returncode == 0
     return folder
 

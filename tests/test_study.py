@@ -276,7 +276,10 @@ def test_a_store_that_refuses_a_study_leaves_nothing_behind(small_npz: Path, tmp
     file = declared(tmp_path / "s.yaml", small_npz, {"plain": {}})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_EXPERIMENT_NAME", "gone")
-        with pytest.raises(UserError, match="the experiment 'gone' is deleted; restore it, or choose another"):
+        with pytest.raises(
+            UserError,
+            match=r"experiment='gone' is deleted; restore it with `mlflow experiments restore --experiment-id \d+`, or",
+        ):
             make(file)
     assert not list((tmp_path / "state").rglob("header.json"))
 

@@ -28,11 +28,10 @@ _HOSTS = {"host", "hostname", "nodename", "nodelist", "ip", "addr", "address", "
 _NAMES = {("run", "name"), ("exp", "name"), ("experiment", "name"), ("job", "name"), ("trial", "name")}
 _IDS = {"run", "exp", "experiment", "job", "trial", "slurm", "process", "session", "wandb", "mlflow"}
 # What is read from such a place, or has such an ID, is a cause: of a model it may also be where it is written.
-_READ = {
-    *("data", "dataset", "datasets", "train", "training", "val", "valid", "validation", "test", "eval", "input", "in"),
-    *("corpus", "source", "src", "pretrained", "init", "teacher", "tokenizer", "vocab", "config", "conf", "prompt"),
-    *("image", "images", "text", "label", "labels", "annotation", "embedding", "embeddings", "script", "resume"),
-}
+_READ = re.compile(
+    "data|datasets?|train|training|val|valid[a-z]*|test|eval|input|in|corpus|source|src|pretrained|init|teacher|tokenizer"
+    "|vocab|config|conf|prompt|images?|text|labels?|annotations?|embeddings?|script|resume"
+)
 _MODELS = {"model", "weights", "backbone", "base", "load", "restore", "checkpoint", "ckpt"}
 _DATE = r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d"
 _TIME_OF_DAY = r"[012]\d[-_.:h]?[0-5]\d(?:[-_.:m]?[0-5]\d)?"
@@ -91,7 +90,7 @@ def _kind(name: str, values: pd.Series) -> str:
     """`place`, `name`, `id`, `moment` or `host`; empty where a parameter may be a cause."""
     words = re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
     texts = [str(value) for value in values]
-    if not words or not texts or _READ & set(words):
+    if not words or not texts or any(map(_READ.fullmatch, words)):
         return ""
     written = all(_MOMENT.search(text) or _ID.search(text) for text in texts)
     if words[-1] in _PLACES:

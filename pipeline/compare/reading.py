@@ -107,11 +107,10 @@ def experiments(asked: str | Sequence[str]) -> list[Experiment]:
         UserError: there is no such store or experiment.
     """
     store.require_reachable(mlflow.get_tracking_uri(), must_exist=True)
-    client = mlflow.MlflowClient()
     with store.tracking_store(mlflow.get_tracking_uri()):
+        client = mlflow.MlflowClient()
         if not asked and os.environ.get("MLFLOW_EXPERIMENT_ID"):
-            chosen = client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"])
-            return [Experiment(chosen.name, chosen.experiment_id)]
+            asked = [str(client.get_experiment(os.environ["MLFLOW_EXPERIMENT_ID"]).name)]
         asked = asked or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
         if isinstance(asked, str):  # a comma may stand in the name of one
             asked = [asked] if "," not in asked or _experiment(client, asked) else re.split(r"\s*,\s*", asked)
@@ -132,8 +131,11 @@ def _experiment(client: mlflow.MlflowClient, name: str) -> Experiment | None:
     if found is None:
         with suppress(MlflowException):  # it is no ID either
             found = client.get_experiment(name)
-    there = found is not None and found.lifecycle_stage == LifecycleStage.ACTIVE
-    return Experiment(found.name, str(found.experiment_id)) if found is not None and there else None
+    if found is None:
+        return None
+    if found.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise UserError(store.deleted(found.name, found.experiment_id))
+    return Experiment(found.name, str(found.experiment_id))
 
 
 def ui(experiment: Experiment) -> str:
@@ -429,7 +431,7 @@ def picture(run_ids: Sequence[str], path: str) -> tuple[bytes, str]:
 def _files(run_id: str, folder: str | None = None) -> list[FileInfo]:
     try:
         return list(mlflow.MlflowClient().list_artifacts(run_id, folder))
-    except (MlflowException, OSError):
+    except Exception:  # as each cloud's own library has them: no such library, no credentials, no such bucket
         return []
 
 
@@ -538,7 +540,7 @@ def log_files(files: Iterable[Path], run_id: str | None, experiment: Experiment,
             made = target = str(client.create_run(experiment.id, tags=own, run_name="compare").info.run_id)
         try:
             for file in files:
-                client.log_artifact(target, str(file), "results")
+                _log_file(client, target, file)
             for key, value in tags.items():
                 client.set_tag(target, key, value)
         except BaseException:
@@ -548,6 +550,18 @@ def log_files(files: Iterable[Path], run_id: str | None, experiment: Experiment,
         if made:
             client.set_terminated(made)
         return target
+
+
+def _log_file(client: mlflow.MlflowClient, run_id: str, file: Path) -> None:
+    try:
+        client.log_artifact(run_id, str(file), "results")
+    except store.STORE_ERRORS:
+        raise
+    except Exception as error:  # as each cloud's own library has them
+        raise UserError(
+            f"the artifact store of the run {run_id} does not take {file.name} ({first_line(error)}); "
+            f"install its library and set its credentials, or leave out --log; it is in {file.parent}"
+        ) from None
 
 
 def _launched_in(experiment: Experiment, client: mlflow.MlflowClient) -> str | None:

@@ -19,6 +19,7 @@ from mlflow.entities import Metric, Run
 from mlflow.store.db import utils as database
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracking import multimedia
+from mlflow.tracking._tracking_service import utils
 from mlflow.tracking.context import registry
 from mlflow.utils import credentials, file_utils, name_utils, rest_utils, uri
 from sqlalchemy import Connection
@@ -63,6 +64,19 @@ def is_server_error(error: BaseException) -> bool:
     Published: `MlflowException.get_http_status_code`, which is 500 whatever a request has failed of.
     """
     return "too many 500 error responses" in str(error)
+
+
+def schemes() -> list[str]:
+    """Of the addresses of stores that the MLflow that is installed can use, those of its plug-ins among them.
+
+    Published: how a plug-in registers one, and an error that lists them as of another kind of store.
+    """
+    return sorted(scheme for scheme in utils._tracking_store_registry._registry if scheme)
+
+
+def is_refusal_of_files(error: BaseException | None) -> bool:
+    """Whether MLflow says that it reads no folder of files; published: a text with what to do instead."""
+    return "migrate-filestore" in str(error)
 
 
 # --- Databases ----------------------------------------------------------------------------------------------------

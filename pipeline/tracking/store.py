@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 import socket
 import sqlite3
 import ssl
@@ -27,7 +28,7 @@ from sqlalchemy import create_engine, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from pipeline.errors import UserError, first_line
-from pipeline.texts import redacted
+from pipeline.texts import quoted, redacted
 from pipeline.tracking import mlflow_compat
 from pipeline.tracking.journal import KILLED, RUNS, absolute, journals, place, state_folder
 from pipeline.tracking.locks import alone_at
@@ -35,6 +36,7 @@ from pipeline.tracking.names import FAILURE, HEARTBEAT, MLFLOW_PROJECT_ENTRY_POI
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 _LATER = (429, 502, 503, 504)  # what servers answer that are overloaded, or that others stand before
+_NOT_LET_IN = (401, 403)  # nobody said who asks, or not somebody who may
 _ANSWER_SECONDS = 5.0  # that a server may take to answer at all; one that is down is known at once
 SLOW_ANSWER_SECONDS = 30.0  # the same where nobody waits for it but `deliver`
 _LOCKED_SECONDS = 120.0  # that SQLite's other writers may take
@@ -217,19 +219,28 @@ def require_reachable(
             raise ValueError("it has a control character")
     except ValueError as error:
         raise UserError(f"{uri!r} is not the address of a tracking store ({error}); {otherwise}") from None
-    if parts.scheme.startswith("sqlite"):
+    scheme = uri if uri in mlflow_compat.schemes() else parts.scheme  # `databricks`
+    if scheme.startswith("sqlite"):
         if not parts.path.strip("/") or ":memory:" in uri:
             raise UserError(f"{uri!r} is a store in memory, which is gone with the run; {otherwise} to a file")
         _require_sqlite(uri, _sqlite_path(uri), must_exist, otherwise)
+    elif scheme in ("", "file"):
+        _require_folder(uri, must_exist, otherwise)
+    elif not _is_server(scheme):
+        if scheme not in mlflow_compat.schemes():
+            raise UserError(
+                f"the tracking store {uri} is of no kind that MLflow has here ({', '.join(mlflow_compat.schemes())}): "
+                f"install the plug-in that reads it, or {otherwise}"
+            )
     elif parts.hostname:
         _require_driver(uri)
-        http = parts.scheme in ("http", "https")
+        http = scheme in ("http", "https")
 
         def ask() -> None:
             if http:
                 mlflow_compat.ask_health(uri, seconds)
             else:
-                address = (parts.hostname, port or _DATABASE_PORTS.get(parts.scheme.split("+")[0], 0))
+                address = (parts.hostname, port or _DATABASE_PORTS[scheme.split("+")[0]])
                 socket.create_connection(address, timeout=seconds).close()
 
         try:
@@ -242,6 +253,31 @@ def require_reachable(
         if not http:
             with tracking_store(uri):
                 _require_schema(uri, uri, must_exist, otherwise)
+
+
+def _is_server(scheme: str) -> bool:
+    """Whether a host and a port of an address are those of a server; `databricks://profile` has none."""
+    return scheme.split("+")[0] in ("http", "https", *_DATABASE_PORTS)
+
+
+def _require_folder(uri: str, must_exist: bool, otherwise: str) -> None:
+    """Refuse a folder that is not there, or that the MLflow that is installed does not read."""
+    folder = Path(mlflow_compat.local_file_uri_to_path(uri))
+    if folder.is_file():
+        raise UserError(f"{uri!r} is a file, and no folder of runs; of SQLite, the address is sqlite:///{folder}")
+    if must_exist and not folder.exists():
+        raise UserError(f"there is no tracking store {uri}; make a run first, or {otherwise}")
+    try:
+        with tracking_store(uri):
+            client_of(uri)
+    except UserError as error:
+        if not mlflow_compat.is_refusal_of_files(error.__cause__):
+            raise
+        copy = f"mlflow migrate-filestore --source {shlex.quote(str(folder))} --target sqlite:///mlflow.db"
+        raise UserError(
+            f"the tracking store is a folder of files; MLflow {mlflow.__version__} wants a database: `{copy}` makes a "
+            "copy to set MLFLOW_TRACKING_URI to; or set MLFLOW_ALLOW_FILE_STORE=true"
+        ) from None
 
 
 def _require_driver(uri: str) -> None:
@@ -268,6 +304,11 @@ def tracking_store(uri: str = "") -> Iterator[None]:
             raise StoreAwayError(
                 f"the tracking server {uri} does not answer ({first_line(root_cause(error))})"
             ) from error
+        if isinstance(error, MlflowException) and error.get_http_status_code() in _NOT_LET_IN:
+            raise UserError(
+                f"the tracking server {uri} lets nobody in without a name ({first_line(error)}): set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            ) from error
         raise UserError(f"the tracking store {uri} cannot be used: {first_line(error)}") from error
 
 
@@ -291,7 +332,7 @@ def make_experiment(client: mlflow.MlflowClient, name: str) -> str:
     for _ in range(2):
         experiment = client.get_experiment_by_name(name)
         if experiment and experiment.lifecycle_stage != LifecycleStage.ACTIVE:
-            break
+            raise UserError(deleted(name, experiment.experiment_id))
         if experiment:
             return str(experiment.experiment_id)
         try:
@@ -299,7 +340,13 @@ def make_experiment(client: mlflow.MlflowClient, name: str) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-    raise MlflowException(f"the experiment {name!r} is deleted; restore it, or choose another")
+    raise MlflowException(f"the experiment {name!r} is made and deleted by others at this moment; choose another")
+
+
+def deleted(name: str, experiment_id: str) -> str:
+    """What to do about an experiment that is in the bin."""
+    restore = f"mlflow experiments restore --experiment-id {experiment_id}"
+    return f"experiment={quoted(name)} is deleted; restore it with `{restore}`, or choose another"
 
 
 def _require_sqlite(uri: str, path: Path, must_exist: bool, otherwise: str) -> None:
@@ -377,8 +424,8 @@ def _require_schema(uri: str, look_at: str, must_exist: bool, otherwise: str) ->
         )
     elif schema.is_older:
         raise UserError(
-            f"the tracking store {uri} is of an older MLflow than {mlflow.__version__} (schema {found}, not {needed}): "
-            f"copy it, then run `mlflow db upgrade {redacted(uri)}`, or {otherwise}"
+            f"the tracking store is of an older MLflow than {mlflow.__version__} (schema {found}, not {needed}): "
+            f"copy it, then run `mlflow db upgrade {shlex.quote(redacted(uri))}`, or {otherwise}"
         )
     else:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,6 +38,8 @@ from pipeline.compare.report.values import (
 )
 from pipeline.metrics import FLAGS
 from pipeline.progress import duration
+
+_OF_RESULTS = re.compile(r"(?i)\bmetrics?\.|\bstatus\b|\bend_time\b")  # in a filter of MLflow's
 
 
 def audits(conclusion: Conclusion) -> list[tuple[str, list[str]]]:
@@ -88,7 +91,15 @@ def completeness_sentences(conclusion: Conclusion) -> list[str]:
     found += first([f"{name(run.variation)}, {fate(run)}." for run in lost], MOST_ROWS)
     unplanned = len(conclusion.completeness) - len(planned)
     found += [f"Runs that were read and are not in the plan: {unplanned:,}."] if unplanned else []
-    return [*found, *left_out(conclusion)]
+    return [*found, *left_out(conclusion), *_filtered(conclusion)]
+
+
+def _filtered(conclusion: Conclusion) -> list[str]:
+    """That runs are chosen by what became of them, where the filter asks for that."""
+    if not _OF_RESULTS.search(conclusion.provenance.filter):
+        return []
+    asked = name(conclusion.provenance.filter)
+    return [f"Chosen by their results or their end ({asked}): the runs that failed or did worse were not even read."]
 
 
 def left_out(conclusion: Conclusion) -> list[str]:
