@@ -18,6 +18,7 @@ from pipeline.compare import report, run
 from pipeline.compare.conclusion import Claim, Conclusion, Pair, RunRecord
 from pipeline.compare.options import Options
 from pipeline.compare.report.sentences import warnings
+from pipeline.errors import UserError
 from pipeline.terminal import Console
 
 _COLUMNS = 100  # of a comparison as text
@@ -117,6 +118,9 @@ def compare(**options: Any) -> Comparison:
     for name in given:
         cli.require_known(name, _KNOWN)
     asked = cli.checked(Options, given)
+    idle = [name for name in ("format", "pictures") if name in given]
+    if idle and "out" not in given and not asked.log:
+        raise UserError(f"without out nothing is written; give a folder, or leave out {' and '.join(idle)}")
     with ExitStack() as until_logged:
         out = asked.out if "out" in given else None
         if asked.log and out is None:

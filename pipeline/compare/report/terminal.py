@@ -55,9 +55,10 @@ def to_terminal(
         printer.say(sentence)
     for section in contents.sections:
         printer.section(section)
-    if hint:
-        printer.say("")
-    if hint and not everything:
+    if not hint:
+        return
+    printer.say("")
+    if not everything:
         places = f"{where}, or --all" if where else "--all"
         printer.say(f"Metrics by variation, threats to validity and checks: {places}.")
 
