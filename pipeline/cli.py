@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,11 +65,29 @@ def parse_arguments(options: type[Options], argv: Sequence[str] | None, entry_po
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=about, metavar="VALUE", **how)
     given, unknown = parser.parse_known_args(_joined(sys.argv[1:] if argv is None else argv, options))
     if unknown:
-        word, fields = unknown[0].split("=")[0].lstrip("-"), options.model_fields
-        known = f"the parameters are {', '.join(fields)}" if fields else "there are no parameters"
-        raise UserError(f"unknown parameter {quoted(word)}{did_you_mean(word, fields)}; {known}")
+        require_known(unknown[0].split("=")[0].lstrip("-"), options.model_fields)
+    return checked(options, vars(given))
+
+
+def require_known(name: str, known: Collection[str]) -> None:
+    """Refuse a name that is none of the parameters.
+
+    Raises:
+        UserError: it is not.
+    """
+    if name not in known:
+        allowed = f"the parameters are {', '.join(known)}" if known else "there are no parameters"
+        raise UserError(f"unknown parameter {quoted(name)}{did_you_mean(name, known)}; {allowed}")
+
+
+def checked(options: type[Options], given: Mapping[str, Any]) -> Options:
+    """Options of values by name.
+
+    Raises:
+        UserError: a value that `options` does not allow.
+    """
     try:
-        return options.model_validate(vars(given))
+        return options.model_validate(dict(given))
     except ValidationError as error:
         raise UserError(_one_line(error, options)) from None
 

@@ -37,6 +37,8 @@ def _expanded(value: Any) -> Any:
         raise ValueError("it is empty; give a folder, `.` for this one")
     try:
         return Path(value).expanduser()
+    except TypeError:
+        raise ValueError("it is no path") from None
     except RuntimeError:
         raise ValueError("it is in the home of a user that is not known here") from None
 

@@ -59,9 +59,14 @@ class Compared:
     files: tuple[Path, ...] = ()
 
     @property
+    def page(self) -> str:
+        """The name of the file that shows all of it; empty where it was not written."""
+        return REPORT_HTML if REPORT_HTML in (file.name for file in self.files) else ""
+
+    @property
     def tags(self) -> dict[str, str]:
         """What a run says that was made or opened for it."""
-        return {NOTE: report.note(self.conclusion), COMPARED: self.conclusion.provenance.command}
+        return {NOTE: report.note(self.conclusion, self.page), COMPARED: self.conclusion.provenance.command}
 
 
 def comparison(options: Options, out: Path | None) -> Compared:
@@ -112,7 +117,7 @@ def compare(options: Options) -> str:
         return _suggested(options)
     compared = comparison(options, options.out)
     names = [file.name for file in compared.files]
-    _print(compared.conclusion, options.all, REPORT_HTML if REPORT_HTML in names else "")
+    _print(compared.conclusion, options.all, compared.page)
     lines = [f"written to {options.out}: {output.named(names)}"]
     lines += filter(None, [output.left(options.out, names), _without(compared.conclusion)])
     reading.describe_launched_run(compared.tags)

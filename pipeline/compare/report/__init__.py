@@ -4,6 +4,7 @@
 a table or a line that is added in `sections` is in all of them; LaTeX has the verdicts and the results alone.
 """
 
+from pipeline.compare.report.html import to_fragment as to_fragment
 from pipeline.compare.report.html import to_html as to_html
 from pipeline.compare.report.latex import to_latex as to_latex
 from pipeline.compare.report.markdown import note as note

@@ -25,6 +25,26 @@ def to_html(conclusion: Conclusion, pictures: Mapping[str, bytes]) -> str:
             `loss_curves`, `digits`; any other is shown among the reconstructions, under the name of the variation whose
             `file` it is.
     """
+    files = {stem(file): picture for file, picture in pictures.items()}
+    contents = report(conclusion, list(files))
+    sections = [section for section in contents.sections if section.blocks]
+    return _environment(files).get_template("report.html.jinja").render(report=contents, sections=sections)
+
+
+def to_fragment(conclusion: Conclusion) -> str:
+    """The answer, the verdicts and the results, as a notebook shows them: no script, no picture, no link within."""
+    contents = report(conclusion)
+    sections = [each for each in contents.sections if each.blocks and each.title in ("Verdicts", "Results")]
+    template = _environment({}, anchors=False).get_template("fragment.html.jinja")
+    return template.render(report=contents, sections=sections)
+
+
+def _environment(files: Mapping[str, bytes], anchors: bool = True) -> Environment:
+    """What templates are rendered in.
+
+    Args:
+        anchors: whether there are places in the page that links lead to.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -32,17 +52,16 @@ def to_html(conclusion: Conclusion, pictures: Mapping[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    files = {stem(file): picture for file, picture in pictures.items()}
+    environment.globals |= {"signs": SIGNS, "anchors": anchors}
     environment.filters |= {
         "whole": whole,
         "text_of": text_of,
         "kind": lambda block: type(block).__name__,
         "shown": lambda blocks: shown(blocks, "html"),
         "element": lambda picture: _element(picture, files[picture.stem]),
+        "target": lambda span: span.link if anchors or not span.link.startswith("#") else "",
     }
-    contents = report(conclusion, list(files))
-    sections = [section for section in contents.sections if section.blocks]
-    return environment.get_template("report.html.jinja").render(report=contents, sections=sections, signs=SIGNS)
+    return environment
 
 
 def whole(text: str) -> str:

@@ -34,16 +34,19 @@ def to_markdown(conclusion: Conclusion, pictures: Collection[str] = ()) -> str:
     return _joined(texts) + "\n"
 
 
-def note(conclusion: Conclusion) -> str:
+def note(conclusion: Conclusion, where: str = "report.html") -> str:
     """What MLflow's page of the study's run says: its description, the answer and the verdicts, as Markdown.
 
     No longer than a tag of MLflow's can be; claims that do not fit are counted.
+
+    Args:
+        where: the file that has them; empty where none is written.
     """
     (first, rest), claims = _answer(report(conclusion)), claims_table(conclusion)
     for count in range(len(claims.rows), -1, -1):
         more = len(claims.rows) - count
         tables = [table(claims, count)] if count else []
-        text = _joined([*first, *tables, *([f"And {more:,} more, in report.html."] if more else []), *rest])
+        text = _joined([*first, *tables, *([f"And {more:,} more{where and f', in {where}'}."] if more else []), *rest])
         if len(text) <= _MOST_NOTE:
             break
     return text[:_MOST_NOTE]

@@ -35,19 +35,28 @@ _NARROWEST_NAME = 12  # columns of a terminal, with the gap behind it
 _WRAPPED = 24  # a cell without an interval that is wider may be broken
 
 
-def to_terminal(conclusion: Conclusion, console: Console, everything: bool = False, where: str = "report.html") -> None:
+def to_terminal(
+    conclusion: Conclusion,
+    console: Console,
+    everything: bool = False,
+    where: str = "report.html",
+    hint: bool = True,
+) -> None:
     """Print the answer, then a block for each claim, or without claims for each variation, then what was lost.
 
     Args:
         console: no line is wider than it is; words and intervals are broken only where one alone is wider.
         everything: all sections of the report, but for its pictures.
         where: the file that has all of it; empty where none is written.
+        hint: whether to say at the end where the rest is, that file and `--all`.
     """
     contents, printer = report(conclusion), Printer(console, everything, where)
     for sentence in (contents.headline, *contents.rest):
         printer.say(sentence)
     for section in contents.sections:
         printer.section(section)
+    if not hint:
+        return
     printer.say("")
     if not everything:
         places = f"{where}, or --all" if where else "--all"
