@@ -29,7 +29,7 @@ _PAIR = (
 )
 _CLAIM = ("says", "verdict", *_PAIR, "direction", "smallest_effect")
 # Of the options, what is a matter of a terminal; `pipeline.compare.verify.verify` is the function for the latter.
-_KNOWN = [name for name in Options.model_fields if name not in ("all", "verify")]
+_KNOWN = [name for name in Options.model_fields if name not in ("all", "suggest", "verify")]
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -1,6 +1,4 @@
-"""What `compare` asks MLflow: runs, their histories, a study's plan, pictures. It reads.
-
-What it writes is of the comparison itself: the files that it made, and what the run is for that was opened for it.
+"""What `compare` asks MLflow: runs, their histories, a study's plan, pictures. It reads, and writes nothing.
 
 Where `mlflow.search_runs` builds a frame cell by cell, `runs` keeps the pages as they come, and the step of each last
 metric with them: so whoever asks learns for free which epoch a run has reached.
@@ -39,13 +37,11 @@ from pipeline.study.plan import Study
 from pipeline.task import Task
 from pipeline.texts import did_you_mean, listed, quoted, redacted
 from pipeline.tracking import mlflow_compat, store
-from pipeline.tracking.journal import HEADER, LAUNCHED, RUNS, Journal, state_folder
 from pipeline.tracking.names import (
     DATA_HASH,
     FAILURE,
     FINGERPRINT,
     GIT_DIRTY,
-    GOES_ON_IN,
     GRID_POINT,
     HARDWARE,
     LOCK_HASH,
@@ -201,7 +197,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _is_a_run(run: Run) -> bool:
-    """Neither a comparison nor a study's parent."""
+    """Neither a comparison, nor what one has written, nor a study's parent."""
     return run.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT) not in _TRAIN_NOTHING and PLAN not in run.data.tags
 
 
@@ -519,67 +515,6 @@ def _opened(content: bytes) -> Iterator[ImageFile]:
 def _require_few(width: int, height: int) -> None:
     if width * height > _MOST_PIXELS:
         raise PictureError(f"it has {width:,} x {height:,} pixels, more than {_MOST_PIXELS // 10**6} million")
-
-
-def log_files(files: Iterable[Path], run_id: str | None, experiment: Experiment, tags: Mapping[str, str]) -> str:
-    """Log files, and tags, to a run of the experiment that was compared; returns its ID.
-
-    Args:
-        run_id: a study's; None = the one that `mlflow run` opened, where that lies in the experiment, else a new one.
-
-    Raises:
-        UserError: the store does not take them.
-    """
-    client = mlflow.MlflowClient()
-    with store.tracking_store(mlflow.get_tracking_uri()):
-        target = run_id or _launched_in(experiment, client)
-        made = None
-        if target is None:
-            # Not by `mlflow.start_run`, which goes on with the run that MLFLOW_RUN_ID names, wherever it lies.
-            own = {**mlflow_compat.resolve_tags(), MLFLOW_PROJECT_ENTRY_POINT: "compare"}
-            made = target = str(client.create_run(experiment.id, tags=own, run_name="compare").info.run_id)
-        try:
-            for file in files:
-                _log_file(client, target, file)
-            for key, value in tags.items():
-                client.set_tag(target, key, value)
-        except BaseException:
-            if made:
-                client.set_terminated(made, "FAILED")
-            raise
-        if made:
-            client.set_terminated(made)
-        return target
-
-
-def _log_file(client: mlflow.MlflowClient, run_id: str, file: Path) -> None:
-    try:
-        client.log_artifact(run_id, str(file), "results")
-    except store.STORE_ERRORS:
-        raise
-    except Exception as error:  # as each cloud's own library has them
-        raise UserError(
-            f"the artifact store of the run {run_id} does not take {file.name} ({first_line(error)}); "
-            f"install its library and set its credentials, or leave out --log; it is in {file.parent}"
-        ) from None
-
-
-def _launched_in(experiment: Experiment, client: mlflow.MlflowClient) -> str | None:
-    """The run that `mlflow run` opened, if it lies in an experiment."""
-    launched = os.environ.get(LAUNCHED)
-    return launched if launched and client.get_run(launched).info.experiment_id == experiment.id else None
-
-
-def describe_launched_run(tags: Mapping[str, str], goes_on_in: str | None = None) -> None:
-    """Have the run that `mlflow run` opened for a comparison say what it was; sent when that run is ended.
-
-    Args:
-        goes_on_in: the run that has the files, where there is one.
-    """
-    folder = state_folder() / RUNS / os.environ.get(LAUNCHED, "")
-    if (folder / HEADER).exists():
-        elsewhere = {GOES_ON_IN: goes_on_in} if goes_on_in and goes_on_in != os.environ[LAUNCHED] else {}
-        Journal(folder).append("tags", tags={**tags, **elsewhere})
 
 
 def versions() -> dict[str, str]:

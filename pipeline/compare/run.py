@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline import task
-from pipeline.compare import output, reading, report, steps, suggest
+from pipeline.compare import logged, output, reading, report, steps, suggest
 from pipeline.compare.concluding import conclude
 from pipeline.compare.conclusion import Conclusion
 from pipeline.compare.grouping import CompareRequest, GroupedRuns, group, measured
@@ -56,6 +56,7 @@ class Compared:
 
     conclusion: Conclusion
     found: Found
+    histories: pd.DataFrame
     files: tuple[Path, ...] = ()
 
     @property
@@ -85,7 +86,7 @@ def comparison(options: Options, out: Path | None) -> Compared:
     epochs = histories(grouped)
     conclusion = conclude(grouped, epochs, found.elsewhere, found.origin)
     if out is None:
-        return Compared(conclusion, found)
+        return Compared(conclusion, found, epochs)
     pictures: output.Drawn = {}
     if set(PICTURED) & set(options.formats):
         pictures, missing = output.pictures(grouped, conclusion, epochs, options.pictures)
@@ -93,18 +94,23 @@ def comparison(options: Options, out: Path | None) -> Compared:
         conclusion = conclusion.model_copy(update={"without_pictures": tuple(missing), "unused_pictures": unused})
     with output.folder(out) as folder:
         names = output.write(folder, conclusion, pictures, options.formats)
-    return Compared(conclusion, found, tuple(out / name for name in names))
+    return Compared(conclusion, found, epochs, tuple(out / name for name in names))
 
 
 def log(compared: Compared) -> str:
-    """Log the files to the study's run, or to one in the experiment that was compared; returns its ID.
+    """Log the files to the study's run, or to one in the experiment that was compared, and a summary of each variation.
+
+    Returns the ID of that run.
 
     Raises:
         UserError: the store does not take them.
     """
     study_run = compared.conclusion.provenance.study_run_id
     tags = {NOTE: compared.tags[NOTE]} if study_run else compared.tags
-    return reading.log_files(compared.files, study_run, compared.found.experiment, tags)
+    at, grouped = compared.found.experiment, compared.found.grouped
+    run_id = logged.log_files(compared.files, study_run, at, tags)
+    logged.log_summaries(compared.conclusion, grouped, compared.histories, at, run_id)
+    return run_id
 
 
 def compare(options: Options) -> str:
@@ -120,10 +126,10 @@ def compare(options: Options) -> str:
     _print(compared.conclusion, options.all, compared.page)
     lines = [f"written to {options.out}: {output.named(names)}"]
     lines += filter(None, [output.left(options.out, names), _without(compared.conclusion)])
-    reading.describe_launched_run(compared.tags)
+    logged.describe_launched_run(compared.tags)
     if options.log:
         run_id = log(compared)
-        reading.describe_launched_run(compared.tags, run_id)
+        logged.describe_launched_run(compared.tags, run_id)
         lines.append(f"logged to run {run_id}")
     return "\n".join(lines)
 

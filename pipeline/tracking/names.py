@@ -26,6 +26,7 @@ GRID_POINT = "grid_point"  # of such a run: their values, as in `learning_rate=0
 PLAN = "plan"  # of a study's parent run: a digest of what was to be run
 REUSED_FROM = "reused_from"  # the run that this one stands for
 COMPARED = "compared"  # of a run that `compare` made or that was opened for it: the command that says what
+SUMMARY_OF = "summary_of"  # of a run that `compare` made of the runs of a variation: that one's name
 NOTE = "mlflow.note.content"  # MLflow's own: what its UI shows as a run's description
 GOES_ON_IN = "goes_on_in"  # of a run that `mlflow run` opened: the run of the study, or that has a comparison's files
 # Tags: whether it is alive, and where what it says is kept until the store has it.
