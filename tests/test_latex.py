@@ -11,7 +11,7 @@ import pytest
 from pipeline.compare import report
 from pipeline.compare.conclusion import Conclusion
 from pipeline.compare.report import latex, tables
-from pipeline.compare.report.blocks import Table, text_of
+from pipeline.compare.report.blocks import Column, Span, Table, text_of
 from pipeline.compare.verify import read_conclusion
 from tests.conftest import ROOT
 from tests.test_report import hostile
@@ -56,6 +56,7 @@ def named(name: str) -> Conclusion:
 
 def seen(text: str) -> str:
     """What a reader sees of a piece of LaTeX, which has no character that LaTeX would take for something else."""
+    assert "--" not in text  # which would be a dash
     found, formula, depth = "", False, 0
     for part in PARTS.findall(text):
         depth += (part == "{") - (part == "}")
@@ -152,6 +153,12 @@ def test_a_wide_table_comes_in_parts_that_fit_a_line() -> None:
     assert [len(one), len(parts)] == [1, 2]
     for part in parts:
         assert sum(max(map(len, re.split(r" (?=[\[(])| ", cell))) for cell in map(max, zip(*part, strict=True))) <= 82
+
+
+def test_a_row_that_begins_with_a_bracket_is_no_option_of_the_one_above() -> None:
+    table = Table("t", [Column("a"), Column("b")], [((Span(each, "name"),),) * 2 for each in ("[x]", "*", "x")])
+    content = latex._tabular(table).removesuffix("\n\\end{tabular}").partition("\n")[2]
+    assert rows_of("ll", content) == [["a", "b"], ["[x]", "[x]"], ["*", "*"], ["x", "x"]]
 
 
 def test_of_very_many_variations_the_others_are_counted() -> None:
