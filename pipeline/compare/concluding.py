@@ -20,6 +20,7 @@ from pipeline.compare.analysis import ORIGINS, Analysis
 from pipeline.compare.columns import column_of, comparable, distinct, in_order, plain
 from pipeline.compare.conclusion import Conclusion, Metric, Provenance, RunRecord, Variation
 from pipeline.compare.grouping import GroupedRuns
+from pipeline.compare.sweep import sweep
 from pipeline.compare.tuning import searches
 from pipeline.study.existing import Measure
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, REUSED_FROM
@@ -69,6 +70,7 @@ def conclude(
         aside=grouped.aside,
         cut=grouped.cut,
         searches=tuple(searches(grouped)),
+        sweep=sweep(grouped),
         efforts=tuple(around.efforts(grouped.runs)),
         uncounted=None if elsewhere is None else tuple(around.uncounted(grouped, elsewhere)),
         runs=tuple(_records(analysis)),

@@ -410,6 +410,37 @@ class Search(_Part):
     expected: tuple[ExpectedBest, ...] = Field(description="of 1, 2, 4, 8, ... tries, up to all of them")
 
 
+class Setting(_Part):
+    """The configurations of a sweep that have one value of a parameter."""
+
+    value: str = Field(description="the value, or from which to which, in words")
+    n: int = Field(description="how many configurations have it")
+    mean: Number = Field(description="of the main metric, over these")
+    best: Number = Field(description="the best of these; NaN where it is not known which way is better")
+
+
+class Marginal(_Part):
+    """How far the main metric goes with a parameter of a sweep, whatever the others are."""
+
+    parameter: str = Field(description="its name")
+    share: Number = Field(
+        description="of the variance of the ranks that goes with its settings: (H - k + 1) / (n - k), at least 0, with "
+        "Kruskal and Wallis's H, k settings and n configurations (Tomczak and Tomczak, 2014)"
+    )
+    p_corrected: Number = Field(description="that they are no matter: Kruskal and Wallis's, times the parameters")
+    settings: tuple[Setting, ...] = Field(description="ascending")
+
+
+class Sweep(_Part):
+    """Configurations with one run each, of which no difference can be judged, taken together."""
+
+    tries: int = Field(description="configurations with a value of the main metric")
+    single: int = Field(description="those with one run")
+    parameters: tuple[Marginal, ...] = Field(description="the one that matters most first")
+    expected: tuple[ExpectedBest, ...] = Field(description="of 1, 2, 4, 8, ... of them, up to all")
+    repeat: tuple[str, ...] = Field(description="the best variations, whose repetition would tell most")
+
+
 class PublishedValue(_Part):
     """A published value beside ours."""
 
@@ -600,6 +631,7 @@ class Conclusion(_Part):
         description="parameters of which several runs have a text as long as MLflow keeps: they may differ behind it",
     )
     searches: tuple[Search, ...] = Field((), description="of each variation, where parameters were searched")
+    sweep: Sweep | None = Field(None, description="of many configurations with one run each; null without")
     efforts: tuple[Effort, ...] = Field((), description="what all runs that were read took; of a study, its own")
     uncounted: tuple[Uncounted, ...] | None = Field(
         None, description="finished runs of the experiment that are not the study's; null without a study"

@@ -82,10 +82,12 @@ def searches(grouped: GroupedRuns) -> Iterable[Search]:
     for name in grouped.without_repeats:
         tries = inference.one_per_seed(grouped.values(name, metric))
         first = None if tries.empty else str(tries.idxmax() if higher else tries.idxmin())
-        sizes = [*(2**power for power in range(20) if 2**power < len(tries)), *([len(tries)] if len(tries) else [])]
-        expected = []
-        for n in sizes:
-            estimate = inference.expected_best(tries, n, higher)
-            low, high = estimate.interval()
-            expected.append(ExpectedBest(n=n, mean=estimate.mean, low=low, high=high))
-        yield Search(variation=name, tries=len(tries), best=first, expected=tuple(expected))
+        yield Search(variation=name, tries=len(tries), best=first, expected=tuple(expected_bests(tries, higher)))
+
+
+def expected_bests(tries: pd.Series, higher_is_better: bool) -> Iterable[ExpectedBest]:
+    """What 1, 2, 4, 8, ... of some tries are expected to give at best, and all of them."""
+    for n in [*(2**power for power in range(20) if 2**power < len(tries)), *([len(tries)] if len(tries) else [])]:
+        estimate = inference.expected_best(tries, n, higher_is_better)
+        low, high = estimate.interval()
+        yield ExpectedBest(n=n, mean=estimate.mean, low=low, high=high)

@@ -25,7 +25,7 @@ _CLOSE, _NOTHING = 1e-9, 1e-15  # two versions of a library may sum in another o
 _COMPUTED = (
     *("kind", "title", "description", "baseline", "metric", "constant", "differing", "metrics", "variations", "pairs"),
     *("claims", "looks", "looks_planned", "varied", "noise", "determinism", "checks", "published", "completeness"),
-    *("tuning", "searches", "efforts", "aside", "cut"),
+    *("tuning", "searches", "sweep", "efforts", "aside", "cut"),
 )
 # Of where it comes from, what is no matter of when and with what it is read.
 _ORIGIN = (

@@ -60,6 +60,7 @@ def report(conclusion: Conclusion, pictures: Collection[str] = ()) -> Report:
         _evidence(conclusion, risks),
         _tuning(conclusion),
         _searches(conclusion),
+        _sweep(conclusion),
         _pictures(conclusion, pictures),
         _checks(conclusion),
         _published(conclusion, risks),
@@ -167,6 +168,15 @@ def _searches(conclusion: Conclusion) -> Section:
     table = tables.searches_table(conclusion)
     how = [f"{table.label} [95 % interval, where so few of them say anything of chance]."]
     return Section("Search", [*paragraphs(how), table], brief=[table])
+
+
+def _sweep(conclusion: Conclusion) -> Section:
+    sweep = conclusion.sweep
+    if sweep is None:
+        return Section("One run each", [])
+    parts = [tables.sweep_table(conclusion, sweep), tables.expected_table(conclusion, sweep)]
+    blocks = [*paragraphs(sentences.sweep_notes(conclusion)), *(table for table in parts if table.rows)]
+    return Section("One run each", blocks, brief=blocks)
 
 
 def _pictures(conclusion: Conclusion, pictures: Collection[str]) -> Section:

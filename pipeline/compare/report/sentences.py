@@ -296,6 +296,8 @@ def _confounders(claims: Sequence[Claim]) -> str:
 
 def _about_pairs(conclusion: Conclusion) -> str:
     pairs = [pair for pair in conclusion.pairs if pair.asked == conclusion.metric]
+    if conclusion.sweep and all(pair.finding == "not judged" for pair in pairs):
+        return f"Variations: {len(conclusion.variations):,}, with one run each: no difference of two can be judged."
     if not pairs:
         return f"Variations: {len(conclusion.variations):,}; comparisons: none."
     if len(pairs) == 1:
@@ -328,6 +330,22 @@ def _lost(conclusion: Conclusion) -> str:
 def runs_called(conclusion: Conclusion) -> str:
     """Without a plan, several runs of one seed are one repetition."""
     return "Planned runs" if conclusion.kind == "study" else "Repetitions"
+
+
+def sweep_notes(conclusion: Conclusion) -> list[str]:
+    """What goes with the main metric, and what to run next."""
+    sweep, metric = conclusion.sweep, metric_of(conclusion, conclusion.metric)
+    if sweep is None:
+        return []
+    shown = [each for each in sweep.parameters if each.p_corrected < ALPHA]
+    rest = [plain(each.parameter) for each in sweep.parameters if each not in shown]
+    goes = listed(f"{plain(each.parameter)} ({100 * each.share:.0f} % of the variance of its ranks)" for each in shown)
+    found = [f"What {label_of(metric)} goes with, whatever else the runs differ in: {goes}."] if shown else []
+    found += [f"What it is not shown to go with: {listed(rest)}."] if rest else []
+    if sweep.repeat:
+        best = listed(map(name, sweep.repeat))
+        found.append(f"The best of {sweep.tries:,} is optimistic. To know more, repeat with several seeds: {best}.")
+    return found
 
 
 # --- Threats to validity ------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pipeline.compare.conclusion import Claim, Conclusion, Metric, Pair, TuningPoint, Variation
+from pipeline.compare.conclusion import Claim, Conclusion, Metric, Pair, Sweep, TuningPoint, Variation
 from pipeline.compare.report import values
 from pipeline.compare.report.blocks import SIGNS, Column, Line, Span, Table, text_of
 from pipeline.compare.report.publications import misread_sentence, reproduced_text
@@ -116,7 +116,10 @@ def overview_table(conclusion: Conclusion) -> Table:
     """Of a conclusion without claims, for the terminal: a row per variation with its difference from the baseline."""
     metric, found = values.metric_of(conclusion, conclusion.metric), found_for(conclusion)
     rows = []
+    judged = {pair.variation for pair in conclusion.pairs if pair.finding != "not judged"}
     for variation in conclusion.variations:
+        if conclusion.sweep and variation.name not in judged:
+            continue
         mean = " ".join(values.cell_text(values.cell_of(variation, metric.name), metric)).strip()
         seen = f"{values.label_of(metric)}: {values.with_unit(mean, metric)}, " if mean != "-" else ""
         row: list[Line] = [_name(variation.name), _text(f"{seen}runs finished: {values.runs_text(variation)}")]
@@ -147,6 +150,47 @@ def tuning_table(conclusion: Conclusion) -> Table:
         rows.append((_name(each.variation), *map(_text, told)))
     columns = [Column("variation"), Column("chosen"), Column("metric"), Column("grid", "mean ± sd"), Column("took")]
     return Table("Tuning", columns, rows)
+
+
+def expected_table(conclusion: Conclusion, sweep: Sweep) -> Table:
+    """What more and more tries of a sweep are expected to give at best."""
+    metric = values.metric_of(conclusion, conclusion.metric)
+    rows = [
+        (
+            _text(f"{each.n:,}"),
+            _text(values.number(each.mean, metric.decimals)),
+            _text(values.possible_interval(each.low, each.high, metric)),
+        )
+        for each in sweep.expected
+    ]
+    label = f"Expected best {values.label_of(metric)}"
+    columns = [Column("tries", number=True), Column(label, number=True), Column("95 % interval", number=True)]
+    return Table(label, columns, rows)
+
+
+def sweep_table(conclusion: Conclusion, sweep: Sweep) -> Table:
+    """A row per parameter of a sweep and setting of it."""
+    metric = values.metric_of(conclusion, conclusion.metric)
+    rows = []
+    for each in sweep.parameters:
+        for place, setting in enumerate(each.settings):
+            first = (
+                (values.plain(each.parameter, 100), "-" if math.isnan(each.share) else f"{100 * each.share:.0f} %")
+                if not place
+                else ("", "")
+            )
+            numbers = (values.number(value, metric.decimals) for value in (setting.mean, setting.best))
+            rows.append(tuple(map(_text, (*first, values.plain(setting.value, 100), f"{setting.n:,}", *numbers))))
+    label = values.label_of(metric)
+    columns = [
+        Column("parameter"),
+        Column("share of variance", number=True),
+        Column("value"),
+        Column("runs", number=True),
+        Column(f"mean {label}", number=True),
+        Column(f"best {label}", number=True),
+    ]
+    return Table(f"{label} by parameter", columns, rows)
 
 
 def searches_table(conclusion: Conclusion) -> Table:
