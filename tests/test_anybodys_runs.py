@@ -22,18 +22,28 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking._model_registry import utils as registry_utils
 from mlflow.tracking._tracking_service import utils as tracking_utils
 
-from pipeline.compare import causes, reading
+from pipeline.compare import causes, concluding, reading
+from pipeline.compare import run as compare
 from pipeline.compare.__main__ import main
 from pipeline.compare.columns import comparable
 from pipeline.compare.conclusion import Conclusion
+from pipeline.compare.options import Options
 from pipeline.compare.report import audits
 from pipeline.errors import UserError
+from pipeline.plots import short
+from pipeline.task import load
 from pipeline.train.config import RunConfig
 from tests.test_compare import conclude, make, mean, ours, variation
 
 pytestmark = pytest.mark.usefixtures("db")
 
 CENTRES = {"a": 0.3, "b": 0.4}
+
+
+def concluded(**options: Any) -> Conclusion:
+    """What `conclude` of `test_compare` returns, without the files."""
+    found = compare.find(Options(**options), load())
+    return concluding.conclude(found.grouped, compare.histories(found.grouped), found.elsewhere, found.origin)
 
 
 def falling(centre: float, seed: int, epochs: int = 6) -> list[float]:
@@ -61,7 +71,7 @@ OURS = ["epoch", "seed", "variation", "run_id", "value", "n", "mean", "name", "s
 OURS += ["planned", "seeds"]
 
 
-@pytest.mark.parametrize("name", ["epoch", "seed", "variation", "run_id", "value"])  # of the frames of histories
+@pytest.mark.parametrize("name", ["epoch", "variation", "run_id"])  # of the frames of histories
 def test_a_metric_may_be_called_as_a_column_of_ours(name: str, tmp_path: Path) -> None:
     for opt, centre in CENTRES.items():
         for seed in range(3):
@@ -122,9 +132,8 @@ def logged(points: Sequence[tuple[float, int, int]], params: Mapping[str, Any]) 
     """A run with a val_loss of some (value, milliseconds, step), in that order."""
     client = mlflow.MlflowClient()
     run_id = client.create_run("0").info.run_id
-    client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
-    for value, at, step in points:
-        client.log_batch(run_id, [Metric("val_loss", value, at, step)])
+    values = [Metric("val_loss", value, at, step) for value, at, step in points]
+    client.log_batch(run_id, values, [Param(name, str(value)) for name, value in params.items()])
     client.set_terminated(run_id)
 
 
@@ -147,15 +156,15 @@ def test_times_of_runs_that_are_none_are_not_known(
     make({"opt": "a"}, {"val_loss": 0.3})
     with closing(sqlite3.connect(tmp_path / "store.db")) as store, store:
         store.execute("UPDATE runs SET start_time = ?, end_time = ?", (start, end))
-    conclusion = conclude(tmp_path)
+    conclusion = concluded()
     assert (conclusion.provenance.first_run, conclusion.provenance.last_run) == (first, last)
     (effort,) = conclusion.efforts
     assert effort.seconds == seconds if seconds is not None else math.isnan(effort.seconds)
     assert mean(conclusion, "all runs", "val_loss") == 0.3
 
 
-@pytest.mark.parametrize("first", [0, 1, -3, 899_999_999, MOMENT, MOMENT * 10**6])
-def test_steps_may_begin_anywhere(first: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [0, -3, MOMENT, MOMENT * 10**6])
+def test_steps_may_begin_anywhere(first: int) -> None:
     apart = 1000 if first >= MOMENT else 1
     for opt, centre in CENTRES.items():
         for seed in range(2):
@@ -164,7 +173,7 @@ def test_steps_may_begin_anywhere(first: int, tmp_path: Path) -> None:
                 for place, value in enumerate(falling(centre, seed))
             ]
             logged(points, {"opt": opt, "seed": seed})
-    conclusion = conclude(tmp_path)
+    conclusion = concluded()
     assert [mean(conclusion, f"opt={opt}", "val_loss") for opt in CENTRES] == pytest.approx([0.355, 0.455])
     assert flagged(conclusion) == {f"opt={opt}": [("not converged", (0, 1), None)] for opt in CENTRES}
     assert [caveat.kind for caveat in conclusion.pairs[0].caveats if caveat.kind != "flag"] == []
@@ -173,17 +182,17 @@ def test_steps_may_begin_anywhere(first: int, tmp_path: Path) -> None:
     assert sorted(set(frame["epoch"])) == list(range(begins, begins + 6))
 
 
-def test_values_without_a_step_count_by_their_time(tmp_path: Path) -> None:
+def test_values_without_a_step_count_by_their_time() -> None:
     for opt, centre in CENTRES.items():
         for seed in range(3):
             logged([(value, MOMENT + place, 0) for place, value in enumerate(falling(centre, seed))], {"opt": opt})
-    conclusion = conclude(tmp_path)
+    conclusion = concluded()
     assert [mean(conclusion, f"opt={opt}", "val_loss") for opt in CENTRES] == pytest.approx([0.36, 0.46])
     check = next(each for each in conclusion.checks if each.kind == "still improving at the last epoch")
     assert (check.passed, check.applies) == (None, False)  # one step tells nothing of a fall
 
 
-def test_of_a_resumed_run_the_later_value_of_an_epoch_counts(tmp_path: Path) -> None:
+def test_of_a_resumed_run_the_later_value_of_an_epoch_counts() -> None:
     """Epochs 4 to 6 are there twice: before a crash, and an hour later from a checkpoint."""
     hour = 3_600_000
     for opt, centre in CENTRES.items():
@@ -193,7 +202,7 @@ def test_of_a_resumed_run_the_later_value_of_an_epoch_counts(tmp_path: Path) -> 
             again = [(value - 0.001, MOMENT + hour + epoch, epoch) for epoch, value in enumerate(curve) if epoch > 3]
             logged([*again, *before] if opt == "a" else [*before, *again], {"opt": opt, "seed": seed})
     make({"opt": "b", "seed": 3}, {"val_loss": 9.0}, status="RUNNING")
-    conclusion = conclude(tmp_path)
+    conclusion = concluded()
     assert [mean(conclusion, f"opt={opt}", "val_loss") for opt in CENTRES] == pytest.approx([0.339, 0.439])
     frame = reading.histories([conclusion.runs[-1].run_id], ["val_loss"])
     expected = [*falling(0.3, 0, 10)[:4], *(value - 0.001 for value in falling(0.3, 0, 10)[4:])]
@@ -224,47 +233,45 @@ def test_survivors_do_not_pass_for_the_whole(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("asked", "finished", "of", "is_said"),
     [
-        ("metrics.val_loss < 0.335", 4, 4, True),
+        ("metrics.val_loss < 0.335", 3, 3, True),
         ("attributes.status = 'FINISHED'", 5, 5, True),
         ("params.lr != '9'", 5, 6, False),
     ],
 )
-def test_a_filter_that_chooses_by_results_says_so(
-    asked: str, finished: int, of: int, is_said: bool, tmp_path: Path
-) -> None:
-    """MLflow keeps a NaN as 0, which a filter finds to be less than 0.335; the worst of the others is gone."""
+def test_a_filter_that_chooses_by_results_says_so(asked: str, finished: int, of: int, is_said: bool) -> None:
+    """A NaN is neither less nor more than anything: whoever filters by a loss reads the survivors alone."""
     for seed in range(5):
         make({"lr": "0.1", "seed": seed}, {"val_loss": math.nan if seed == 1 else 0.3 + 0.01 * seed})
     make({"lr": "0.1", "seed": 5}, {}, status="FAILED")
-    conclusion = conclude(tmp_path, filter=asked)
-    assert flagged(conclusion) == {"all runs": [("not a number", (1,), None)]}
+    conclusion = concluded(filter=asked)
+    assert flagged(conclusion) == {"all runs": [("not a number", (1,), None)] if finished == 5 else []}
     said = dict(audits.audits(conclusion))["Completeness"]
     assert said[0].startswith(f"Repetitions finished: {finished} of {of}")
     assert ("were not even read" in said[-1]) == is_said
 
 
-def test_runs_without_a_seed_that_were_stopped_early_are_flagged(tmp_path: Path) -> None:
+def test_runs_without_a_seed_that_were_stopped_early_are_flagged() -> None:
     """Each of them falls by the last epoch; the mean over those that are left at each epoch does not."""
     for opt, centre in CENTRES.items():
         for number in range(5):
             make({"opt": opt}, {"val_loss": [centre + 0.1 * number - 0.02 * e for e in range(6 + 3 * number)]})
-    conclusion = conclude(tmp_path)
+    conclusion = concluded()
     assert flagged(conclusion) == {f"opt={opt}": [("not converged", (), 5)] for opt in CENTRES}
     told = dict(audits.audits(conclusion))["Flags"]
     assert told[0].endswith("was still improving at its last epoch (val_loss); runs: 5 of 5.")
     make({"opt": "b"}, {}, status="FAILED")
-    states = [(row.variation, row.state) for row in conclude(tmp_path).completeness]
+    states = [(row.variation, row.state) for row in concluded().completeness]
     assert (len(states), states.count(("opt=b", "failed"))) == (11, 1)
 
 
-@pytest.mark.parametrize("status", ["FAILED", "KILLED", "RUNNING"])
-def test_a_fold_that_did_not_finish_is_in_the_account(status: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["FAILED", "RUNNING"])
+def test_a_fold_that_did_not_finish_is_in_the_account(status: str) -> None:
     for opt, centre in CENTRES.items():
         for fold in range(5):
             lost = opt == "a" and fold == 3
             metrics = {} if lost else {"val_loss": centre + 0.01 * fold}
             make({"opt": opt, "seed": 42, "fold": fold}, metrics, status=status if lost else "FINISHED")
-    conclusion = conclude(tmp_path)
+    conclusion = concluded()
     rest = [(row.variation, row.seed, row.state) for row in conclusion.completeness if row.state != "finished"]
     assert rest == [("opt=a", 3, status.lower())]
     (pair,) = conclusion.pairs
@@ -299,24 +306,24 @@ def test_only_texts_that_are_plainly_numbers_are_one_value(texts: tuple[str, ...
     assert len({comparable(text) for text in texts}) == (1 if are_one else len(texts))
 
 
-def test_ids_beside_a_number_are_not_rounded_together(tmp_path: Path) -> None:
+def test_ids_beside_a_number_are_not_rounded_together() -> None:
     values = {"123456789012345678": 1.0, "123456789012345679": 2.0, "0110": 3.0, "110": 4.0, "0.5": 5.0, "64_32": 6.0}
     for text, value in values.items():
         for seed in range(2):
             make({"data": text, "seed": seed}, {"m": value + seed})
-    conclusion = conclude(tmp_path, group_by="data", better="lower")
+    conclusion = concluded(group_by="data", better="lower")
     assert {each.name: each.cells[0].mean for each in conclusion.variations} == {
         f"data={text}": value + 0.5 for text, value in values.items()
     }
     assert {each.cells[0].n for each in conclusion.variations} == {2}
 
 
-def test_one_number_written_in_two_ways_is_one_configuration_and_confounds_nothing(tmp_path: Path) -> None:
+def test_one_number_written_in_two_ways_is_one_configuration_and_confounds_nothing() -> None:
     for opt, rates in (("adam", ("1e-3", "0.001")), ("sgd", ("0.0010", "0.0010"))):
         for seed, lr in enumerate(rates):
             make({"opt": opt, "lr": lr, "seed": seed}, {"val_loss": CENTRES["a" if opt == "adam" else "b"] + seed})
     for options in ({}, {"group_by": "opt"}, {"group_by": "opt,lr", "baseline": "opt=sgd,lr=1.0e-3"}):
-        conclusion = conclude(tmp_path, **options)
+        conclusion = concluded(**options)
         assert [each.cells[0].n for each in conclusion.variations] == [2, 2]
         assert conclusion.pairs[0].confounded_by == ()
     assert conclusion.baseline == "opt=sgd"
@@ -331,26 +338,26 @@ def test_one_number_written_in_two_ways_is_one_configuration_and_confounds_nothi
         ("opt = a, hidden = {'opt': 1, 'x': 2}", "hidden={'opt': 1, 'x': 2}, opt=a"),
     ],
 )
-def test_a_baseline_may_have_a_value_with_commas(asked: str, baseline: str, tmp_path: Path) -> None:
+def test_a_baseline_may_have_a_value_with_commas(asked: str, baseline: str) -> None:
     for number, hidden in enumerate(("(64, 32)", "[1, 2]", "{'opt': 1, 'x': 2}")):
         for opt, centre in CENTRES.items():
             make({"hidden": hidden, "opt": opt}, {"val_loss": centre + number})
-    assert conclude(tmp_path, baseline=asked).baseline == baseline
+    assert concluded(baseline=asked).baseline == baseline
 
 
 @pytest.mark.parametrize("asked", ["hidden=(64, 33)", "hidden=(64, 32), optt=a", "hidden=(64", "(64, 32)", "x, opt=a"])
-def test_a_baseline_that_is_none_is_refused_whole(asked: str, tmp_path: Path) -> None:
+def test_a_baseline_that_is_none_is_refused_whole(asked: str) -> None:
     for opt, centre in CENTRES.items():
         make({"hidden": "(64, 32)", "opt": opt}, {"val_loss": centre})
     with pytest.raises(UserError, match="fits no variation"):
-        conclude(tmp_path, baseline=asked)
+        concluded(baseline=asked)
 
 
-def test_repetitions_of_unlike_signs_are_not_paired(tmp_path: Path) -> None:
+def test_repetitions_of_unlike_signs_are_not_paired() -> None:
     for opt, centre in CENTRES.items():
         for seed in (-1, 1, 2):
             make({"opt": opt, "seed": seed}, {"val_loss": centre + 0.01 * seed})
-    assert conclude(tmp_path).pairs[0].difference.n_pairs == 3
+    assert concluded().pairs[0].difference.n_pairs == 3
 
 
 # --- Long texts ---------------------------------------------------------------------------------------------------
@@ -369,8 +376,35 @@ def test_long_texts_are_told_apart_and_do_not_break_a_table(tmp_path: Path) -> N
     start = next(place for place, line in enumerate(lines) if line.startswith("|"))
     rows = [re.split(r"(?<!\\)\|", line) for line in lines[start : start + 5]]
     assert len({len(row) for row in rows}) == 1
-    assert [row[1].strip()[-11:] for row in rows[2:]] == [", 'p': 0.1}", ", 'p': 0.2}", ", 'p': 0.3}"]
+    labels = [f"augmentation=…99], 'p': 0.{n}}}" for n in (1, 2, 3)]
+    assert [row[1].strip() for row in rows[2:]] == labels
+    assert [each.name for each in conclusion.variations] == labels
+    assert conclusion.variations[0].params["augmentation"] == f"{common}, 'p': 0.1}}"
     assert "<script>alert" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_variations_that_differ_in_the_middle_are_told_apart_as_they_are_shown() -> None:
+    head, tail = "a" * 100, "z" * 100
+    for middle in ("1", "22", "333"):
+        for rate in ("0.1", "0.2"):  # with so many names around, that the middle is left out
+            many = {f"a_setting_of_some_length_{n}": rate for n in range(4)}
+            make({**many, "layers": head + middle + tail, "zoom": rate}, {"val_loss": len(middle) + float(rate)})
+    names = [each.name for each in concluded().variations]
+    assert len({short(name, 60) for name in names}) == len(names) == 6
+    names = [each.name for each in concluded(group_by="layers").variations]
+    assert names == [f"layers=…{'a' * 12}{middle}{'z' * 12}…" for middle in ("1", "22", "333")]
+    assert concluded(group_by="layers", baseline=f"layers={head}22{tail}").baseline == names[1]
+
+
+def test_a_parameter_and_a_tag_of_one_name_both_tell_repetitions_apart() -> None:
+    for opt, centre in CENTRES.items():
+        for seed in range(2):
+            for order in (7, 8):
+                make({"opt": opt, "seed": seed}, {"val_loss": centre + 0.01 * seed + order}, tags={"seed": str(order)})
+    conclusion = concluded()
+    assert conclusion.repetitions == ("params.seed", "tags.seed")
+    assert [each.cells[0].n for each in conclusion.variations] == [4, 4]
+    assert conclusion.pairs[0].difference.n_pairs == 4
 
 
 @pytest.mark.parametrize("length", [6000, 5999])
@@ -403,6 +437,7 @@ def frame(**columns: Sequence[object]) -> pd.DataFrame:
         ("trainer.default_root_dir", ["/a", "/b", "/c", "/d"]),
         ("logging_dir", [f"out/runs/Nov26_17-30-0{n}_host" for n in range(4)]),
         ("saveDir", ["a", "b", "c", "d"]),
+        ("eval_output_path", ["a", "b", "c", "d"]),
         ("run_name", ["a-0", "a-1", "b-0", "b-1"]),
         ("hydra/job_name", ["a", "b", "c", "d"]),
         ("slurm_job_id", ["101", "102", "103", "104"]),
@@ -431,6 +466,11 @@ def test_a_place_a_name_a_time_or_an_id_is_no_cause(name: str, values: list[str]
         ("name", ["resnet", "vgg", "vit", "mlp"]),
         ("model_name", ["resnet", "vgg", "vit", "mlp"]),
         ("model_path", ["resnet", "vgg", "vit", "mlp"]),
+        ("path", ["a", "b", "c", "d"]),
+        ("adapter_path", ["a", "b", "c", "d"]),
+        ("checkpoint_dir", ["a", "b", "c", "d"]),
+        ("pretrained_run_dir", ["a", "b", "c", "d"]),
+        ("data_root_dir", ["a", "b", "c", "d"]),
         ("data_dir", ["/data/a", "/data/b", "/data/c", "/data/d"]),
         ("train_file", ["a.csv", "b.csv", "c.csv", "d.csv"]),
         ("dataset_id", ["1", "2", "3", "4"]),
@@ -467,14 +507,14 @@ def test_a_hundred_parameters_do_not_drown_the_one_that_matters(tmp_path: Path) 
         for seed in range(3):
             own = f"{opt}-{seed}"
             unlike = {name: f"{name}/{own}" for name in places}
-            unlike |= {f"callback_{number}_dir": f"{own}/{number}" for number in range(10)}
+            unlike |= {f"callback_{number}_log_dir": f"{own}/{number}" for number in range(10)}
             make({**same, **unlike, "optim": opt, "seed": seed}, {"eval_loss": centre + 0.01 * seed})
     conclusion = conclude(tmp_path)
     assert [(each.name, each.cells[0].n) for each in conclusion.variations] == [("optim=a", 3), ("optim=b", 3)]
     (pair,) = conclusion.pairs
     assert (pair.finding, pair.difference.mean, pair.difference.n_pairs) == ("higher", pytest.approx(0.1), 3)
     assert pair.confounded_by == ()
-    assert set(conclusion.aside) == {*places, *(f"callback_{number}_dir" for number in range(10))}
+    assert set(conclusion.aside) == {*places, *(f"callback_{number}_log_dir" for number in range(10))}
     assert conclude(tmp_path, group_by="optim").pairs[0].confounded_by == ()
     report = (tmp_path / "out" / "report.md").read_text()
     assert re.search(r"Left aside.*output.*-group-by makes them count", report)
@@ -515,7 +555,7 @@ def test_a_folder_of_files_that_mlflow_is_allowed_to_read(tmp_path: Path, monkey
     for opt, centre in CENTRES.items():
         for seed in range(2):
             make({"opt": opt, "seed": seed}, {"val_loss": falling(centre, seed)})
-    conclusion = conclude(tmp_path)
+    conclusion = concluded()
     assert [mean(conclusion, f"opt={opt}", "val_loss") for opt in CENTRES] == pytest.approx([0.355, 0.455])
     assert flagged(conclusion) == {f"opt={opt}": [("not converged", (0, 1), None)] for opt in CENTRES}
 
@@ -536,12 +576,15 @@ def test_a_store_of_a_plug_in_is_read_and_its_host_not_called(
 ) -> None:
     for opt, centre in CENTRES.items():
         make({"opt": opt}, {"val_loss": centre})
-    there = conclude(tmp_path)
+    there = concluded()
     opened = SqlAlchemyStore(db, str(tmp_path))
     for registry in (tracking_utils._tracking_store_registry, registry_utils._get_store_registry()):
         monkeypatch.setitem(registry._registry, "their-plugin", lambda **_: opened)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "their-plugin://no-such-host.invalid/x")
-    assert conclude(tmp_path).variations == there.variations
+    again = concluded()
+    assert [each.model_dump_json() for each in again.variations] == [
+        each.model_dump_json() for each in there.variations
+    ]
 
 
 @pytest.mark.parametrize("uri", ["databricks", "databricks://profile"])

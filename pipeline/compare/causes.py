@@ -11,28 +11,21 @@ from collections.abc import Callable, Collection, Sequence
 
 import pandas as pd
 
-_PLACES = {
-    "dir",
-    "directory",
-    "folder",
-    "path",
-    "file",
-    "filename",
-    "logdir",
-    "outdir",
-    "outfile",
-    "logfile",
-    "workdir",
-}
-_HOSTS = {"host", "hostname", "nodename", "nodelist", "ip", "addr", "address", "port", "pid"}
+_PLACES = re.compile("(log|out|work|save)?(dir|directory|folder|path|file|filename)")
+# What is written there; of another place, such as that of a model or a checkpoint, it may be read from there.
+_WRITTEN = re.compile(
+    "(log|out|work|save)(dir|directory|folder|path|file|filename)|out|outputs?|logs?|logging|saved?|work|working|runs?"
+    "|exp|experiments?|job|trial|results?|tensorboard|tb|wandb|mlflow|hydra|artifacts?|cache|tmp|temp|scratch|reports?"
+    "|plots?|figures?|snapshots?|dump|export|root"
+)
+_READ = re.compile(
+    "data|datasets?|inputs?|in|corpus|source|src|pretrained|init|teacher|tokenizer|vocab|config|conf|prompt|images?|text"
+    "|labels?|annotations?|embeddings?|script|resume|load|restore"
+)
+_PHASE = re.compile("train|training|val|valid[a-z]*|test|eval|evaluation")  # a file of these data, or what is logged
+_HOSTS = re.compile("host|hostname|nodename|nodelist|ip|addr|address|port|pid")
 _NAMES = {("run", "name"), ("exp", "name"), ("experiment", "name"), ("job", "name"), ("trial", "name")}
 _IDS = {"run", "exp", "experiment", "job", "trial", "slurm", "process", "session", "wandb", "mlflow"}
-# What is read from such a place, or has such an ID, is a cause: of a model it may also be where it is written.
-_READ = re.compile(
-    "data|datasets?|train|training|val|valid[a-z]*|test|eval|input|in|corpus|source|src|pretrained|init|teacher|tokenizer"
-    "|vocab|config|conf|prompt|images?|text|labels?|annotations?|embeddings?|script|resume"
-)
-_MODELS = {"model", "weights", "backbone", "base", "load", "restore", "checkpoint", "ckpt"}
 _DATE = r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d"
 _TIME_OF_DAY = r"[012]\d[-_.:h]?[0-5]\d(?:[-_.:m]?[0-5]\d)?"
 _MOMENT = re.compile(rf"(?<!\d){_DATE}[-_T ./]{{1,2}}{_TIME_OF_DAY}|[A-Z][a-z]{{2}}\d\d_\d\d-\d\d-\d\d")
@@ -90,18 +83,19 @@ def _kind(name: str, values: pd.Series) -> str:
     """`place`, `name`, `id`, `moment` or `host`; empty where a parameter may be a cause."""
     words = re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
     texts = [str(value) for value in values]
-    if not words or not texts or any(map(_READ.fullmatch, words)):
+    is_written = any(map(_WRITTEN.fullmatch, words))
+    is_read = any(map(_READ.fullmatch, words)) or (any(map(_PHASE.fullmatch, words)) and not is_written)
+    if not words or not texts or is_read:
         return ""
-    written = all(_MOMENT.search(text) or _ID.search(text) for text in texts)
-    if words[-1] in _PLACES:
-        return "place" if written or not _MODELS & set(words) else ""
+    if _PLACES.fullmatch(words[-1]):
+        return "place" if is_written or all(_MOMENT.search(text) or _ID.search(text) for text in texts) else ""
     if tuple(words[-2:]) in _NAMES:
         return "name"
     if words[-1] in ("uuid", "guid") or words == ["id"] or (words[-1] == "id" and _IDS & set(words)):
         return "id"
-    if words[-1] in _HOSTS:
+    if _HOSTS.fullmatch(words[-1]):
         return "host"
-    if all(_ID.fullmatch(text) for text in texts) and not _MODELS & set(words):
+    if all(_ID.fullmatch(text) for text in texts):
         return "id"
     timed = {"time", "date", "datetime", "timestamp", "stamp", "at", "now", "ts"} & set(words)
     is_moment = all(_MOMENT.search(text) or (timed and _SECONDS.fullmatch(text)) for text in texts)

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import metrics
-from pipeline.compare import causes, evidence, existing, repetitions
+from pipeline.compare import causes, evidence, existing, labels, repetitions
 from pipeline.compare.columns import column_of, comparable, names_listed, plain, without_repetition
 from pipeline.errors import UserError
 from pipeline.metrics import Metric
@@ -379,7 +379,8 @@ def _group(
     )
     first = numbers.drop_duplicates()
     configs = [{name: plain(values[name][row]) for name in columns} for row in first.index]
-    names = _names(configs)
+    differing = [name for name in columns if len({comparable(config[name]) for config in configs}) > 1]
+    names = labels.of(configs, differing)
     runs.loc[rows.index, "variation"] = pd.Series([names[n] for n in numbers], rows.index, dtype=object)
     return dict(zip(names, configs, strict=True))
 
@@ -390,21 +391,6 @@ def _write_tries(runs: pd.DataFrame, searched: Sequence[str]) -> None:
         _require_params("nuisance", searched, _own(runs, "params."))
         tried = runs[[f"params.{name}" for name in searched]].set_axis(list(searched), axis=1).map(comparable)
         runs["seed"] = [point_text(point) for point in tried.to_dict("records")]
-
-
-def _names(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """`optimizer=adam, epochs=50`: the parameters that are not the same everywhere; each name once."""
-    differing = [name for name in configs[0] if len({comparable(config[name]) for config in configs}) > 1]
-    names: dict[str, None] = {}
-    for config in configs:
-        parts = [f"{name}={'(none)' if config[name] is None else config[name]}" for name in differing]
-        name = ", ".join(parts) or ", ".join(f"{key}={value}" for key, value in config.items()) or "all runs"
-        unique, count = name, 1
-        while unique in names:
-            count += 1
-            unique = f"{name} ({count})"
-        names[unique] = None
-    return list(names)
 
 
 def _leave_out_links(runs: pd.DataFrame) -> None:

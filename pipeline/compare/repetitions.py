@@ -87,7 +87,9 @@ def _column_of(name: str, there: Sequence[str]) -> str:
 
 def told_apart(runs: pd.DataFrame, by: tuple[str, ...]) -> pd.Series:
     """What tells each run from the other repetitions of its variation, by `columns`; None where that is not known."""
-    parts = _in_names(runs["name"]) if by == _NAME else {name.split(".", 1)[1]: _values(runs[name]) for name in by}
+    own = [name.split(".", 1)[-1] for name in by]  # but for a parameter and a tag of one name
+    called = {name: short if own.count(short) == 1 else name for name, short in zip(by, own, strict=True)}
+    parts = _in_names(runs["name"]) if by == _NAME else {called[name]: _values(runs[name]) for name in by}
     if len(parts) < 2:
         return next(iter(parts.values()), pd.Series(None, runs.index, dtype=object))
     rows = [dict(zip(parts, row, strict=True)) for row in zip(*parts.values(), strict=True)]
