@@ -97,7 +97,7 @@ def test_what_is_written_and_logged_is_what_the_command_writes(tmp_path: Path) -
         ({"grup_by": "x"}, r"^unknown parameter 'grup_by', did you mean 'group_by'\?; the parameters are experiment, "),
         ({"all": True}, r"^unknown parameter 'all'"),
         ({"verify": "conclusion.json"}, r"^unknown parameter 'verify'"),
-        ({"study": "x", "group_by": ["a"]}, r"the variations of a study are its own; leave out --group-by or --study$"),
+        ({"study": "x", "group_by": ["a"]}, r"a study says that itself; leave out --group-by or --study$"),
         ({"experiment": "Defalt"}, r"^experiment='Defalt' does not exist in .*, did you mean 'Default'\?"),
         ({"format": ["pdf"], "out": "x"}, r"^format='pdf' cannot be used: should be 'html', "),
         ({"format": "md", "pictures": "a.png"}, "^without out nothing is written; .* leave out format and pictures$"),
@@ -114,7 +114,7 @@ def test_what_cannot_be_used_is_raised_in_one_line(options: dict[str, Any], why:
 
 def test_its_options_are_those_of_the_command_but_for_what_is_of_a_terminal() -> None:
     named = inspect.signature(compare).parameters
-    assert [*named, "all", "verify"] == list(Options.model_fields)
+    assert [*named, "all", "suggest", "verify"] == list(Options.model_fields)
     assert {name: each.default for name, each in named.items() if name != "out"} == {
         name: Options.model_fields[name].default for name in named if name != "out"
     }
