@@ -209,7 +209,7 @@ STEADY = np.linspace(0.72, 0.44, 50)
 FLAT = np.concatenate([0.0927 + 0.184 * np.exp(-np.arange(45) / 5), 0.0927 - np.linspace(0.00002, 0.0001, 5)])
 
 
-def test_still_falling() -> None:
+def test_still_improving() -> None:
     curves = {
         "steady": STEADY,
         "flat": FLAT,
@@ -223,21 +223,23 @@ def test_still_falling() -> None:
         "to infinity": np.append(STEADY, math.inf),
     }
     histories = pd.concat([history(curve, name) for name, curve in curves.items()])
-    table = evidence.still_falling(histories, "loss")
+    table = evidence.still_improving(histories, "loss")
     assert table["variation"].tolist() == ["steady", "barely", "short", "to infinity"]
+    higher = evidence.still_improving(histories, "loss", higher_is_better=True)
+    assert higher["variation"].tolist() == ["rising"]
     assert set(table["flag"]) == {"not converged"}
-    shuffled = evidence.still_falling(histories.sample(frac=1, random_state=1), "loss")
+    shuffled = evidence.still_improving(histories.sample(frac=1, random_state=1), "loss")
     assert set(shuffled["variation"]) == set(table["variation"])
-    assert evidence.still_falling(histories[:0], "loss").empty
+    assert evidence.still_improving(histories[:0], "loss").empty
 
 
 def test_noise_is_not_taken_for_a_fall(rng: np.random.Generator) -> None:
     noise = 0.005 * rng.standard_normal((400, 50))  # 3 % of the whole fall
     flat = pd.concat([history(FLAT + one, seed=seed) for seed, one in enumerate(noise)])
-    (tripped,) = evidence.still_falling(flat, "loss")["seeds"].tolist() or [()]
+    (tripped,) = evidence.still_improving(flat, "loss")["seeds"].tolist() or [()]
     assert len(tripped) <= 8  # 1 % is 4
     steady = pd.concat([history(STEADY + one, seed=seed) for seed, one in enumerate(noise[:50, :] / 5)])
-    assert evidence.still_falling(steady, "loss")["seeds"].tolist() == [tuple(range(50))]
+    assert evidence.still_improving(steady, "loss")["seeds"].tolist() == [tuple(range(50))]
 
 
 def test_completeness() -> None:

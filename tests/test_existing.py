@@ -355,6 +355,21 @@ def test_best_and_a_step_are_read_from_the_history() -> None:
 
 
 @pytest.mark.usefixtures("mine")
+def test_runs_that_still_got_higher_were_stopped_early() -> None:
+    """sgd is at its best one epoch before the end; stopped at 10, it had not arrived."""
+    client = mlflow.MlflowClient()
+    experiment = client.create_experiment("short")
+    for optimizer in ("adam", "sgd"):
+        for seed in range(4):
+            values = {"val_acc": curve(optimizer, seed)[:10]}
+            make(client, experiment, "r", {"optimizer": optimizer, "seed": str(seed)}, values)
+    compare.compare(Options(experiment="short", out=Path("out")))
+    conclusion = verify.read_conclusion("out/conclusion.json")
+    flagged = {each.name: [flag.flag for flag in each.flags] for each in conclusion.variations}
+    assert flagged == {"optimizer=sgd": ["not converged"], "optimizer=adam": []}
+
+
+@pytest.mark.usefixtures("mine")
 def test_the_same_by_options(capsys: pytest.CaptureFixture[str]) -> None:
     words = "--experiments mine,team/mine§2 --group-by optimizer,lr --baseline optimizer=sgd --metric val_acc --at best"
     assert main([word.replace("§", " ") for word in words.split()]) == 0

@@ -138,7 +138,7 @@ class Analysis:
         limits = {flag: (f"metrics.{name}", limit.below, limit.above) for flag, (name, limit) in watched.items()}
         raised = [
             evidence.flags(used, limits, [f"metrics.{name}" for name in losses]),
-            self._still_falling(),
+            self._still_improving(),
             self._copies,
         ]
         found: dict[str, list[Flag]] = {}
@@ -164,12 +164,13 @@ class Analysis:
         lasting = [name for name in names if not self.grouped.metric(name.removeprefix("metrics.")).is_wall_time]
         return evidence.copies(used, lasting)
 
-    def _still_falling(self) -> pd.DataFrame:
+    def _still_improving(self) -> pd.DataFrame:
         metric = self.grouped.convergence_metric
         if metric is None or self.histories.empty or f"metrics.{metric}" not in self.histories:
             return self._copies[:0]
         keys = self.grouped.with_history[["run_id", "variation", "seed"]]
-        return evidence.still_falling(self.histories.merge(keys, on="run_id"), f"metrics.{metric}")
+        higher = bool(self.grouped.metric(metric).higher_is_better)
+        return evidence.still_improving(self.histories.merge(keys, on="run_id"), f"metrics.{metric}", higher)
 
     @cached_property
     def completeness(self) -> list[RunOutcome]:

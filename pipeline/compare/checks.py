@@ -135,7 +135,7 @@ def untuned_learning_rate(design: Design) -> Outcome:
 
 
 def still_improving(design: Design) -> Outcome:
-    """Runs were stopped while their loss was still falling."""
+    """Runs were stopped while they were still getting better."""
     analysis, grouped = design.analysis, design.analysis.grouped
     findings = [
         Finding(variation=name, metric=flag.metric, seeds=flag.seeds)

@@ -296,13 +296,16 @@ def copies(runs: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     return _raised(runs, {"identical repetitions": raised})
 
 
-def still_falling(histories: pd.DataFrame, metric: str, share: float = 0.01) -> pd.DataFrame:
-    """Runs that were stopped while their loss was still falling: `not converged`.
+def still_improving(
+    histories: pd.DataFrame, metric: str, higher_is_better: bool = False, share: float = 0.01
+) -> pd.DataFrame:
+    """Runs that were stopped while they were still getting better: `not converged`.
 
     Args:
         histories: one row per run and epoch: `run_id, variation, seed, epoch` and the metric. Not finite values are
             left out.
-        metric: a loss.
+        metric: a loss, or another one that gets lower.
+        higher_is_better: it gets higher instead.
         share: of the whole fall so far, see below.
 
     A run is not converged if, over its last tenth (at least 5 epochs),
@@ -318,8 +321,9 @@ def still_falling(histories: pd.DataFrame, metric: str, share: float = 0.01) -> 
     Returns:
         As `flags`.
     """
+    sign = -1 if higher_is_better else 1
     runs = histories.groupby(["variation", "seed", "run_id"], sort=False, dropna=False)
-    found = [(*key, _falls(run.groupby("epoch")[metric].mean(), share)) for key, run in runs]
+    found = [(*key, _falls(sign * run.groupby("epoch")[metric].mean(), share)) for key, run in runs]
     frame = pd.DataFrame(found, columns=["variation", "seed", "run_id", "falls"])
     return _raised(frame, {"not converged": frame["falls"].astype(bool)})
 

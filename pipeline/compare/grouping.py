@@ -211,8 +211,8 @@ class GroupedRuns:
     def followed(self) -> list[str]:
         """The metrics of which the histories are read: the convergence metric, and those that are judged by epoch."""
         claimed = [claim.metric for claim in self.request.study.claims] if self.request.study else []
-        judged = [name for name in (self.primary_metric, *claimed) if name and self._is_by_epoch(name)]
-        return list(dict.fromkeys([*([self.convergence_metric] if self.convergence_metric else []), *judged]))
+        first = (self.convergence_metric, self.primary_metric)
+        return list(dict.fromkeys(name for name in (*first, *claimed) if name and self._is_by_epoch(name)))
 
     def _is_by_epoch(self, name: str) -> bool:
         row = self.metric(name)
@@ -221,11 +221,9 @@ class GroupedRuns:
 
     @property
     def convergence_metric(self) -> str | None:
-        """The per-epoch metric that shows whether a run had converged: it falls until then."""
-        for name in (*(row.name for row in self.task.metrics if row.convergence), self.primary_metric):
-            if name and f"metrics.{name}" in self.used and self.metric(name).better == "lower":
-                return name
-        return None
+        """The per-epoch metric that shows whether a run had converged: it gets better until then."""
+        losses = (row.name for row in self.task.metrics if row.convergence)
+        return next((name for name in (*losses, self.primary_metric) if name and self._is_by_epoch(name)), None)
 
 
 # --- Which runs are one variation? --------------------------------------------------------------------------------
