@@ -66,7 +66,7 @@ def measure(what: str, uri: str, rounds: int) -> None:
     for name, label in (("search_runs", "(a) mlflow.search_runs"), ("ours", "(b) ours")):
         seconds, peak, rows = (statistics.median(each[key] for each in found[name]) for key in ("s", "MiB", "rows"))
         print(f"  {label:24} {seconds:6.2f} s   peak memory {peak:5.0f} MiB   {rows:,.0f} runs")
-    parts = ("read", "group", "histories", "conclude")
+    parts = ("read and group", "histories", "conclude")
     print(
         "  of which " + ", ".join(f"{part} {statistics.median(e[part] for e in found['ours']):.2f} s" for part in parts)
     )
@@ -175,35 +175,23 @@ def _search_runs() -> dict[str, float]:
 
 def _ours() -> dict[str, float]:
     import mlflow
-    import pandas as pd
 
-    from pipeline.compare import reading
+    from pipeline.compare import run
     from pipeline.compare.concluding import conclude
-    from pipeline.compare.grouping import CompareRequest, group
+    from pipeline.compare.options import Options
     from pipeline.task import load
 
     mlflow.search_runs(["0"], max_results=1)
-    names = ("command", "experiment", "filter", "made")
-    origin: dict[str, object] = {
-        **dict.fromkeys(names, ""),
-        "study_run_id": None,
-        "versions": {},
-        "first_run": None,
-        "last_run": None,
-    }
     clock = [time.perf_counter()]
-    runs = reading.runs("0", load())
+    found = run.find(Options(metric="val_loss", baseline="optimizer=sgd"), load())
     clock.append(time.perf_counter())
-    grouped = group(runs, CompareRequest(metric="val_loss", baseline="optimizer=sgd"), load())
+    histories = run.histories(found.grouped)
     clock.append(time.perf_counter())
-    followed = list(grouped.with_history["run_id"])
-    histories = reading.histories(followed, ["val_loss"]) if grouped.convergence_metric else pd.DataFrame()
-    clock.append(time.perf_counter())
-    conclusion = conclude(grouped, histories, None, origin)
+    conclusion = conclude(found.grouped, histories, found.elsewhere, found.origin)
     clock.append(time.perf_counter())
     parts = [end - begin for begin, end in itertools.pairwise(clock)]
     rows = sum(variation.finished for variation in conclusion.variations)
-    named = dict(zip(("read", "group", "histories", "conclude"), parts, strict=True))
+    named = dict(zip(("read and group", "histories", "conclude"), parts, strict=True))
     return {"s": clock[-1] - clock[0], "rows": rows, "MiB": _peak(), **named}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -81,7 +81,7 @@ def make(
     experiment: str,
     name: str,
     params: dict[str, str],
-    metrics: dict[str, Sequence[float]],
+    metrics: Mapping[str, Sequence[float]],
     tags: dict[str, str] | None = None,
     status: str = "FINISHED",
 ) -> str:
