@@ -109,9 +109,7 @@ def test_any_number_of_them_at_once(tmp_path: Path) -> None:
     assert (first["seeds"], first["finished"]) == ("0 1 2", "3")
 
 
-@pytest.mark.parametrize(
-    "tag", ["plan", "study", "variation", "failure", "role", "fingerprint", "data_hash", "hardware"]
-)
+@pytest.mark.parametrize("tag", ["plan", "study", "variation", "fingerprint"])
 def test_a_tag_may_be_called_as_one_of_ours(tag: str) -> None:
     for opt, centre in CENTRES.items():
         for seed in range(2):
