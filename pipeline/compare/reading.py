@@ -197,8 +197,9 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _is_a_run(run: Run) -> bool:
-    """Neither a comparison, nor what one has written, nor a study's parent."""
-    return run.data.tags.get(MLFLOW_PROJECT_ENTRY_POINT) not in _TRAIN_NOTHING and PLAN not in run.data.tags
+    """Neither a comparison, nor what one has written, nor a study's parent; others may tag their runs with a plan, too."""
+    tags = run.data.tags
+    return tags.get(MLFLOW_PROJECT_ENTRY_POINT) not in _TRAIN_NOTHING and not {PLAN, STUDY} <= tags.keys()
 
 
 class _Reader:
@@ -245,7 +246,8 @@ class _Reader:
     def _last_epoch(self, metrics: Iterable[Any]) -> float:
         steps = {metric.key: metric.step for metric in metrics if not metric.key.startswith(_OF_THE_MACHINE)}
         per_epoch = [steps[name] for name in self._losses if name in steps]
-        return float(max(per_epoch or steps.values(), default=math.nan))
+        last = float(max(per_epoch or steps.values(), default=math.nan))
+        return last if last < _EARLIEST else math.nan  # it is a time
 
 
 def _moments(start: int | None, end: int | None) -> tuple[float, float]:

@@ -306,7 +306,7 @@ def tracking_store(uri: str = "") -> Iterator[None]:
             ) from error
         if isinstance(error, MlflowException) and error.get_http_status_code() in _NOT_LET_IN:
             raise UserError(
-                f"the tracking server {uri} lets nobody in without a name ({first_line(error)}): set "
+                f"the tracking server {uri} does not let this user in ({first_line(error)}): set "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
             ) from error
         raise UserError(f"the tracking store {uri} cannot be used: {first_line(error)}") from error

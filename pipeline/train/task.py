@@ -12,6 +12,8 @@ from pipeline.task import Part, Program
 from pipeline.train.config import RunConfig
 from pipeline.train.size import FILTERS, KERNEL
 
+_ALWAYS = {"optimizer", "epochs", "seed"}  # params that runs of every version have logged
+
 
 class Autoencoder:
     """See `pipeline.task.Task`."""
@@ -46,6 +48,8 @@ class Autoencoder:
         return RunConfig.model_validate(changes)
 
     def read(self, params: Mapping[str, str]) -> dict[str, Any] | None:
+        if not params.keys() >= _ALWAYS:
+            return None  # somebody else's, whose runs have a fingerprint, too
         try:
             return RunConfig.from_params(params).params
         except (ValueError, IndexError):

@@ -272,11 +272,10 @@ def _repetitions(conclusion: Conclusion) -> str:
 
 
 def _aside(conclusion: Conclusion) -> str:
-    names = values.listed(map(values.plain, conclusion.aside))
-    return (
-        f"{names}: where runs write, what they are called, their IDs, times or hosts; --group-by makes them count"
-        * bool(names)
-    )
+    if not conclusion.aside:
+        return ""
+    what = "where runs write, what they are called, their IDs, times or hosts; --group-by makes them count"
+    return f"{values.listed(map(values.plain, conclusion.aside))}: {what}"
 
 
 def _time(moment: str) -> str:
