@@ -197,7 +197,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _is_a_run(run: Run) -> bool:
-    """Neither a comparison, nor what one has written, nor a study's parent; others may tag their runs with a plan, too."""
+    """Neither a comparison, nor what one has written, nor a study's parent; others, too, may tag runs with a plan."""
     tags = run.data.tags
     return tags.get(MLFLOW_PROJECT_ENTRY_POINT) not in _TRAIN_NOTHING and not {PLAN, STUDY} <= tags.keys()
 
