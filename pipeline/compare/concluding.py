@@ -64,6 +64,7 @@ def conclude(
         tuning=tuple(analysis.tunings.values()),
         published=published.compare(analysis),
         repetitions=grouped.repetitions,
+        set_aside=grouped.set_aside,
         searches=tuple(searches(grouped)),
         efforts=tuple(around.efforts(grouped.runs)),
         uncounted=tuple(around.uncounted(grouped, elsewhere)) if study else None,

@@ -576,6 +576,9 @@ class Conclusion(_Part):
         (),
         description="what tells repetitions apart: `params.seed`, `tags.fold`, `name` = a number in a run's name",
     )
+    set_aside: tuple[str, ...] = Field(
+        (), description="parameters that are not the same in all runs and nobody's choice, such as `output_dir`"
+    )
     searches: tuple[Search, ...] = Field((), description="of each variation, where parameters were searched")
     efforts: tuple[Effort, ...] = Field((), description="what all runs that were read took; of a study, its own")
     uncounted: tuple[Uncounted, ...] | None = Field(

@@ -14,9 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import metrics
-from pipeline.compare import evidence, repetitions
+from pipeline.compare import autolog, evidence, repetitions
 from pipeline.errors import UserError
-from pipeline.metrics import Metric
+from pipeline.metrics import Better, Metric
 from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.study.tuning import point_text
 from pipeline.task import Task
@@ -79,6 +79,8 @@ class GroupedRuns:
     compared: list[str]  # the metrics in which each variation is compared with the baseline
     planned: pd.DataFrame | None
     repetitions: tuple[str, ...] = ()  # the columns that tell repetitions apart
+    set_aside: tuple[str, ...] = ()  # parameters that are not the same everywhere and nobody's choice: `output_dir`
+    better: Better = None  # which way of the main metric is, where it was asked for or a search says it
     _columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     _sets: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
 
@@ -172,7 +174,7 @@ class GroupedRuns:
         values = self._column(name)
         finite = values[np.isfinite(values)]
         row = metrics.guess(name, finite.min(initial=math.inf), finite.max(initial=-math.inf))
-        said = self.request.better if name == self.primary_metric else ""
+        said = self.better if name == self.primary_metric else None
         return replace(row, better=said or self.rows.get(name, row).better)
 
     @cached_property
@@ -216,13 +218,17 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     runs = runs.astype({"variation": object, "seed": object, "why": object})
     planned = None
     told_apart_by: tuple[str, ...] = (f"params.{task.repetition}",)
+    set_aside: tuple[str, ...] = ()
     if request.study is not None:
         kind, configs = "study", _by_plan(runs, request.study, task)
         pairs = [(name, config.params[task.repetition]) for name, config in request.study.runs()]
         planned = pd.DataFrame(pairs, columns=["variation", "seed"])
     elif request.group_by or not runs["ours"].any():
+        runs = autolog.in_plain(runs)
         told_apart_by = repetitions.columns(runs, request.repetitions, (*request.group_by, *request.nuisance))
-        kind, configs = "groups", _by_params(runs, request, told_apart_by)
+        _require_asked(runs, request)
+        set_aside = _set_aside(runs, request)
+        kind, configs = "groups", _by_params(runs, request, told_apart_by, set_aside)
     else:
         if request.better:
             raise UserError("better: which way the metrics of this project's runs are better is known; leave it out")
@@ -232,18 +238,33 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
         _leave_out_parents(runs)
         if not request.nuisance:  # tries, not seeds, are what is told apart then
             _tell_apart_what_one_seed_did_not_fix(runs)
-    runs["used"] = runs["variation"].notna() & (runs["status"] == "FINISHED")
+    runs["used"] = runs["variation"].notna() & _has_ended_well(runs)
     _say_why(runs)
-    names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task)
+    objective = autolog.objective(runs) if kind == "groups" else {}
+    names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task, objective)
+    better: Better = request.better or (objective.get(primary) if primary and not _row(primary, task).better else None)
     baseline, chosen = None, False
     if configs:
-        badness = _badness(runs, primary, task, request.better)
+        badness = _badness(runs, primary, task, better)
         baseline, chosen = _baseline(request, configs, badness)
         if kind != "study":
             rank = {name: badness.get(name, math.nan) for name in configs}
             configs = {name: configs[name] for name in sorted(configs, key=lambda n: (math.isnan(rank[n]), rank[n]))}
     return GroupedRuns(
-        request, task, kind, runs, configs, baseline, chosen, primary, names, compared, planned, told_apart_by
+        request,
+        task,
+        kind,
+        runs,
+        configs,
+        baseline,
+        chosen,
+        primary,
+        names,
+        compared,
+        planned,
+        told_apart_by,
+        set_aside,
+        better,
     )
 
 
@@ -280,23 +301,48 @@ def _by_configuration(runs: pd.DataFrame, task: Task, searched: Sequence[str]) -
 
 
 def _by_params(
-    runs: pd.DataFrame, request: CompareRequest, told_apart_by: tuple[str, ...]
+    runs: pd.DataFrame, request: CompareRequest, told_apart_by: tuple[str, ...], set_aside: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
     """Runs that anybody made, by some of their parameters, or by all that are not the same in all of them."""
     params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
     group_by, searched = request.group_by, request.nuisance
-    _require_params("group_by", group_by, params)
-    _require_params("nuisance", searched, params)
-    params = [name for name in params if name not in searched and f"params.{name}" not in told_apart_by]
     runs["seed"] = repetitions.told_apart(runs, told_apart_by)
-    unseeded = [name for name in params if not repetitions.is_of(name, repetitions.SEEDS)]
-    names = list(group_by) or [
-        name for name in unseeded if runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
-    ]
+    told_apart = {name for name in params if repetitions.is_of(name, repetitions.SEEDS)}
+    told_apart |= {name.removeprefix("params.") for name in told_apart_by}
+    own = [name for name in params if name not in told_apart]
+    autolog.inherit(runs, [f"params.{name}" for name in own])
+    choices = [name for name in own if name not in (*searched, *set_aside)]
+    # Neither what says nothing of what it was, nor what has runs of its own makes a parameter one that varies.
+    says = runs[[f"params.{name}" for name in own]].notna().any(axis=1)
+    parents = runs["run_id"].isin(column_of(runs, f"tags.{MLFLOW_PARENT_RUN_ID}")[says].dropna())
+    names = list(group_by) or _differing(runs[says & ~parents], choices) or _differing(runs[says], choices)
     columns = {name: f"params.{name}" for name in names}
     has_any = runs[list(columns.values())].notna().any(axis=1) if columns else pd.Series(True, runs.index)
     runs.loc[~has_any, "why"] = f"it has none of the parameters {_listed(names)}"
-    return _group(runs, has_any, columns, searched)
+    pruned = autolog.pruned(runs)
+    runs.loc[pruned, "why"] = "its search pruned it"
+    return _group(
+        runs, has_any & ~pruned if not searched else has_any, columns, searched
+    )  # of a search each try counts
+
+
+def _differing(runs: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    return [name for name in names if runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1]
+
+
+def _set_aside(runs: pd.DataFrame, request: CompareRequest) -> tuple[str, ...]:
+    """The parameters that are not the same in all runs and nobody's choice, or that repeat what was searched."""
+    asked = {*request.group_by, *request.nuisance, *request.repetitions}
+    params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
+    params = [name for name in params if name not in asked]
+    repeating = autolog.repeating(runs, params, request.nuisance)
+    return tuple(_differing(runs, [name for name in params if autolog.is_no_choice(name) or name in repeating]))
+
+
+def _require_asked(runs: pd.DataFrame, request: CompareRequest) -> None:
+    params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
+    _require_params("group_by", request.group_by, params)
+    _require_params("nuisance", request.nuisance, params)
 
 
 def _require_params(option: str, names: Sequence[str], params: Sequence[str]) -> None:
@@ -312,7 +358,8 @@ def _group(
     """Write the variation of each member, and what it tried; the configurations by name, the first made first."""
     if searched:
         tried = runs[[f"params.{name}" for name in searched]].set_axis(list(searched), axis=1).map(comparable)
-        runs["seed"] = [point_text(point) for point in tried.to_dict("records")]
+        points = pd.Series([point_text(point) for point in tried.to_dict("records")], runs.index, dtype=object)
+        runs["seed"] = points.where(members, None)
     if not members.any():
         return {}
     rows = runs[members].iloc[::-1]  # the newest run comes first
@@ -329,8 +376,17 @@ def _group(
 
 
 def _names(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """`optimizer=adam, epochs=50`: the parameters that are not the same everywhere; each name once."""
-    differing = [name for name in configs[0] if len({comparable(config[name]) for config in configs}) > 1]
+    """`optimizer=adam, epochs=50`: the parameters that are not the same everywhere; each name once.
+
+    What not all have, such as the trees of a forest, is left out where those that all have tell it.
+    """
+    values = [{name: comparable(value) for name, value in config.items()} for config in configs]
+    differing = [name for name in configs[0] if len({config[name] for config in values}) > 1]
+    differing = _each_word_once(differing, values)
+    everywhere = [name for name in differing if all(config[name] is not None for config in values)]
+    keys = [tuple(config[name] for name in everywhere) for config in values]
+    told = {n for n in differing if len({(k, c[n]) for k, c in zip(keys, values, strict=True)}) == len(set(keys))}
+    differing = [name for name in differing if name in everywhere or name not in told]
     names: dict[str, None] = {}
     for config in configs:
         parts = [f"{name}={'(none)' if config[name] is None else config[name]}" for name in differing]
@@ -341,6 +397,16 @@ def _names(configs: Sequence[dict[str, Any]]) -> list[str]:
             unique = f"{name} ({count})"
         names[unique] = None
     return list(names)
+
+
+def _each_word_once(names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Without parameters whose words are those of another: `opt_name` is adam where `optimizer` is Adam."""
+    found: dict[Any, str] = {}
+    for name in names:
+        values = [config[name] for config in configs]
+        words = all(value is None or isinstance(value, str) for value in values)
+        found.setdefault(tuple(str(value).casefold() for value in values) if words else name, name)
+    return list(found.values())
 
 
 def _leave_out_links(runs: pd.DataFrame) -> None:
@@ -358,7 +424,7 @@ def _leave_out_links(runs: pd.DataFrame) -> None:
 def _leave_out_parents(runs: pd.DataFrame) -> None:
     """A run with runs of its own that count, such as the mean of its folds or the best of its search."""
     parents = column_of(runs, f"tags.{MLFLOW_PARENT_RUN_ID}")[runs["variation"].notna()]
-    above = runs["run_id"].isin(parents.dropna()) & runs["variation"].notna()
+    above = runs["run_id"].isin(parents.dropna())
     runs.loc[above, "why"] = "it is the parent of runs that are counted"
     runs.loc[above, "variation"] = None
 
@@ -372,9 +438,15 @@ def _tell_apart_what_one_seed_did_not_fix(runs: pd.DataFrame) -> None:
             runs.loc[own.index, "seed"] = None
 
 
+def _has_ended_well(runs: pd.DataFrame) -> pd.Series:
+    """Whether a run finished, or was pruned with a result."""
+    results = [name for name in runs if name.startswith("metrics.")]
+    return (runs["status"] == "FINISHED") | (autolog.pruned(runs) & runs[results].notna().any(axis=1))
+
+
 def _say_why(runs: pd.DataFrame) -> None:
     reason = column_of(runs, f"tags.{FAILURE}")
-    unfinished = (runs["status"] != "FINISHED") & runs["why"].isna()
+    unfinished = (runs["status"] != "FINISHED") & ~runs["used"] & runs["why"].isna()
     running = unfinished & reason.isna() & runs["status"].isin(["RUNNING", "SCHEDULED"])
     runs.loc[unfinished, "why"] = reason[unfinished]
     runs.loc[running, "why"] = "still running, or its process is gone"
@@ -384,7 +456,12 @@ def _say_why(runs: pd.DataFrame) -> None:
 
 
 def _choose_metrics(
-    runs: pd.DataFrame, request: CompareRequest, kind: str, variations: int, task: Task
+    runs: pd.DataFrame,
+    request: CompareRequest,
+    kind: str,
+    variations: int,
+    task: Task,
+    objective: Mapping[str, Better],
 ) -> tuple[list[str], str | None, list[str]]:
     """All metrics of the conclusion, the primary one, and those in which the variations are compared."""
     used = runs[runs["used"]]
@@ -397,8 +474,8 @@ def _choose_metrics(
     rows = {row.name: row for row in task.metrics}
     preferred = [metric, *(row.name for row in task.metrics if row.primary)]
     if not by_task:
-        preferred += [*(row.name for row in task.metrics if row.convergence), *metrics.MINIMISED]
-    preferred += sorted(there, key=_unlikely)
+        preferred += [row.name for row in task.metrics if row.convergence]
+    preferred += sorted(there, key=lambda name: metrics.unlikely(name, name in objective))
     primary = next((name for name in preferred if name and name in there), None)
     first = [primary] if primary else []
     claimed, published = _metrics_of(request.study)
@@ -421,7 +498,7 @@ def _choose_metrics(
         compared = first
     compared = [*compared, *(name for name in claimed if name in there)]
     wanted = (metric, *asked)
-    if request.nuisance and primary and not (request.better or _row(primary, task).better):
+    if request.nuisance and primary and not (request.better or _row(primary, task).better or primary in objective):
         raise UserError(
             f"which way of {quoted(primary)} is better is not known; give --better lower or --better higher"
         )
@@ -433,12 +510,6 @@ def _choose_metrics(
 
 def _row(name: str, task: Task) -> Metric:
     return next((row for row in task.metrics if row.name == name), metrics.guess(name))
-
-
-def _unlikely(name: str) -> tuple[bool, bool, str]:
-    """Sorts metrics by how likely they are what somebody wants to know of his runs."""
-    row = metrics.guess(name)
-    return row.is_wall_time or row.is_counter, row.better is None, name
 
 
 def _metrics_of(study: Study | None) -> tuple[list[str], list[str]]:
@@ -463,7 +534,7 @@ def _asked(name: str, there: Sequence[str]) -> str:
     return name if name in there else metrics.current(name)
 
 
-def _badness(runs: pd.DataFrame, metric: str | None, task: Task, better: str) -> dict[str, float]:
+def _badness(runs: pd.DataFrame, metric: str | None, task: Task, better: Better) -> dict[str, float]:
     """By variation the mean of the metric, turned so that less is better where that is known."""
     used = runs[runs["used"]]
     if metric is None or used.empty:

@@ -235,6 +235,7 @@ def provenance(conclusion: Conclusion) -> list[tuple[str, str]]:
         "Study": source.study,
         "Study's run": source.study_run_id or "",
         "Repetitions": _repetitions(conclusion),
+        "Not part of variations": values.listed(map(values.plain, conclusion.set_aside), 30),
         "Grouped by": values.listed(source.group_by, 30),
         "Runs": f"{len(conclusion.runs):,} read, {sum(run.used for run in conclusion.runs):,} used",
         "Run dates": " to ".join(_time(moment) for moment in (source.first_run, source.last_run) if moment),
