@@ -431,7 +431,7 @@ class Analysis:
     def _columns(self) -> dict[str, str]:
         """Parameters by name, and the data's hash where it tells variations apart."""
         params = [c.removeprefix("params.") for c in self.grouped.used if c.startswith("params.")]
-        aside = {*self.grouped.set_aside, *(name for name in params if is_of(name, SEEDS))}
+        aside = {*self.grouped.set_aside, *(n for n in params if is_of(n, SEEDS) or autolog.is_no_choice(n))}
         aside |= {name.removeprefix("params.") for name in self.grouped.repetitions}
         return {
             **{name: f"params.{name}" for name in params if name not in aside},

@@ -236,6 +236,8 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     _leave_out_links(runs)
     if kind == "groups":
         _leave_out_parents(runs)
+        members = runs[runs["variation"].notna()]
+        set_aside = tuple(p for p in set_aside if members[f"params.{p}"].map(comparable).nunique() > 1)
         if not request.nuisance:  # tries, not seeds, are what is told apart then
             _tell_apart_what_one_seed_did_not_fix(runs)
     runs["used"] = runs["variation"].notna() & _has_ended_well(runs)
@@ -331,12 +333,12 @@ def _differing(runs: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
 
 def _set_aside(runs: pd.DataFrame, request: CompareRequest) -> tuple[str, ...]:
-    """The parameters that are not the same in all runs and nobody's choice, or that repeat what was searched."""
+    """The parameters that are nobody's choice, or repeat what was searched."""
     asked = {*request.group_by, *request.nuisance, *request.repetitions}
     params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
     params = [name for name in params if name not in asked]
     repeating = autolog.repeating(runs, params, request.nuisance)
-    return tuple(_differing(runs, [name for name in params if autolog.is_no_choice(name) or name in repeating]))
+    return tuple(sorted(name for name in params if autolog.is_no_choice(name) or name in repeating))
 
 
 def _require_asked(runs: pd.DataFrame, request: CompareRequest) -> None:
