@@ -1,6 +1,7 @@
 """Runs as libraries log them by themselves, each with what is true of them, which is worked out without a store.
 
-    python -m tests.autologged xgboost       makes those of a library in MLFLOW_TRACKING_URI, prints what is true
+    python -m tests.autologged xgboost       makes those of a library in MLFLOW_TRACKING_URI, prints what is true;
+                                             with a number behind it, so many of its cases
     python -m tests.autologged --record all  records them: tests/autologged.json, from which no library is needed
 
 The libraries are those of the extra `autolog`. What is recorded is what MLflow has of the runs, as it has it.
@@ -414,7 +415,7 @@ def hydra_job() -> None:
 
 
 LIBRARIES: dict[str, tuple[Callable[[], Truth], ...]] = {
-    "sklearn": (sklearn_seeds, sklearn_estimators, sklearn_pipelines, sklearn_grid, sklearn_folds),
+    "sklearn": (sklearn_seeds, sklearn_grid, sklearn_estimators, sklearn_pipelines, sklearn_folds),
     "keras": (keras_optimizers,),
     "tensorboard": (tensorflow_optimizers,),
     "keras_tuner": (keras_tuner_search,),
@@ -435,12 +436,12 @@ _DISTRIBUTIONS = {
 }
 
 
-def make(library: str) -> dict[str, Truth]:
-    """Makes the runs of a library, an experiment for each of its cases, in a folder that is the current one."""
+def make(library: str, most: int | None = None) -> dict[str, Truth]:
+    """Makes the runs of a library, an experiment for each of its first cases, in a folder that is the current one."""
     import mlflow
 
     found = {}
-    for case in LIBRARIES[library]:
+    for case in LIBRARIES[library][:most]:
         mlflow.set_experiment(case.__name__)
         found[case.__name__] = case()
     return found
@@ -510,7 +511,7 @@ def main(words: list[str]) -> None:
     if words[0] == "--record":
         _record(list(LIBRARIES) if words[1] == "all" else words[1:])
     else:
-        print(json.dumps(make(words[0])))
+        print(json.dumps(make(words[0], *map(int, words[1:]))))
 
 
 if __name__ == "__main__":
