@@ -199,7 +199,6 @@ def read_at(text: Any) -> Any:
     raise ValueError("allowed: last, best, or a step such as step 10")
 
 
-MINIMISED = ("val_loss", "loss")  # of which one is the primary metric where nothing else is known
 # What other people call the count of the numbers that are trained, as a metric or a parameter.
 SIZES = (MODEL_PARAMETERS, "num_params", "num_parameters", "n_params", "total_params", "trainable_params")
 _TIMES = ("seconds", "time", "duration")  # at the end of a word of the name
@@ -326,13 +325,38 @@ _ROWS: tuple[tuple[_Known, str], ...] = (
     # What is no result
     (_Known("step"), "epoch, step, iteration, iter, episode, batch, batches, update, round, timestep, time step, seen"),
     (_Known("setting"), "lr, learning rate, step size, weight decay"),
-    (_Known("state"), "grad norm, gradient norm, flos, timestamp, loss scale, grad scale"),
+    (
+        _Known("state"),
+        "grad norm, gradient norm, flos, timestamp, loss scale, grad scale, intermediate value, trial id",
+    ),
 )
 # Words that say nothing of what is better.
 _ASIDE = {
     *("mean", "avg", "average", "median", "root", "max", "total", "num", "number", "count"),
     *("train", "training", "val", "valid", "validation", "test", "testing", "eval"),
 }
+
+
+# On which part of the data a metric was measured, from the one that says most of what somebody wants to know: what was
+# held out to choose by, what was held out to report, what does not say it, what was trained on.
+_PARTS = (("val", "valid", "validation", "eval", "dev", "cv"), ("test", "testing", "heldout", "holdout"), ())
+_OF_TRAINING = ("train", "training")
+THE_MAIN_ONE = (
+    "a loss on validation data, or another metric on them; else on test data, on no stated ones, on training data"
+)
+
+
+def unlikely(name: str, is_objective: bool = False) -> tuple[Any, ...]:
+    """Sorts metrics by how likely they are what somebody wants to know of his runs, the likeliest first.
+
+    Args:
+        is_objective: whether it is known that a search was for it.
+    """
+    row, words = guess(name), set(_split(name))
+    part = next(n for n, known in enumerate(_PARTS) if not known or words & set(known))
+    part += bool(words & set(_OF_TRAINING)) * len(_PARTS)
+    is_loss = {*_words(name)} - {"epoch", "step"} == {"loss"}
+    return row.is_wall_time or row.is_counter, row.better is None and not is_objective, part, not is_loss, name
 
 
 class _Reading(NamedTuple):
@@ -410,11 +434,16 @@ def _entry(words: Sequence[str]) -> _Known | None:
 
 
 def _words(name: str) -> list[str]:
-    """Split at signs, digits and humps, without those that say nothing; in other alphabets than ours at signs alone."""
+    """Those of a name, without those that say nothing."""
+    return [word for word in _split(name) if word not in _ASIDE]
+
+
+def _split(name: str) -> list[str]:
+    """At signs, digits and humps, in lower case; in other alphabets than ours at signs alone."""
     chunks = re.split(r"[\W_]+", unicodedata.normalize("NFKC", name).replace("@", " at "))
     humps = r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+"
     words = [word for chunk in chunks for word in (re.findall(humps, chunk) if chunk.isascii() else [chunk])]
-    return [word.lower() for word in words if word.lower() not in _ASIDE]
+    return [word.lower() for word in words]
 
 
 _BY_WORDS = {" ".join(_words(each)): known for known, names in _ROWS for each in names.split(", ")}

@@ -299,8 +299,9 @@ def test_a_comma_in_a_value_makes_no_two_variations_one() -> None:
     runs: list[Mapping[str, Any]] = [
         {"p_a": "1, b=2", "p_b": None, "m_loss": 1.0},
         {"p_a": "1", "p_b": "2", "m_loss": 2.0},
+        {"p_a": "1", "p_b": None, "m_loss": 3.0},
     ]
-    assert {v.name for v in conclude(runs).variations} == {"a=1, b=2, b=(none)", "a=1, b=2"}
+    assert {v.name for v in conclude(runs).variations} == {"a=1, b=2, b=(none)", "a=1, b=2", "a=1, b=(none)"}
 
 
 def test_one_run_and_none() -> None:

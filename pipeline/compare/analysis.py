@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import inference
-from pipeline.compare import around, digests, evidence
+from pipeline.compare import around, autolog, digests, evidence
 from pipeline.compare.columns import column_of, comparable, distinct, plain, without_repetition
 from pipeline.compare.conclusion import (
     Beats,
@@ -27,13 +27,12 @@ from pipeline.compare.conclusion import (
     Tuning,
 )
 from pipeline.compare.grouping import GroupedRuns
-from pipeline.compare.repetitions import SEEDS
+from pipeline.compare.repetitions import SEEDS, is_of
 from pipeline.compare.steps import Peak, peak
 from pipeline.compare.tuning import tunings
 from pipeline.study import plan
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, MLFLOW_GIT_COMMIT, REUSED_FROM
 
-OPTIMIZER, RATES = "optimizer", ("learning_rate", "lr", "learning_rate_init")
 # Where a run comes from: name, column, kind.
 ORIGINS = (
     (DATA_HASH, f"tags.{DATA_HASH}", "data"),
@@ -178,7 +177,10 @@ class Analysis:
         grouped = self.grouped
         observed = grouped.runs[grouped.runs["variation"].notna()]
         planned_epochs = column_of(observed, "epochs").astype(float)
-        observed = observed.assign(reason=observed["why"], epochs=planned_epochs, last=self._last(observed))
+        ended = observed["status"].where(~observed["used"].astype(bool), "FINISHED")  # what was pruned is a result
+        observed = observed.assign(
+            status=ended, reason=observed["why"], epochs=planned_epochs, last=self._last(observed)
+        )
         # A run whose seed is not known is one of its own.
         unknown = observed["seed"].isna()
         observed["seed"] = observed["seed"].where(~unknown, observed["run_id"])
@@ -289,7 +291,8 @@ class Analysis:
             changed = [(there[side], name) for side, name in here.items() if there.get(side, name) != name]
             if here.keys() == there.keys() and changed and all(self._better(*names, claim.asked) for names in changed):
                 found.append(number)
-        return tuple(found) if len({dict(side).get(OPTIMIZER) for side in here}) == 2 else ()
+        optimizer = self.optimizer.removeprefix("params.")
+        return tuple(found) if len({dict(side).get(optimizer) for side in here}) == 2 else ()
 
     def _sides_but_for_the_rate(self, pair: Pair) -> dict[frozenset[tuple[str, Any]], str]:
         return {self._but_for_the_rate(name): name for name in (pair.variation, pair.against)}
@@ -297,7 +300,9 @@ class Analysis:
     def _but_for_the_rate(self, variation: str) -> frozenset[tuple[str, Any]]:
         """A variation's configuration without its learning rate."""
         config = self.grouped.configs[variation]
-        return frozenset(item for item in config.items() if item[0] not in (*RATES, DATA_HASH))
+        return frozenset(
+            (name, value) for name, value in config.items() if name != DATA_HASH and not autolog.is_rate(name)
+        )
 
     def _better(self, variation: str, other: str, metric: str) -> bool:
         a, b = (float(inference.one_per_seed(self.grouped.values(name, metric)).mean()) for name in (variation, other))
@@ -457,13 +462,10 @@ class Analysis:
     def _columns(self) -> dict[str, str]:
         """Parameters by name, and the data's hash where it tells variations apart."""
         params = [c.removeprefix("params.") for c in self.grouped.used if c.startswith("params.")]
-        repetitions = [*(f"params.{name}" for name in SEEDS), *self.grouped.repetitions]
+        aside = {*self.grouped.aside, *(n for n in params if is_of(n, SEEDS) or autolog.is_no_choice(n))}
+        aside |= {name.removeprefix("params.") for name in self.grouped.repetitions}
         return {
-            **{
-                name: f"params.{name}"
-                for name in params
-                if f"params.{name}" not in repetitions and name not in self.grouped.aside
-            },
+            **{name: f"params.{name}" for name in params if name not in aside},
             DATA_HASH: f"tags.{DATA_HASH}",
         }
 
@@ -493,7 +495,7 @@ class Analysis:
         optimizers = self._untuned(variation, against)
         if optimizers:
             runs = pd.concat([self.grouped.by_variation[variation], self.grouped.by_variation[against]])
-            ran = [distinct(runs[runs[f"params.{OPTIMIZER}"] == name], self.rate)[0] for name in optimizers]
+            ran = [distinct(runs[runs[self.optimizer] == name], self.rate)[0] for name in optimizers]
             yield Caveat(kind="untuned learning rate", optimizers=tuple(optimizers), learning_rates=tuple(ran))
         for name in (variation, against):
             for flag in self.flags.get(name, ()):
@@ -504,13 +506,22 @@ class Analysis:
                 yield Caveat(kind="runs not finished", variation=name, seeds=tuple(row.seed for row in lost))
 
     def _unequal_budgets(self, variation: str, against: str) -> tuple[float, ...]:
-        """The mean steps of the runs of either side where they are clearly unequal and no parameter says so."""
+        """The mean steps of the runs of either side where they are clearly unequal and no parameter says so.
+
+        Where training stops early, how many there are is what it comes to.
+        """
+        if self._stops_early:
+            return ()
         counted, last = zip(*(self._steps[name] for name in (variation, against)), strict=True)
         # What counts epochs on one side may count batches on the other.
         steps = counted if not any(map(math.isnan, counted)) else last
         a, b = (self.grouped.by_variation[name] for name in (variation, against))
         parameters = [column for column in self._columns.values() if column in self._differing]
         return steps if evidence.are_unequal_budgets((steps[0], steps[1]), a, b, parameters) else ()
+
+    @cached_property
+    def _stops_early(self) -> bool:
+        return autolog.stops_early(self.grouped.used)
 
     @cached_property
     def _steps(self) -> dict[str, tuple[float, float]]:
@@ -526,9 +537,16 @@ class Analysis:
 
     @cached_property
     def rate(self) -> str:
-        """The column of the learning rate."""
-        columns = [f"params.{name}" for name in RATES]
-        return next((column for column in columns if column in self.grouped.used), columns[0])
+        """The column of the learning rate; of several, the first of numbers."""
+        columns = [name for name in self.grouped.used if name.startswith("params.") and autolog.is_rate(name[7:])]
+        numbers = [c for c in columns if pd.to_numeric(self.grouped.used[c], errors="coerce").notna().any()]
+        return next(iter([*numbers, *columns]), "params.learning_rate")
+
+    @cached_property
+    def optimizer(self) -> str:
+        """The column of the optimizer's name."""
+        names = [name.removeprefix("params.") for name in self.grouped.used if name.startswith("params.")]
+        return f"params.{autolog.optimizer(names)}"
 
     @cached_property
     def _tried(self) -> pd.DataFrame:
@@ -536,7 +554,7 @@ class Analysis:
         grouped = self.grouped
         frames = [grouped.used, *([self.elsewhere] if self.elsewhere is not None else [])]
         others = without_repetition(grouped.task.parameters, grouped.task) if grouped.by_task else ()
-        columns = list(dict.fromkeys([f"params.{OPTIMIZER}", self.rate, *(f"params.{name}" for name in others)]))
+        columns = list(dict.fromkeys([self.optimizer, self.rate, *(f"params.{name}" for name in others)]))
         parts = [frame for frame in frames if set(columns) <= set(frame.columns)]
         metric = f"metrics.{grouped.primary_metric}"
         return pd.concat(parts).reindex(columns=[*columns, metric]) if parts else pd.DataFrame()
@@ -554,11 +572,11 @@ class Analysis:
         ]
         if self.rate.removeprefix("params.") in self.grouped.request.nuisance:
             return []
-        tuned = {optimizer for name in sides for optimizer in self.grouped.sets(f"params.{OPTIMIZER}")[name]}
+        tuned = {optimizer for name in sides for optimizer in self.grouped.sets(self.optimizer)[name]}
         return [optimizer for optimizer in self._not_at_their_best_rate(variation, against) if optimizer not in tuned]
 
     def _not_at_their_best_rate(self, variation: str, against: str) -> list[str]:
-        optimizer = f"params.{OPTIMIZER}"
+        optimizer = self.optimizer
         sets = [self.grouped.sets(optimizer)[name] for name in (variation, against)]
         if not all(sets) or sets[0] == sets[1]:
             return []

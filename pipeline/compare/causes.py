@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 
 import pandas as pd
 
+from pipeline.compare.autolog import is_no_choice
+
 _PLACES = re.compile("(log|out|work|save)?(dir|directory|folder|path|file|filename)")
 # What is written there; of another place, such as that of a model or a checkpoint, it may be read from there.
 _WRITTEN = re.compile(
@@ -47,8 +49,9 @@ def aside(runs: pd.DataFrame, taken: Collection[str], repetitions: Sequence[str]
         comparable: makes values the same that are written otherwise.
 
     By its name, or by all of its values, such a parameter says where a run writes, what it is called, which ID it has,
-    when or on which host it ran; and
+    when or on which host it ran, or how (`verbose`, `n_jobs`); and
 
+    - libraries call it so (`output_dir`, `job_num`: `autolog.is_no_choice`), or
     - no two runs have the same value of it, or
     - the other parameters and what tells repetitions apart determine it (of places, names and IDs: a host or a date
       that goes with a variation may well be why it is better).
@@ -57,7 +60,8 @@ def aside(runs: pd.DataFrame, taken: Collection[str], repetitions: Sequence[str]
     """
     columns = [name for name in runs if name.startswith("params.") and name not in repetitions]
     columns = [name for name in columns if runs[name].nunique(dropna=False) > 1]
-    kinds = {name: _kind(name[7:], runs[name].dropna()) for name in columns if name[7:] not in taken}
+    own = [name for name in columns if name[7:] not in taken]
+    kinds = {name: _kind(name[7:], runs[name].dropna()) for name in own}
     candidates = [name for name, kind in kinds.items() if kind]
     if not candidates:
         return []
@@ -69,7 +73,8 @@ def aside(runs: pd.DataFrame, taken: Collection[str], repetitions: Sequence[str]
     for name in candidates:
         determined = (runs[name].groupby(alike).nunique(dropna=False) <= 1).all() and bool(shared)
         alone = kinds[name] in ("name", "place") and not any(other in columns for other in others)
-        if not alone and (_all_differ(runs[name]) or (determined and kinds[name] not in ("moment", "host"))):
+        follows = determined and kinds[name] not in ("moment", "host")
+        if not alone and (is_no_choice(name[7:]) or _all_differ(runs[name]) or follows):
             found.append(name[7:])
     return found
 
@@ -80,7 +85,7 @@ def _all_differ(values: pd.Series) -> bool:
 
 
 def _kind(name: str, values: pd.Series) -> str:
-    """`place`, `name`, `id`, `moment` or `host`; empty where a parameter may be a cause."""
+    """`place`, `name`, `id`, `moment`, `host` or `manner`; empty where a parameter may be a cause."""
     words = re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
     texts = [str(value) for value in values]
     is_written = any(map(_WRITTEN.fullmatch, words))
@@ -99,4 +104,4 @@ def _kind(name: str, values: pd.Series) -> str:
         return "id"
     timed = {"time", "date", "datetime", "timestamp", "stamp", "at", "now", "ts"} & set(words)
     is_moment = all(_MOMENT.search(text) or (timed and _SECONDS.fullmatch(text)) for text in texts)
-    return "moment" if is_moment else ""
+    return "moment" if is_moment else "manner" if is_no_choice(name) else ""

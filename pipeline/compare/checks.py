@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from pipeline.compare import evidence
-from pipeline.compare.analysis import OPTIMIZER, RATES, Analysis
+from pipeline.compare.analysis import Analysis
+from pipeline.compare.autolog import is_rate
 from pipeline.compare.columns import comparable, in_order, plain
 from pipeline.compare.conclusion import Check, Claim, Finding, Pair, Tuning
 
@@ -106,7 +107,7 @@ def untuned_learning_rate(design: Design) -> Outcome:
     """Optimizers are compared at learning rates that are not shown to be the best of several."""
     findings: list[Finding] = []
     analysis = design.analysis
-    optimizers = analysis.grouped.sets(f"params.{OPTIMIZER}")
+    optimizers = analysis.grouped.sets(analysis.optimizer)
     different = unread = 0
     tried = analysis.rate.removeprefix("params.") in analysis.grouped.request.nuisance
     for pair in () if tried else design.pairs:
@@ -154,7 +155,7 @@ def selected_on_reported_data(design: Design) -> Outcome:
     grouped, metric = design.analysis.grouped, design.metric
     findings: list[Finding] = []
     for name, counts in () if _is_held_out(design) else design.tried_values.items():
-        several = counts > (1 if name in RATES else 2)
+        several = counts > (1 if is_rate(name) else 2)
         outcomes = design.outcomes[several].dropna()
         if len(outcomes):
             best = outcomes.idxmax() if design.higher_is_better else outcomes.idxmin()

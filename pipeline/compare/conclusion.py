@@ -623,8 +623,8 @@ class Conclusion(_Part):
     )
     aside: tuple[str, ...] = Field(
         (),
-        description="parameters that make no variations and confound nothing: where a run writes, what it is called, "
-        "its ID, when or where it ran",
+        description="parameters that make no variations and confound nothing: where and how a run ran, what it is "
+        "called, its ID, where it writes",
     )
     cut: tuple[str, ...] = Field(
         (),

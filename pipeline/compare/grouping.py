@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import metrics
-from pipeline.compare import causes, evidence, existing, labels, repetitions
+from pipeline.compare import autolog, causes, evidence, existing, labels, repetitions
 from pipeline.compare.columns import column_of, comparable, names_listed, plain, without_repetition
 from pipeline.errors import UserError
-from pipeline.metrics import Metric
+from pipeline.metrics import Better, Metric
 from pipeline.study.existing import Measure, StudyOfRuns
 from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.study.tuning import point_text
@@ -89,7 +89,7 @@ class GroupedRuns:
     compared: list[str]  # the metrics in which each variation is compared with the baseline
     planned: pd.DataFrame | None
     repetitions: tuple[str, ...] = ()  # the columns that tell repetitions apart
-    aside: tuple[str, ...] = ()  # parameters that can be no cause: `causes.aside`
+    aside: tuple[str, ...] = ()  # parameters that make no variations and confound nothing
     _columns: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     _sets: dict[str, dict[str, tuple[Any, ...]]] = field(default_factory=dict)
 
@@ -216,8 +216,8 @@ class GroupedRuns:
 
     def _is_by_epoch(self, name: str) -> bool:
         row = self.metric(name)
-        own = name in self.rows and not row.per_epoch
-        return f"metrics.{name}" in self.used and row.better is not None and not row.is_wall_time and not own
+        of_the_end = name in self.rows and not self.rows[name].per_epoch
+        return f"metrics.{name}" in self.used and row.better is not None and not row.is_wall_time and not of_the_end
 
     @property
     def convergence_metric(self) -> str | None:
@@ -254,14 +254,19 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
         pairs = [(name, config.params[task.repetition]) for name, config in request.plan.runs()]
         planned = pd.DataFrame(pairs, columns=["variation", "seed"])
     elif isinstance(request.study, StudyOfRuns):
+        runs = autolog.in_plain(runs)
+        _require_asked(runs, request)
         kind, configs = "groups", existing.by_where(runs, request.study)
-        members = runs[runs["variation"].notna()]
-        told_apart_by = repetitions.columns(members, request.repetitions, (*next(iter(configs.values())),))
-        runs["seed"] = repetitions.told_apart(members, told_apart_by).reindex(runs.index)
-        _write_tries(runs, request.nuisance)
+        is_member, told_by = runs["variation"].notna(), (*next(iter(configs.values())),)
+        told_apart_by = repetitions.columns(runs[is_member], request.repetitions, told_by)
+        runs["seed"] = repetitions.told_apart(runs[is_member], told_apart_by).reindex(runs.index)
+        aside = _aside(runs[is_member], request, told_apart_by, (*told_by, *request.study.claimed_parameters))
+        _write_tries(runs, request.nuisance, is_member)
     elif request.group_by or not runs["ours"].any():
+        runs = autolog.in_plain(runs)
         told_apart_by = repetitions.columns(runs, request.repetitions, (*request.group_by, *request.nuisance))
-        aside = tuple(causes.aside(runs, (*request.group_by, *request.nuisance), told_apart_by, comparable))
+        _require_asked(runs, request)
+        aside = _aside(runs, request, told_apart_by, ())
         kind, configs = "groups", _by_params(runs, request, told_apart_by, aside)
     else:
         if request.better:
@@ -270,13 +275,17 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     _leave_out_links(runs)
     if kind == "groups":
         _leave_out_parents(runs)
+        members = runs[runs["variation"].notna()]
+        aside = tuple(p for p in aside if members[f"params.{p}"].map(comparable).nunique() > 1)
         if not request.nuisance:  # tries, not seeds, are what is told apart then
             _tell_apart_what_one_seed_did_not_fix(runs)
-    runs["used"] = runs["variation"].notna() & (runs["status"] == "FINISHED")
+    runs["used"] = runs["variation"].notna() & _has_ended_well(runs)
     _say_why(runs)
     if isinstance(request.study, StudyOfRuns):
         existing.require_claimed(request.study, _own(runs, "params."), _own(runs[runs["used"]], "metrics."))
-    names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task)
+    objective = autolog.objective(runs) if kind == "groups" else {}
+    request = _with_directions(request, objective)
+    names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task, objective)
     baseline, chosen = None, False
     if configs:
         badness = _badness(runs, primary, task, request)
@@ -301,6 +310,12 @@ def _fill_in(runs: pd.DataFrame, defaults: Mapping[str, str]) -> None:
 def _own(runs: pd.DataFrame, kind: str) -> list[str]:
     """The names of all params or metrics of which a run has a value."""
     return [name.removeprefix(kind) for name in runs if name.startswith(kind) and runs[name].notna().any()]
+
+
+def _with_directions(request: CompareRequest, directions: Mapping[str, Better]) -> CompareRequest:
+    """With the directions that a search was for, of metrics whose names and whose users do not say it."""
+    told = {name: Measure(better=better) for name, better in directions.items() if not metrics.guess(name).better}
+    return replace(request, measures={**told, **request.measures})
 
 
 def _by_plan(runs: pd.DataFrame, study: Study, task: Task) -> dict[str, dict[str, Any]]:
@@ -341,18 +356,43 @@ def _by_params(
     """Runs that anybody made, by some of their parameters, or by all causes that are not the same in all of them."""
     params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
     group_by, searched = request.group_by, request.nuisance
-    _require_params("group_by", group_by, params)
-    _require_params("nuisance", searched, params)
-    params = [name for name in params if name not in searched and f"params.{name}" not in told_apart_by]
     runs["seed"] = repetitions.told_apart(runs, told_apart_by)
-    causal = [name for name in params if name not in aside and not repetitions.is_of(name, repetitions.SEEDS)]
-    names = list(group_by) or [
-        name for name in causal if runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1
-    ]
+    told_apart = {name for name in params if repetitions.is_of(name, repetitions.SEEDS)}
+    told_apart |= {name.removeprefix("params.") for name in told_apart_by}
+    own = [name for name in params if name not in told_apart]
+    autolog.inherit(runs, [f"params.{name}" for name in own])
+    choices = [name for name in own if name not in (*searched, *aside)]
+    # Neither what says nothing of what it was, nor what has runs of its own makes a parameter one that varies.
+    says = runs[[f"params.{name}" for name in own]].notna().any(axis=1)
+    parents = runs["run_id"].isin(column_of(runs, f"tags.{MLFLOW_PARENT_RUN_ID}")[says].dropna())
+    names = list(group_by) or _differing(runs[says & ~parents], choices) or _differing(runs[says], choices)
     columns = {name: f"params.{name}" for name in names}
     has_any = runs[list(columns.values())].notna().any(axis=1) if columns else pd.Series(True, runs.index)
     runs.loc[~has_any, "why"] = f"it has none of the parameters {names_listed(names)}"
-    return _group(runs, has_any, columns, searched)
+    pruned = autolog.pruned(runs)
+    runs.loc[pruned, "why"] = "its search pruned it"
+    # Of a search each try counts.
+    return _group(runs, has_any if searched else has_any & ~pruned, columns, searched)
+
+
+def _differing(runs: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    return [name for name in names if runs[f"params.{name}"].map(comparable).nunique(dropna=False) > 1]
+
+
+def _aside(
+    runs: pd.DataFrame, request: CompareRequest, told_apart_by: tuple[str, ...], taken: Collection[str]
+) -> tuple[str, ...]:
+    """The parameters that can be no cause, or repeat what was searched."""
+    asked = {*request.group_by, *request.nuisance, *request.repetitions, *taken}
+    params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
+    repeating = autolog.repeating(runs, [name for name in params if name not in asked], request.nuisance)
+    return tuple(sorted({*causes.aside(runs, asked, told_apart_by, comparable), *repeating}))
+
+
+def _require_asked(runs: pd.DataFrame, request: CompareRequest) -> None:
+    params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
+    _require_params("group_by", request.group_by, params)
+    _require_params("nuisance", request.nuisance, params)
 
 
 def _require_params(option: str, names: Sequence[str], params: Sequence[str]) -> None:
@@ -366,7 +406,7 @@ def _group(
     runs: pd.DataFrame, members: pd.Series, columns: Mapping[str, str], searched: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Write the variation of each member, and what it tried; the configurations by name, the first made first."""
-    _write_tries(runs, searched)
+    _write_tries(runs, searched, members)
     if not members.any():
         return {}
     rows = runs[members].iloc[::-1]  # the newest run comes first
@@ -377,18 +417,17 @@ def _group(
     )
     first = numbers.drop_duplicates()
     configs = [{name: plain(values[name][row]) for name in columns} for row in first.index]
-    differing = [name for name in columns if len({comparable(config[name]) for config in configs}) > 1]
-    names = labels.of(configs, differing)
+    names = labels.of(configs, labels.telling(configs))
     runs.loc[rows.index, "variation"] = pd.Series([names[n] for n in numbers], rows.index, dtype=object)
     return dict(zip(names, configs, strict=True))
 
 
-def _write_tries(runs: pd.DataFrame, searched: Sequence[str]) -> None:
+def _write_tries(runs: pd.DataFrame, searched: Sequence[str], members: pd.Series) -> None:
     """What tells the runs of a search apart: the values of what was searched."""
     if searched:
-        _require_params("nuisance", searched, _own(runs, "params."))
         tried = runs[[f"params.{name}" for name in searched]].set_axis(list(searched), axis=1).map(comparable)
-        runs["seed"] = [point_text(point) for point in tried.to_dict("records")]
+        points = pd.Series([point_text(point) for point in tried.to_dict("records")], runs.index, dtype=object)
+        runs["seed"] = points.where(members, None)
 
 
 def _leave_out_links(runs: pd.DataFrame) -> None:
@@ -406,7 +445,7 @@ def _leave_out_links(runs: pd.DataFrame) -> None:
 def _leave_out_parents(runs: pd.DataFrame) -> None:
     """A run with runs of its own that count, such as the mean of its folds or the best of its search."""
     parents = column_of(runs, f"tags.{MLFLOW_PARENT_RUN_ID}")[runs["variation"].notna()]
-    above = runs["run_id"].isin(parents.dropna()) & runs["variation"].notna()
+    above = runs["run_id"].isin(parents.dropna())
     runs.loc[above, "why"] = "it is the parent of runs that are counted"
     runs.loc[above, "variation"] = None
 
@@ -420,9 +459,15 @@ def _tell_apart_what_one_seed_did_not_fix(runs: pd.DataFrame) -> None:
             runs.loc[own.index, "seed"] = None
 
 
+def _has_ended_well(runs: pd.DataFrame) -> pd.Series:
+    """Whether a run finished, or was pruned with a result."""
+    results = [name for name in runs if name.startswith("metrics.")]
+    return (runs["status"] == "FINISHED") | (autolog.pruned(runs) & runs[results].notna().any(axis=1))
+
+
 def _say_why(runs: pd.DataFrame) -> None:
     reason = column_of(runs, f"tags.{FAILURE}")
-    unfinished = (runs["status"] != "FINISHED") & runs["why"].isna()
+    unfinished = (runs["status"] != "FINISHED") & ~runs["used"] & runs["why"].isna()
     running = unfinished & reason.isna() & runs["status"].isin(["RUNNING", "SCHEDULED"])
     runs.loc[unfinished, "why"] = reason[unfinished]
     runs.loc[running, "why"] = "still running, or its process is gone"
@@ -432,7 +477,12 @@ def _say_why(runs: pd.DataFrame) -> None:
 
 
 def _choose_metrics(
-    runs: pd.DataFrame, request: CompareRequest, kind: str, variations: int, task: Task
+    runs: pd.DataFrame,
+    request: CompareRequest,
+    kind: str,
+    variations: int,
+    task: Task,
+    objective: Mapping[str, Better],
 ) -> tuple[list[str], str | None, list[str]]:
     """All metrics of the conclusion, the primary one, and those in which the variations are compared."""
     used = runs[runs["used"]]
@@ -445,8 +495,8 @@ def _choose_metrics(
     rows = {row.name: row for row in task.metrics}
     preferred = [metric, *(row.name for row in task.metrics if row.primary)]
     if not by_task:
-        preferred += [*(row.name for row in task.metrics if row.convergence), *metrics.MINIMISED]
-    preferred += sorted(there, key=_unlikely)
+        preferred += [row.name for row in task.metrics if row.convergence]
+    preferred += sorted(there, key=lambda name: metrics.unlikely(name, name in objective))
     primary = next((name for name in preferred if name and name in there), None)
     first = [primary] if primary else []
     claimed, published = _metrics_of(request)
@@ -496,12 +546,6 @@ def _as_said(row: Metric, request: CompareRequest, is_primary: bool) -> Metric:
         decimals=row.decimals if said.decimals is None else said.decimals,
         better=(request.better if is_primary else "") or said.better or row.better,
     )
-
-
-def _unlikely(name: str) -> tuple[bool, bool, str]:
-    """Sorts metrics by how likely they are what somebody wants to know of his runs."""
-    row = metrics.guess(name)
-    return row.is_wall_time or row.is_counter, row.better is None, name
 
 
 def _metrics_of(request: CompareRequest) -> tuple[list[str], list[str]]:

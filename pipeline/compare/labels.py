@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.compare.columns import comparable
 from pipeline.plots import short
 
 _SHOWN = 60  # characters of a name that every report shows; of a longer one it leaves out the middle
@@ -33,6 +34,31 @@ def of(configs: Sequence[Mapping[str, Any]], differing: Sequence[str]) -> list[s
         shown.add(short(unique, _SHOWN))
         names.append(unique)
     return names
+
+
+def telling(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The parameters that tell configurations apart.
+
+    What not all have, such as the trees of a forest, is left out where those that all have tell it; so are parameters
+    whose words are those of another: `opt_name` is adam where `optimizer` is Adam.
+    """
+    values = [{name: comparable(value) for name, value in config.items()} for config in configs]
+    differing = [name for name in configs[0] if len({config[name] for config in values}) > 1]
+    differing = _each_word_once(differing, values)
+    everywhere = [name for name in differing if all(config[name] is not None for config in values)]
+    keys = [tuple(config[name] for name in everywhere) for config in values]
+    told = {n for n in differing if len({(k, c[n]) for k, c in zip(keys, values, strict=True)}) == len(set(keys))}
+    return [name for name in differing if name in everywhere or name not in told]
+
+
+def _each_word_once(names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Without parameters whose words are those of another: `opt_name` is adam where `optimizer` is Adam."""
+    found: dict[Any, str] = {}
+    for name in names:
+        values = [config[name] for config in configs]
+        words = all(value is None or isinstance(value, str) for value in values)
+        found.setdefault(tuple(str(value).casefold() for value in values) if words else name, name)
+    return list(found.values())
 
 
 def _apart(values: Sequence[Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from pipeline.metrics import MINIMISED, PRIMARY, At, read_at
+from pipeline.metrics import PRIMARY, THE_MAIN_ONE, At, read_at
 from pipeline.texts import listed, quoted
 
 CONCLUSION, REPORT_HTML = "conclusion.json", "report.html"
@@ -65,7 +65,7 @@ class Options(BaseModel):
     group_by: _Names = Field(
         (), description="parameters, with commas, that make a variation; empty = all that differ, but for the seed"
     )
-    metric: str = Field("", description=f"the metric that counts; empty = {PRIMARY}, else {', '.join(MINIMISED)}, ...")
+    metric: str = Field("", description=f"the metric that counts; empty = {PRIMARY}, else {THE_MAIN_ONE}")
     better: Literal["", "lower", "higher"] = Field(
         "", description="which way of the main metric is better; empty = as its name says, or not known"
     )

@@ -29,6 +29,7 @@ from mlflow.entities import FileInfo, LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
+from pipeline.compare import autolog
 from pipeline.compare.grouping import Declared
 from pipeline.compare.repetitions import is_repetition
 from pipeline.errors import UserError, first_line
@@ -78,6 +79,7 @@ _TAGS = (
     *(FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, FAILURE, STUDY, VARIATION, SEED, PLAN, REUSED_FROM),
     *(ROLE, GRID_POINT),
     *(MLFLOW_RUN_NAME, MLFLOW_PARENT_RUN_ID, MLFLOW_GIT_COMMIT, MLFLOW_PROJECT_ENTRY_POINT),
+    *autolog.TAGS,
 )
 _PAGE = 10_000
 _BULK_RUNS, _BULK_VALUES = 50, 25_000  # one bulk request: a server takes 100 runs, and gives so many values
@@ -193,7 +195,8 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     numbers = [
         name for name in frame if name in ("start", "end", "epochs", "last_epoch") or name.startswith("metrics.")
     ]
-    return frame.astype({**dict.fromkeys(numbers, float), "ours": bool}).copy()  # in one piece, to which can be added
+    typed = frame.astype({**dict.fromkeys(numbers, float), "ours": bool})
+    return typed.copy()  # in one piece: a trainer logs more than a hundred columns
 
 
 def _is_a_run(run: Run) -> bool:

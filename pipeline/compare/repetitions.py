@@ -14,7 +14,10 @@ from pipeline.texts import did_you_mean, listed, quoted
 from pipeline.tracking.names import MLFLOW_PARENT_RUN_ID
 
 # By the last word of the name of a parameter or a tag. Of folds the training sets overlap.
-SEEDS = ("seed", "random_state", "random_seed", "rng_seed", "data_seed", "seed_value")
+SEEDS = (
+    *("seed", "random_state", "random_seed", "rng_seed", "data_seed", "seed_value"),
+    *("bagging_seed", "feature_fraction_seed", "data_random_seed"),  # LightGBM's
+)
 _FOLDS = ("fold", "cv_fold", "fold_id", "fold_idx", "fold_num", "kfold", "cv_split")
 # By the whole name: a number, such as that of a trial, may count anything.
 _NUMBERS = ("repeat", "repetition", "rep", "repeat_num", "replicate", "trial", "try", "run_number", "run_idx")
@@ -31,8 +34,8 @@ def is_repetition(name: str) -> bool:
 
 
 def is_of(name: str, words: Collection[str]) -> bool:
-    """Whether the last word of a name is one of several: `seed` of `params.training.seed` and of `cfg/seed`."""
-    return re.split(r"[./:]", name.lower())[-1] in words
+    """Whether the last word of a name is one of several: `seed` of `training.seed`, `cfg/seed` and `svc__seed`."""
+    return re.split(r"[./:]|__", name.lower())[-1] in words
 
 
 def columns(runs: pd.DataFrame, asked: tuple[str, ...], taken: Collection[str]) -> tuple[str, ...]:

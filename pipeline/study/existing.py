@@ -135,3 +135,8 @@ class StudyOfRuns(Declaration):
     def main_metric(self) -> str:
         """By which variations are ranked; empty = chosen among those that the runs have."""
         return next(iter([*self.metrics, *(claim.metric for claim in self.claims)]), "")
+
+    @property
+    def claimed_parameters(self) -> tuple[str, ...]:
+        """Those that some claim is about."""
+        return tuple(dict.fromkeys(name for claim in self.claims for name in claim.about))

@@ -274,8 +274,8 @@ def _repetitions(conclusion: Conclusion) -> str:
 def _aside(conclusion: Conclusion) -> str:
     if not conclusion.aside:
         return ""
-    what = "where runs write, what they are called, their IDs, times or hosts; --group-by makes them count"
-    return f"{values.listed(map(values.plain, conclusion.aside))}: {what}"
+    what = "where and how runs ran, what they are called, where they write; --group-by makes them count"
+    return f"{values.listed(map(values.plain, conclusion.aside), 30)}: {what}"
 
 
 def _time(moment: str) -> str:

@@ -275,7 +275,7 @@ def summary(conclusion: Conclusion) -> list[str]:
     if not any(variation.finished for variation in conclusion.variations):
         return ["No run has finished yet: there is nothing to conclude."]
     found = [_about_claims(conclusion.claims) if conclusion.claims else _about_pairs(conclusion)]
-    found += [sentence for sentence in (_best(conclusion), _lost(conclusion)) if sentence]
+    found += [sentence for sentence in (_untold(conclusion), _best(conclusion), _lost(conclusion)) if sentence]
     flags = ((variation, listed(map(flag_name, variation.flags))) for variation in without_repeats(conclusion))
     flagged = listed((f"{name(variation.name)} ({what})" for variation, what in flags if what), 4)
     return [*found, *([f"Flagged: {flagged}."] if flagged else [])]
@@ -319,6 +319,31 @@ def _best(conclusion: Conclusion) -> str:
     value = with_unit(" ".join(cell_text(best[1], metric)).strip(), metric)
     word = "Highest" if metric.higher_is_better else "Lowest"
     return f"{word} {label_of(metric)}: {name(best[0].name)}, {value} (n = {best[1].n})."
+
+
+def _untold(conclusion: Conclusion) -> str:
+    """What to do where no variation has two runs: of a search, to say what was searched."""
+    variations = conclusion.variations
+    if conclusion.kind != "groups" or conclusion.provenance.nuisance or len(variations) < 3:
+        return ""
+    if any(variation.finished > 1 for variation in variations):
+        return ""
+    tried = {p: {v.params[p] for v in variations if v.params[p] is not None} for p in conclusion.differing}
+    searched = [plain(p) for p, values in tried.items() if len(values) > 2 and all(map(_is_number, values))]
+    hint = f" If this is a search, name what was searched: --nuisance {','.join(searched)}." if searched else ""
+    if any(metric.name == "rank_test_score" for metric in conclusion.metrics):  # the best five are no sample of tries
+        hint = (
+            " Of a search, scikit-learn's autologging keeps the best five, unless max_tuning_runs=None says otherwise."
+        )
+    return f"Each variation has one run, and nothing tells a difference from chance.{hint}"
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def _lost(conclusion: Conclusion) -> str:
