@@ -12,8 +12,8 @@ import yaml
 
 from pipeline.compare import around
 from pipeline.compare.conclusion import Claim, Conclusion
-from pipeline.compare.grouping import Declared
 from pipeline.compare.report import audits, sentences
+from pipeline.compare.request import Declared
 from pipeline.errors import UserError
 from pipeline.study import files
 from tests.test_compare import conclude

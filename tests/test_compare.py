@@ -663,7 +663,8 @@ def test_wall_time_gets_no_verdict(tmp_path: Path) -> None:
         ([({"a": "1"}, {"val_loss": 1.0}), ({"a": "2"}, {"val_loss": 1.0})], 0, False),
         ([({"a": "1"}, {})], 0, True),
         ([({"a": "1"}, {"val_loss": 1.0})], 2, False),
-        ([({"a": "1"}, {"accuracy": 1.0})], 2, True),
+        ([({"a": "1"}, {"accuracy": 1.0})], 2, False),
+        ([({"a": "1"}, {"zorp": 1.0})], 2, True),  # of which nobody knows what is better
         ([({"a": "1"}, {"val_loss": 1.0})], 3, False),
         ([({"lr": str(lr)}, {"loss": lr}) for lr in (0.1, 0.2, 0.3)], 3, True),  # measured on which data?
     ],

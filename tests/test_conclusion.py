@@ -19,8 +19,9 @@ from pipeline import inference
 from pipeline.compare import checks, concluding, evidence
 from pipeline.compare.analysis import Analysis
 from pipeline.compare.conclusion import Conclusion, Finding, Unequal
-from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
+from pipeline.compare.grouping import GroupedRuns, group
 from pipeline.compare.report import audits, sentences, values
+from pipeline.compare.request import CompareRequest
 from pipeline.errors import UserError
 from pipeline.metrics import METRICS, guess
 from pipeline.study.plan import Study

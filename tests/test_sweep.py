@@ -15,9 +15,10 @@ from scipy import stats
 from pipeline import inference, task
 from pipeline.compare.concluding import conclude
 from pipeline.compare.conclusion import Conclusion
-from pipeline.compare.grouping import CompareRequest, GroupedRuns, group
+from pipeline.compare.grouping import GroupedRuns, group
 from pipeline.compare.report import sections, sentences
 from pipeline.compare.report.blocks import Table
+from pipeline.compare.request import CompareRequest
 from pipeline.compare.sweep import sweep
 
 RUNS = 40

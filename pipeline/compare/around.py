@@ -13,7 +13,8 @@ import pandas as pd
 
 from pipeline.compare.columns import column_of, plain
 from pipeline.compare.conclusion import Effort, Uncounted
-from pipeline.compare.grouping import Declared, GroupedRuns
+from pipeline.compare.grouping import GroupedRuns
+from pipeline.compare.request import Declared
 from pipeline.metrics import current
 from pipeline.study import plan
 from pipeline.tracking.names import REUSED_FROM, STUDY, VARIATION

@@ -7,18 +7,19 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline import metrics
-from pipeline.compare import autolog, causes, evidence, existing, labels, repetitions
+from pipeline.compare import autolog, causes, choosing, evidence, existing, labels, repetitions
 from pipeline.compare.columns import column_of, comparable, names_listed, plain, without_repetition
+from pipeline.compare.request import CompareRequest
 from pipeline.errors import UserError
-from pipeline.metrics import Better, Metric
-from pipeline.study.existing import Measure, StudyOfRuns
+from pipeline.metrics import Metric
+from pipeline.study.existing import StudyOfRuns
 from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.study.tuning import point_text
 from pipeline.task import Task
@@ -36,37 +37,6 @@ from pipeline.tracking.names import (
 
 MOST_PLOTTED = 20  # variations of which the histories are read: more lines than that cannot be told apart
 _CUT = (250, 500, 6000)  # characters that versions of MLflow, and of what logs to it, keep of a parameter
-_MOST_COMPARED = 200  # variations: with more, the pairs of one metric are all that anybody could read
-
-
-class Declared(NamedTuple):
-    """A plan, and when a study was started with it, in milliseconds since 1970."""
-
-    at: float
-    study: Study
-
-
-@dataclass(frozen=True)
-class CompareRequest:
-    """What is asked: a study's questions, at so many looks at it, or each variation against a baseline."""
-
-    study: Study | StudyOfRuns | None = None
-    looks: int = 1
-    plans: tuple[Declared, ...] = ()  # every one that the study was started with
-    group_by: tuple[str, ...] = ()
-    metric: str = ""
-    metrics: tuple[str, ...] = ()
-    baseline: str = ""
-    better: Literal["", "lower", "higher"] = ""  # which way of the main metric is, where its name does not tell
-    repetitions: tuple[str, ...] = ()  # parameters or tags that tell them apart; empty = found; `name`, `none`
-    nuisance: tuple[str, ...] = ()  # parameters that were searched: each of their values is a try
-    measures: Mapping[str, Measure] = field(default_factory=dict)  # what was said of metrics, by name
-    defaults: Mapping[str, str] = field(default_factory=dict)  # of parameters that older runs do not have
-
-    @property
-    def plan(self) -> Study | None:
-        """The study, where it made its runs."""
-        return self.study if isinstance(self.study, Study) else None
 
 
 @dataclass(frozen=True)
@@ -193,7 +163,7 @@ class GroupedRuns:
         finite = values[np.isfinite(values)]
         row = metrics.guess(name, finite.min(initial=math.inf), finite.max(initial=-math.inf))
         known = replace(row, better=self.rows.get(name, row).better)
-        return _as_said(known, self.request, name == self.primary_metric)
+        return choosing.as_said(known, self.request, name == self.primary_metric)
 
     @cached_property
     def plotted(self) -> list[str]:
@@ -284,8 +254,8 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     if isinstance(request.study, StudyOfRuns):
         existing.require_claimed(request.study, _own(runs, "params."), _own(runs[runs["used"]], "metrics."))
     objective = autolog.objective(runs) if kind == "groups" else {}
-    request = _with_directions(request, objective)
-    names, primary, compared = _choose_metrics(runs, request, kind, len(configs), task, objective)
+    request = choosing.with_directions(request, objective)
+    names, primary, compared = choosing.choose(runs, request, kind, len(configs), task, objective)
     baseline, chosen = None, False
     if configs:
         badness = _badness(runs, primary, task, request)
@@ -310,12 +280,6 @@ def _fill_in(runs: pd.DataFrame, defaults: Mapping[str, str]) -> None:
 def _own(runs: pd.DataFrame, kind: str) -> list[str]:
     """The names of all params or metrics of which a run has a value."""
     return [name.removeprefix(kind) for name in runs if name.startswith(kind) and runs[name].notna().any()]
-
-
-def _with_directions(request: CompareRequest, directions: Mapping[str, Better]) -> CompareRequest:
-    """With the directions that a search was for, of metrics whose names and whose users do not say it."""
-    told = {name: Measure(better=better) for name, better in directions.items() if not metrics.guess(name).better}
-    return replace(request, measures={**told, **request.measures})
 
 
 def _by_plan(runs: pd.DataFrame, study: Study, task: Task) -> dict[str, dict[str, Any]]:
@@ -473,111 +437,13 @@ def _say_why(runs: pd.DataFrame) -> None:
     runs.loc[running, "why"] = "still running, or its process is gone"
 
 
-# --- Which metrics? -----------------------------------------------------------------------------------------------
-
-
-def _choose_metrics(
-    runs: pd.DataFrame,
-    request: CompareRequest,
-    kind: str,
-    variations: int,
-    task: Task,
-    objective: Mapping[str, Better],
-) -> tuple[list[str], str | None, list[str]]:
-    """All metrics of the conclusion, the primary one, and those in which the variations are compared."""
-    used = runs[runs["used"]]
-    there = [c.removeprefix("metrics.") for c in used if c.startswith("metrics.") and used[c].notna().any()]
-    metric, *asked = (_asked(name, there) for name in (request.metric, *request.metrics))
-    if len(used):
-        _require_values("metric", [metric] if metric else [], there)
-        _require_values("metrics", asked, there)
-    by_task = kind != "groups"
-    rows = {row.name: row for row in task.metrics}
-    preferred = [metric, *(row.name for row in task.metrics if row.primary)]
-    if not by_task:
-        preferred += [row.name for row in task.metrics if row.convergence]
-    preferred += sorted(there, key=lambda name: metrics.unlikely(name, name in objective))
-    primary = next((name for name in preferred if name and name in there), None)
-    first = [primary] if primary else []
-    claimed, published = _metrics_of(request)
-    if asked:
-        kept = [name for name in asked if name in there]
-    elif by_task:
-        kept = [row.name for row in task.metrics if row.name in there and not row.per_epoch]
-    else:
-        kept = sorted(there)
-    order = sorted(rows, key=lambda name: rows[name].per_epoch)  # what a run ends with first
-    names = sorted(
-        {*kept, *first, *({*claimed, *published} & set(there))},
-        key=lambda name: (not by_task and name != primary, order.index(name) if name in rows else len(rows), name),
-    )
-    if asked:
-        compared = [*first, *kept]
-    elif by_task and variations <= _MOST_COMPARED:
-        compared = [*first, *(name for name in names if name in rows and rows[name].compared)]
-    else:
-        compared = first
-    compared = [*compared, *(name for name in claimed if name in there)]
-    wanted = (metric, *asked)
-    if request.nuisance and primary and not measured(primary, task, request, is_primary=True).better:
-        raise UserError(
-            f"which way of {quoted(primary)} is better is not known; give --better lower or --better higher"
-        )
-    if request.nuisance:  # the best of n: of which it is known what is better
-        compared = [n for n in compared if n == primary or measured(n, task, request).better]
-    compared = [n for n in dict.fromkeys(compared) if not (metrics.guess(n).is_counter and n not in wanted)]
-    return names, primary, [n for n in compared if not metrics.guess(n).is_wall_time]
-
-
-def measured(name: str, task: Task, request: CompareRequest, is_primary: bool = False) -> Metric:
-    """What is known of a metric by its name, and by what was said of it."""
-    row = next((row for row in task.metrics if row.name == name), metrics.guess(name))
-    return _as_said(row, request, is_primary)
-
-
-def _as_said(row: Metric, request: CompareRequest, is_primary: bool) -> Metric:
-    """A metric with what was said of it in place of what its name tells."""
-    said = request.measures.get(row.name, Measure())
-    which = {"last": "", "best": " (best)"}.get(str(said.at), f" (step {said.at})")
-    return replace(
-        row,
-        label=(said.label or row.label) + which,
-        unit=said.unit or row.unit,
-        decimals=row.decimals if said.decimals is None else said.decimals,
-        better=(request.better if is_primary else "") or said.better or row.better,
-    )
-
-
-def _metrics_of(request: CompareRequest) -> tuple[list[str], list[str]]:
-    """The metrics of a study's claims, with those that it describes, and those of its published values."""
-    claimed = [claim.metric for claim in request.study.claims] if request.study else []
-    claimed += request.study.metrics if isinstance(request.study, StudyOfRuns) else []
-    published = request.plan.published if request.plan else None
-    printed = [name for row in published.values.values() for name in row] if published else []
-    return claimed, [*printed, *(published.commonly_read_as.values() if published else ())]
-
-
-def _require_values(option: str, names: Sequence[str], there: Sequence[str]) -> None:
-    for name in names:
-        if name not in there:
-            hint = did_you_mean(name, there)
-            raise UserError(
-                f"{option}={quoted(name)} has no value in any finished run{hint}; there are {names_listed(there)}"
-            )
-
-
-def _asked(name: str, there: Sequence[str]) -> str:
-    """A metric that somebody asks for, perhaps by the name that it had in an earlier version."""
-    return name if name in there else metrics.current(name)
-
-
 def _badness(runs: pd.DataFrame, metric: str | None, task: Task, request: CompareRequest) -> dict[str, float]:
     """By variation the mean of the metric, turned so that less is better where that is known."""
     used = runs[runs["used"]]
     if metric is None or used.empty:
         return {}
     table = evidence.describe(used, [f"metrics.{metric}"])
-    sign = -1 if measured(metric, task, request, is_primary=True).better == "higher" else 1
+    sign = -1 if choosing.measured(metric, task, request, is_primary=True).better == "higher" else 1
     return {str(name): sign * float(mean) for name, mean in zip(table["variation"], table["mean"], strict=True)}
 
 

@@ -30,8 +30,8 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
 from pipeline.compare import autolog
-from pipeline.compare.grouping import Declared
 from pipeline.compare.repetitions import is_repetition
+from pipeline.compare.request import Declared
 from pipeline.errors import UserError, first_line
 from pipeline.metrics import current
 from pipeline.study.plan import Study

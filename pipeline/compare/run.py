@@ -23,10 +23,12 @@ import pandas as pd
 
 from pipeline import task
 from pipeline.compare import logged, output, reading, report, steps, suggest
+from pipeline.compare.choosing import measured
 from pipeline.compare.concluding import conclude
 from pipeline.compare.conclusion import Conclusion
-from pipeline.compare.grouping import CompareRequest, GroupedRuns, group, measured
+from pipeline.compare.grouping import GroupedRuns, group
 from pipeline.compare.options import PICTURED, REPORT_HTML, Options
+from pipeline.compare.request import CompareRequest
 from pipeline.errors import UserError
 from pipeline.study import files
 from pipeline.study.existing import Measure, Source, StudyOfRuns
