@@ -494,8 +494,7 @@ class Analysis:
             yield Caveat(kind="unequal budget", steps=budgets)
         optimizers = self._untuned(variation, against)
         if optimizers:
-            runs = pd.concat([self.grouped.by_variation[variation], self.grouped.by_variation[against]])
-            ran = [distinct(runs[runs[self.optimizer] == name], self.rate)[0] for name in optimizers]
+            ran = [self._rate_of(name, variation, against) for name in optimizers]
             yield Caveat(kind="untuned learning rate", optimizers=tuple(optimizers), learning_rates=tuple(ran))
         for name in (variation, against):
             for flag in self.flags.get(name, ()):
@@ -504,6 +503,17 @@ class Analysis:
             lost = self.unfinished.get(name, ())
             if lost:
                 yield Caveat(kind="runs not finished", variation=name, seeds=tuple(row.seed for row in lost))
+
+    def _rate_of(self, optimizer: str, variation: str, against: str) -> Any:
+        """The first learning rate with which an optimizer ran on either side."""
+        for name in (variation, against):
+            optimizers = self.grouped.sets(self.optimizer)[name]
+            if optimizers == (optimizer,):
+                return self.grouped.sets(self.rate)[name][0]
+            if optimizer in optimizers:
+                runs = self.grouped.by_variation[name]
+                return distinct(runs[runs[self.optimizer] == optimizer], self.rate)[0]
+        return None
 
     def _unequal_budgets(self, variation: str, against: str) -> tuple[float, ...]:
         """The mean steps of the runs of either side where they are clearly unequal and no parameter says so.

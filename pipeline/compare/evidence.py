@@ -212,26 +212,27 @@ def edge_of_grid(
         the same. A value without a result (NaN: it failed or diverged) was tried. A value inside that is as good as
         the one at the edge is the best.
     """
-    found: list[tuple[str, object]] = []
+    found: dict[tuple[str, object], None] = {}
     table = table.reset_index(drop=True)
     for param in params:
         values = _numbers(table[param])
         others: list[Any] = [table[name] for name in params if name != param]
-        for _, rows in values.groupby(others or np.zeros(len(table)), sort=False, dropna=False):
-            best = _best_at_edge(rows, table.loc[rows.index, metric].astype(float), higher_is_better)
-            edge = best is not None and values[best] != (natural_limits or {}).get(param)
-            if edge and (param, table.at[best, param]) not in found:
-                found.append((param, table.at[best, param]))
-    return found
+        groups = values.groupby(others or np.zeros(len(table)), sort=False, dropna=False).ngroup()
+        natural = (natural_limits or {}).get(param)
+        for row in _best_at_edge(values, table[metric].astype(float), groups, higher_is_better):
+            if values[row] != natural:
+                found[param, table.at[row, param]] = None
+    return list(found)
 
 
-def _best_at_edge(values: pd.Series, results: pd.Series, higher_is_better: bool) -> Any:
-    """The row of the best result, if that is at an edge of three or more values, else None."""
-    if values.isna().any() or values.nunique() < 3 or results.isna().all():
-        return None
-    best = results.max() if higher_is_better else results.min()
-    at_best = values[results == best]
-    return at_best.index[0] if at_best.isin([values.min(), values.max()]).all() else None
+def _best_at_edge(values: pd.Series, results: pd.Series, groups: pd.Series, higher_is_better: bool) -> list[Any]:
+    """Of each group of three or more values whose best result is at an edge of them, the row of the first such."""
+    by = values.groupby(groups)
+    whole = (by.transform("size") == by.transform("count")) & (by.transform("nunique") > 2)
+    is_best = whole & (results == results.groupby(groups).transform("max" if higher_is_better else "min"))
+    inside = is_best & (values > by.transform("min")) & (values < by.transform("max"))
+    at_edge = is_best & ~inside.groupby(groups).transform("any")
+    return list(groups[at_edge].drop_duplicates().index)
 
 
 def _numbers(values: pd.Series) -> pd.Series:
