@@ -314,8 +314,10 @@ def unpaired(a: Estimate, b: Estimate) -> Estimate:
 
 def one_per_seed(values: pd.Series) -> pd.Series:
     """The finite values, indexed by seed; the mean of those that share one."""
+    numbers = values.to_numpy(float)
     finite = values.astype(float)
-    finite = finite[np.isfinite(finite.to_numpy())]
+    if not (are_finite := np.isfinite(numbers)).all():
+        finite = finite[are_finite]
     if not finite.index.has_duplicates:
         return finite
     known = finite.index.notna()

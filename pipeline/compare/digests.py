@@ -28,11 +28,17 @@ def of_rows(frame: pd.DataFrame) -> list[str]:
 
 
 def _is_null(value: Any) -> bool:
+    if type(value) in (str, float):
+        return bool(value != value)
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def _canonical(value: Any) -> list[str]:
     """Type and text; a number's text is Python's shortest one that reads back as the same float."""
+    if type(value) is str:
+        return ["text", value]
+    if type(value) is float:
+        return ["number", repr(value)]
     if isinstance(value, bool | np.bool_):
         return ["bool", str(bool(value))]
     if isinstance(value, numbers.Integral) and abs(int(value)) > 2**53:
