@@ -104,7 +104,7 @@ def test_the_report_says_that_instead_of_forty_rows() -> None:
     conclusion = concluded(searched())
     assert (
         sentences.summary(conclusion)[0]
-        == f"Variations: {RUNS}, with one run each: no difference of two can be judged."
+        == f"Variations: {RUNS}, with one run each: nothing tells a difference from chance."
     )
     report = sections.report(conclusion)
     (section,) = (each for each in report.sections if each.title == "One run each")

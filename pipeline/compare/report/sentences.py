@@ -297,7 +297,7 @@ def _confounders(claims: Sequence[Claim]) -> str:
 def _about_pairs(conclusion: Conclusion) -> str:
     pairs = [pair for pair in conclusion.pairs if pair.asked == conclusion.metric]
     if conclusion.sweep and all(pair.finding == "not judged" for pair in pairs):
-        return f"Variations: {len(conclusion.variations):,}, with one run each: no difference of two can be judged."
+        return f"Variations: {len(conclusion.variations):,}, with one run each: nothing tells a difference from chance."
     if not pairs:
         return f"Variations: {len(conclusion.variations):,}; comparisons: none."
     if len(pairs) == 1:
@@ -335,7 +335,8 @@ def _untold(conclusion: Conclusion) -> str:
         hint = (
             " Of a search, scikit-learn's autologging keeps the best five, unless max_tuning_runs=None says otherwise."
         )
-    return f"Each variation has one run, and nothing tells a difference from chance.{hint}"
+    told = "" if conclusion.sweep else "Each variation has one run, and nothing tells a difference from chance."
+    return f"{told}{hint}".strip()
 
 
 def _is_number(value: object) -> bool:
