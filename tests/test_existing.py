@@ -230,6 +230,7 @@ variations:
         ),
         ("repetitions: seed", "repetitions: sed", r"repetitions='sed' is a parameter or a tag of no run, did you mean"),
         ("[mine, team/mine 2]", "[mine, yours]", r"experiment='yours' does not exist"),
+        ("'resnet18'", "'resnet19'", r"no run matches; look at runs.experiments and runs.filter of the study"),
     ],
 )
 def test_what_no_run_fits_is_an_error_that_says_what_the_runs_have(old: str, new: str, says: str) -> None:

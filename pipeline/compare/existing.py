@@ -25,6 +25,8 @@ def by_where(runs: pd.DataFrame, study: StudyOfRuns) -> dict[str, dict[str, Any]
     Raises:
         UserError: no run fits a variation, one fits two, or none has a parameter or a tag that is asked for.
     """
+    if runs.empty:
+        raise UserError("no run matches; look at runs.experiments and runs.filter of the study")
     fits = pd.DataFrame({each.name: _fits(runs, each, place) for place, each in enumerate(study.variations)})
     for place, each in enumerate(study.variations):
         if not fits[each.name].any():
