@@ -47,7 +47,7 @@ from pipeline.study.plan import A_A, AGAIN, Study
 from pipeline.task import load
 from pipeline.tracking import journal, search
 from pipeline.tracking.launched import end as end_launched
-from pipeline.tracking.names import RECONSTRUCTIONS_FILE
+from pipeline.tracking.names import RECONSTRUCTIONS_FILE, SUMMARY_OF
 from pipeline.train.config import RunConfig
 from pipeline.train.task import Autoencoder
 from tests.conftest import ROOT, Server, run
@@ -1305,7 +1305,10 @@ def test_it_runs_under_mlflow_run_and_leaves_itself_out(tmp_path: Path) -> None:
         done = run(*words, "-P", f"log={log}", folder=tmp_path, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     assert len(verify.read_conclusion(f"{tmp_path}/out/conclusion.json").runs) == 6
-    logged, only_looked = runs_there()[: -len(before)]  # the runs that `mlflow run` opened, and no others
+    made = runs_there()[: -len(before)]
+    summaries = [each for each in made if SUMMARY_OF in each.data.tags]
+    logged, only_looked = (each for each in made if each not in summaries)  # those that `mlflow run` opened, no others
+    assert {each.data.tags["mlflow.parentRunId"] for each in summaries} == {logged.info.run_id}
     for launched in (only_looked, logged):
         assert (launched.info.run_name, launched.info.status) == ("compare", "FINISHED")
         assert launched.data.tags["compared"] == "python -m pipeline.compare --experiment Default"
