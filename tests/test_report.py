@@ -584,6 +584,18 @@ def test_every_link_of_the_page_leads_somewhere(page: Page) -> None:
     assert "#threat-1" in links
 
 
+def test_a_run_of_several_experiments_leads_to_its_own() -> None:
+    first, *rest = sample().runs
+    known = sample().provenance.model_copy(
+        update={"experiments": ("a", "b"), "ui": "http://127.0.0.1:5000/#/experiments/7"}
+    )
+    several = sample(runs=(first.model_copy(update={"experiment_id": "12"}), *rest), provenance=known)
+    assert values.run_link(several, first.run_id) == f"http://127.0.0.1:5000/#/experiments/12/runs/{first.run_id}"
+    assert values.run_link(several, rest[0].run_id) == f"http://127.0.0.1:5000/#/experiments/7/runs/{rest[0].run_id}"
+    nowhere = several.model_copy(update={"provenance": known.model_copy(update={"ui": ""})})
+    assert values.run_link(nowhere, first.run_id) == ""
+
+
 def test_a_run_leads_to_its_row_or_to_mlflows_ui() -> None:
     ids, known_ui = tuple(run.run_id for run in sample().runs), "http://127.0.0.1:5000/#/experiments/7"
 

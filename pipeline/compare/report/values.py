@@ -251,4 +251,7 @@ def run_text(run: RunRecord) -> str:
 def run_link(conclusion: Conclusion, run_id: str | None) -> str:
     """The address of a run in MLflow's UI; empty where that is not known."""
     ui = conclusion.provenance.ui
+    if len(conclusion.provenance.experiments) > 1:  # of which the address is the first one's
+        own = next((run.experiment_id for run in conclusion.runs if run.run_id == run_id), None)
+        ui = f"{ui.rpartition('/')[0]}/{own}" if own else ui
     return f"{ui}/runs/{quote(run_id)}" if run_id and re.fullmatch(r"https?://[^\s()<>\"']+", ui) else ""
