@@ -7,11 +7,12 @@ of its own, and one that follows the others would confound every pair.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
 from pipeline.compare.autolog import is_no_choice
+from pipeline.compare.columns import comparable
 
 _PLACES = re.compile("(log|out|work|save)?(dir|directory|folder|path|file|filename)")
 # What is written there; of another place, such as that of a model or a checkpoint, it may be read from there.
@@ -36,17 +37,14 @@ _ID = re.compile(
 )
 _SECONDS = re.compile(r"1[0-9]{9}(?:\.\d+|\d{3}|\d{6}|\d{9})?")  # since 1970, or parts of them
 
-Comparable = Callable[[object], object]
 
-
-def aside(runs: pd.DataFrame, taken: Collection[str], repetitions: Sequence[str], comparable: Comparable) -> list[str]:
+def aside(runs: pd.DataFrame, taken: Collection[str], repetitions: Sequence[str]) -> list[str]:
     """The parameters that are left aside.
 
     Args:
         runs: as `reading.runs` gives them.
         taken: parameters that somebody asks for, which are never left aside.
         repetitions: columns that tell repetitions apart.
-        comparable: makes values the same that are written otherwise.
 
     By its name, or by all of its values, such a parameter says where a run writes, what it is called, which ID it has,
     when or on which host it ran, or how (`verbose`, `n_jobs`); and

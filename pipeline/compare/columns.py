@@ -46,6 +46,12 @@ def comparable(value: Any) -> Any:
     return value if math.isinf(number) != bool(written["infinite"]) else number
 
 
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The parameters that are not the same in all configurations, which have the same ones."""
+    names = configs[0] if configs else {}
+    return [name for name in names if len({comparable(config[name]) for config in configs}) > 1]
+
+
 def plain(value: Any) -> Any:
     """A cell of a frame as a Python value; None where there is none."""
     if isinstance(value, np.generic):

@@ -17,7 +17,7 @@ import pandas as pd
 from pipeline import metrics
 from pipeline.compare import around, chance, checks, published
 from pipeline.compare.analysis import ORIGINS, Analysis
-from pipeline.compare.columns import column_of, comparable, distinct, in_order, plain
+from pipeline.compare.columns import column_of, comparable, differing, distinct, in_order, plain
 from pipeline.compare.conclusion import Conclusion, Metric, Provenance, RunRecord, Variation
 from pipeline.compare.grouping import GroupedRuns
 from pipeline.compare.sweep import sweep
@@ -43,16 +43,15 @@ def conclude(
     claims, pairs = analysis.claims(), analysis.pairs()
     shown = [grouped.configs[name] for name in grouped.without_repeats]
     base = grouped.configs.get(grouped.baseline or "", {})
-    params = list(next(iter(shown), {}))
-    differing = [p for p in params if len({comparable(config[p]) for config in shown}) > 1]
+    params, unlike = list(next(iter(shown), {})), differing(shown)
     return Conclusion(
         kind=grouped.kind,
         title=study.name if study else ", ".join(origin["experiments"]),
         description=study.description if study else "",
         baseline=grouped.baseline,
         metric=grouped.primary_metric,
-        constant={p: shown[0][p] for p in params if p not in differing},
-        differing=tuple(differing),
+        constant={p: shown[0][p] for p in params if p not in unlike},
+        differing=tuple(unlike),
         metrics=tuple(_metric(grouped, name, place) for place, name in enumerate(grouped.metrics)),
         variations=tuple(_variations(analysis)),
         completeness=tuple(analysis.completeness),

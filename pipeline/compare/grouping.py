@@ -350,7 +350,7 @@ def _aside(
     asked = {*request.group_by, *request.nuisance, *request.repetitions, *taken}
     params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
     repeating = autolog.repeating(runs, [name for name in params if name not in asked], request.nuisance)
-    return tuple(sorted({*causes.aside(runs, asked, told_apart_by, comparable), *repeating}))
+    return tuple(sorted({*causes.aside(runs, asked, told_apart_by), *repeating}))
 
 
 def _require_asked(runs: pd.DataFrame, request: CompareRequest) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.compare.columns import comparable
+from pipeline.compare.columns import comparable, differing
 from pipeline.plots import short
 
 _SHOWN = 60  # characters of a name that every report shows; of a longer one it leaves out the middle
@@ -43,12 +43,11 @@ def telling(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     whose words are those of another: `opt_name` is adam where `optimizer` is Adam.
     """
     values = [{name: comparable(value) for name, value in config.items()} for config in configs]
-    differing = [name for name in configs[0] if len({config[name] for config in values}) > 1]
-    differing = _each_word_once(differing, values)
-    everywhere = [name for name in differing if all(config[name] is not None for config in values)]
+    unlike = _each_word_once(differing(configs), values)
+    everywhere = [name for name in unlike if all(config[name] is not None for config in values)]
     keys = [tuple(config[name] for name in everywhere) for config in values]
-    told = {n for n in differing if len({(k, c[n]) for k, c in zip(keys, values, strict=True)}) == len(set(keys))}
-    return [name for name in differing if name in everywhere or name not in told]
+    told = {n for n in unlike if len({(k, c[n]) for k, c in zip(keys, values, strict=True)}) == len(set(keys))}
+    return [name for name in unlike if name in everywhere or name not in told]
 
 
 def _each_word_once(names: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,7 +17,7 @@ from pipeline.compare.conclusion import Conclusion, Variation
 from pipeline.compare.grouping import GroupedRuns
 from pipeline.compare.reading import Experiment
 from pipeline.errors import UserError, first_line
-from pipeline.tracking import mlflow_compat, store
+from pipeline.tracking import mlflow_compat, search, store
 from pipeline.tracking.journal import HEADER, LAUNCHED, RUNS, Journal, state_folder
 from pipeline.tracking.names import (
     COMPARED,
@@ -100,7 +100,7 @@ def describe_launched_run(tags: Mapping[str, str], goes_on_in: str | None = None
 
 def log_summaries(
     conclusion: Conclusion, grouped: GroupedRuns, histories: pd.DataFrame, at: Experiment, under: str
-) -> int:
+) -> None:
     """Write a run for each variation that is drawn, of which MLflow's charts draw the mean with its interval.
 
     Each has the metrics that are compared as they are, of the mean, and with `.low` and `.high` behind their names, of
@@ -109,9 +109,6 @@ def log_summaries(
     Args:
         at: where they are made.
         under: the run that has the files: their parent.
-
-    Returns:
-        How many.
 
     Raises:
         UserError: the store does not take them.
@@ -122,7 +119,7 @@ def log_summaries(
     with store.tracking_store(mlflow.get_tracking_uri()):
         earlier = [
             run.info.run_id
-            for run in _summaries(client, at)
+            for run in search.runs(client, at.id, {}, f"tags.{SUMMARY_OF} LIKE '%'")
             if run.data.tags.get(MLFLOW_PARENT_RUN_ID) == under or run.data.tags.get(COMPARED) == command
         ]
         for each in variations:
@@ -130,17 +127,6 @@ def log_summaries(
             _log_summary(client, at, each, tags, list(_points(each, grouped, histories)))
         for run_id in earlier:
             client.delete_run(run_id)
-    return len(variations)
-
-
-def _summaries(client: mlflow.MlflowClient, at: Experiment) -> Iterable[mlflow.entities.Run]:
-    token = None
-    while True:
-        page = client.search_runs([at.id], f"tags.{SUMMARY_OF} LIKE '%'", page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _log_summary(

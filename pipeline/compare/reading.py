@@ -160,8 +160,7 @@ def runs(
         milliseconds since 1970; NaN where that is not known), `ours` (whether the run is one of the task's, of which
         `params.*` are typed values, defaults filled in, and metrics have their current names; of all others they are
         texts), `epochs` (how far one of ours was to go), `last_epoch` (the last step of its losses, else of any metric
-        but those of the machine; NaN
-        without), `params.*`, `metrics.*` and those `tags.*` that are of use here.
+        but those of the machine; NaN without), `params.*`, `metrics.*` and those `tags.*` that are of use here.
 
     Raises:
         UserError: the store or the filter cannot be used.

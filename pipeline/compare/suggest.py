@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.compare.columns import comparable
+from pipeline.compare.columns import comparable, differing
 from pipeline.compare.grouping import GroupedRuns
 from pipeline.errors import UserError
 from pipeline.tracking.names import DATA_HASH
@@ -81,13 +81,9 @@ def _metrics(grouped: GroupedRuns) -> Iterable[str]:
 
 def _where(grouped: GroupedRuns) -> dict[str, str]:
     configs = grouped.configs
-    keys = list(next(iter(configs.values())))
-    differing = [key for key in keys if len({comparable(config[key]) for config in configs.values()}) > 1]
+    keys = differing(list(configs.values())) or list(next(iter(configs.values())))[:1]
     column = {DATA_HASH: f"tags.{DATA_HASH}"}
-    return {
-        name: _mapping({column.get(key, key): config[key] for key in differing or keys[:1]})
-        for name, config in configs.items()
-    }
+    return {name: _mapping({column.get(key, key): config[key] for key in keys}) for name, config in configs.items()}
 
 
 def _mapping(values: Mapping[str, Any]) -> str:

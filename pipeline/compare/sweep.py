@@ -54,31 +54,27 @@ def _marginals(grouped: GroupedRuns, results: pd.Series, better: Better) -> Iter
     configs = pd.DataFrame([grouped.configs[name] for name in results.index], results.index, dtype=object)
     found = []
     for parameter in configs:
-        settings = _settings(configs[parameter].map(comparable))
-        groups = results.groupby(settings, sort=False)
+        groups = dict(list(results.groupby(_settings(configs[parameter].map(comparable)), observed=True)))
         if not 2 <= len(groups) <= len(results) / 2:
             continue
-        h, p = _kruskal([own.to_numpy() for _, own in groups])
+        h, p = _kruskal([own.to_numpy() for own in groups.values()])
         share = float(np.maximum(0.0, (h - len(groups) + 1) / (len(results) - len(groups))))  # of NaN, NaN
-        best = groups.max() if better == "higher" else groups.min()
-        order = settings.drop_duplicates()
         found.append(
             Marginal(
                 parameter=str(parameter),
                 share=share,
                 p_corrected=p,
                 settings=tuple(
-                    Setting(
-                        value=value,
-                        n=len(groups.get_group(value)),
-                        mean=groups.get_group(value).mean(),
-                        best=math.nan if better is None else best[value],
-                    )
-                    for value in sorted(order, key=list(settings.cat.categories).index)
+                    Setting(value=str(value), n=len(own), mean=own.mean(), best=_best(own, better))
+                    for value, own in groups.items()
                 ),
             )
         )
     return [each.model_copy(update={"p_corrected": min(1.0, each.p_corrected * len(found))}) for each in found]
+
+
+def _best(results: pd.Series, better: Better) -> float:
+    return math.nan if better is None else float(results.max() if better == "higher" else results.min())
 
 
 def _kruskal(groups: Sequence[Any]) -> tuple[float, float]:

@@ -97,9 +97,9 @@ def find(
             store.end_dead_runs(client, experiment)
         if wanted is None:
             return Found()
-        parents = [run for plan in plans for run in _search(client, experiment, {STUDY: study, PLAN: plan})]
+        parents = [run for plan in plans for run in runs(client, experiment, {STUDY: study, PLAN: plan})]
         parent = parents[0].info.run_id if parents else None
-        own = _search(client, experiment, {MLFLOW_PARENT_RUN_ID: parent}) if parent else []
+        own = runs(client, experiment, {MLFLOW_PARENT_RUN_ID: parent}) if parent else []
         finished = {_identity(run): run for run in own if run.info.status == FINISHED}
         elsewhere: dict[tuple[str, str], MlflowRun] = {}
         for identities in wanted:
@@ -116,7 +116,7 @@ def find(
 def _original(client: mlflow.MlflowClient, experiment: str, fingerprint: str, data_hash: str) -> MlflowRun | None:
     """The first finished run of a configuration that stands for no other."""
     tags = {FINGERPRINT: fingerprint, DATA_HASH: data_hash}
-    newest_first = _search(client, experiment, tags, "attributes.status = 'FINISHED'")
+    newest_first = runs(client, experiment, tags, "attributes.status = 'FINISHED'")
     return next((run for run in reversed(newest_first) if REUSED_FROM not in run.data.tags), None)
 
 
@@ -125,7 +125,8 @@ def _identity(run: MlflowRun) -> Identity:
     return tags.get(VARIATION, ""), tags.get(FINGERPRINT, ""), tags.get(DATA_HASH, "")
 
 
-def _search(client: mlflow.MlflowClient, experiment: str, tags: Mapping[str, str], *more: str) -> list[MlflowRun]:
+def runs(client: mlflow.MlflowClient, experiment: str, tags: Mapping[str, str], *more: str) -> list[MlflowRun]:
+    """All runs of an experiment, the newest first, that have some tags and fit more of MLflow's conditions."""
     conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
     found: list[MlflowRun] = []
     token = None
@@ -199,6 +200,6 @@ def finished_runs(experiment: str, data_hash: str, params: Mapping[str, Any]) ->
     """
     conditions = [f"params.`{name}` = '{value}'" for name, value in params.items()]
     with store.tracking_store():
-        return _search(
+        return runs(
             store.client_of(), experiment, {DATA_HASH: data_hash}, "attributes.status = 'FINISHED'", *conditions
         )
