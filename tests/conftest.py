@@ -94,11 +94,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         mlflow.end_run("FAILED")
 
 
-def copy_store(empty_store: Path, folder: Path) -> str:
-    """Put an empty store, whose artifacts lie beside it, where `environment(folder)` has its own; returns its URI."""
-    shutil.copy(empty_store, folder / "store.db")
+def copy_store(made: Path, folder: Path) -> str:
+    """Put a store without artifacts, which are to lie beside it, where `environment(folder)` is; returns its URI."""
+    shutil.copy(made, folder / "store.db")
     with closing(sqlite3.connect(folder / "store.db")) as connection, connection:
-        connection.execute("UPDATE experiments SET artifact_location = ?", (f"{folder}/mlruns/0",))
+        connection.execute("UPDATE experiments SET artifact_location = ? || experiment_id", (f"{folder}/mlruns/",))
     return f"sqlite:///{folder}/store.db"
 
 

@@ -26,6 +26,7 @@ from pipeline.compare.report import sentences
 from pipeline.errors import UserError
 from pipeline.study import files
 from pipeline.study.existing import StudyOfRuns
+from tests.conftest import copy_store
 
 PEAKS = {"adam": (6, 0.93, "1e-3"), "sgd": (14, 0.91, "0.01"), "rmsprop": (9, 0.90, "0.001")}
 EPOCHS, SEEDS = 15, 6
@@ -60,10 +61,11 @@ def curve(optimizer: str, seed: int) -> list[float]:
     return [top - 0.004 * abs(epoch - peak) + chance.gauss(0, 0.001) for epoch in range(1, EPOCHS + 1)]
 
 
-@pytest.fixture
-def mine(db: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Two experiments, of which the later one's runs have a parameter more; returns the folder, the current one."""
-    client = mlflow.MlflowClient()
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """A store with two experiments, of which the later one's runs have a parameter more."""
+    folder = tmp_path_factory.mktemp("mine")
+    client = mlflow.MlflowClient(copy_store(empty_store, folder))
     for name, seeds in (("mine", range(3)), ("team/mine 2", range(3, SEEDS))):
         experiment = client.create_experiment(name)
         for optimizer, (_, _, rate) in PEAKS.items():
@@ -72,6 +74,13 @@ def mine(db: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
                 params = {"optimizer": optimizer, "lr": rate, "model": "resnet18", "seed": str(seed), **more}
                 make(client, experiment, f"{optimizer}-{seed}", params, {"val_acc": curve(optimizer, seed)})
     make(client, "0", "elsewhere", {"optimizer": "adam", "lr": "1e-3", "model": "resnet18"}, {"val_acc": [0.1]})
+    return folder / "store.db"
+
+
+@pytest.fixture
+def mine(store: str, made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The same as the test's own; returns the folder, the current one."""
+    copy_store(made, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -94,7 +103,7 @@ def make(
 
 def judged(text: str, **options: str) -> Conclusion:
     Path("mine.yaml").write_text(text)
-    compare.compare(Options(study="mine.yaml", out=Path("out"), **options))
+    compare.compare(Options(study="mine.yaml", out=Path("out"), **{"format": "json", **options}))
     return verify.read_conclusion("out/conclusion.json")
 
 

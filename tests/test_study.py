@@ -184,7 +184,7 @@ def test_done_is_done_and_counts_once(small_npz: Path, tmp_path: Path) -> None:
 
 def counted(folder: Path, filter_string: str = "") -> list[str]:
     """The names of the runs that a comparison uses."""
-    compare.compare(compare.Options(out=folder / "out", filter=filter_string))
+    compare.compare(compare.Options(out=folder / "out", filter=filter_string, format="json"))
     runs = verify.read_conclusion(str(folder / "out" / "conclusion.json")).runs
     return sorted(made.name for made in runs if made.used)
 
@@ -350,13 +350,6 @@ def test_a_batch_that_the_data_cannot_fill(small_npz: Path, tmp_path: Path, stor
 
 # --- What a study survives ----------------------------------------------------------------------------------------
 
-LONG: dict[str, dict[str, Any]] = {
-    "adam": {"epochs": 1200},
-    "adam short": {"epochs": 400},
-    "sgd": {"optimizer": "sgd", "epochs": 1200},
-}
-
-
 def begun(folder: Path, file: Path) -> subprocess.Popen[str]:
     """A study in a process of its own."""
     return start("python", "-m", "pipeline.study", "--study", str(file), folder=folder)
@@ -376,8 +369,14 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Those that train: spawned, and not multiprocessing's own tracker."""
-    children = psutil.Process(process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(words_of(child))]
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    """Its command line; none of one that has just gone."""
+    with suppress(psutil.NoSuchProcess):
+        return list(process.cmdline())
+    return []
 
 
 def alive(process: psutil.Process) -> bool:
@@ -403,15 +402,29 @@ def results(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("db")
-def test_killed_at_random_moments_it_ends_as_if_never_interrupted(small_npz: Path, tmp_path: Path) -> None:
-    """The study itself, then its workers, then the study again: a kill -9, the first of them behind a checkpoint."""
-    file = declared(tmp_path / "s.yaml", small_npz, LONG)
+def test_killed_at_random_moments_it_chooses_and_ends_as_if_never_interrupted(small_npz: Path, tmp_path: Path) -> None:
+    """The study itself, then its workers while it tunes, and the study again later: a kill -9 behind a checkpoint."""
+    file = declared(
+        tmp_path / "s.yaml",
+        small_npz,
+        {"adam": {"epochs": 300}, "adam short": {"epochs": 150}},
+        base={"dataset": str(small_npz), "optimizer": "adam", "validation": 100},
+        nuisance={"learning_rate": [0.001, 0.01]},
+        tuning={"seeds": 1},
+    )
     chance = random.Random(0)
-    for victim in ("study", "workers", "study"):
+    for victim, phase in (("study", "tuning"), ("workers", "tuning"), ("study", "reporting")):
         process = begun(tmp_path, file)
         wait_for(lambda process=process: workers_of(process), process)  # type: ignore[misc] # those before are gone
         before = epochs_said(tmp_path)
-        wait_for(lambda before=before: checkpoints(tmp_path) and epochs_said(tmp_path) > before, process)  # type: ignore[misc]
+        wait_for(
+            lambda before=before, phase=phase: (  # type: ignore[misc]
+                checkpoints(tmp_path)
+                and epochs_said(tmp_path) > before
+                and bool(list((tmp_path / "state").rglob("tuned.json"))) == (phase == "reporting")
+            ),
+            process,
+        )
         time.sleep(chance.uniform(0, 0.5))
         if victim == "study":
             killed(process)
@@ -419,35 +432,6 @@ def test_killed_at_random_moments_it_ends_as_if_never_interrupted(small_npz: Pat
             for worker in workers_of(process):
                 worker.kill()
             assert process.wait(HANGS) == 2
-    again = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path)
-    assert again.returncode == 0, again.stderr
-    (tmp_path / "undisturbed").mkdir()
-    undisturbed = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path / "undisturbed")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert results(tmp_path) == results(tmp_path / "undisturbed")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("db")
-def test_killed_while_it_tunes_it_chooses_and_ends_as_if_never_interrupted(small_npz: Path, tmp_path: Path) -> None:
-    file = declared(
-        tmp_path / "s.yaml",
-        small_npz,
-        {"only": {}},
-        seeds=2,
-        base={"dataset": str(small_npz), "optimizer": "adam", "epochs": 300, "validation": 100, "batch_size": 64},
-        nuisance={"learning_rate": [0.001, 0.01]},
-        tuning={"seeds": 1},
-    )
-    for phase in ("tuning", "reporting"):
-        process = begun(tmp_path, file)
-        wait_for(
-            lambda phase=phase: (  # type: ignore[misc]
-                checkpoints(tmp_path) and bool(list((tmp_path / "state").rglob("tuned.json"))) == (phase == "reporting")
-            ),
-            process,
-        )
-        killed(process)
     again = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path)
     assert again.returncode == 0, again.stderr
     (tmp_path / "undisturbed").mkdir()

@@ -251,8 +251,30 @@ def test_every_optimizer_trains(optimizer: str, small: Images) -> None:
             training.train(RunConfig(optimizer=optimizer), small)
         return
     config = RunConfig(optimizer=optimizer, learning_rate=0.01, epochs=3, batch_size=100)
-    history = training.train(config, small).history
-    assert history["loss"].iloc[-1] < history["loss"].iloc[0]
+    training._trainer.cache_clear()
+    trained = training.train(config, small)
+    assert trained.history["loss"].iloc[-1] < trained.history["loss"].iloc[0]
+    # What is compiled serves other seeds and rates, and nothing of their runs is left in it.
+    another = config.model_copy(update={"seed": 1, "learning_rate": 0.001})
+    other = training.train(another, small)
+    assert weights(other) != weights(trained) == weights(training.train(config, small))
+    training._trainer.cache_clear()
+    assert weights(training.train(another, small)) == weights(other)
+
+
+def test_what_is_compiled_serves_other_images_and_a_training_after_an_interrupted_one(small: Images) -> None:
+    config = ADAM.model_copy(update={"validation": 100})
+    images, others = small.split(100, 0), small.split(100, 1)
+    expected = weights(training.train(config, images))
+
+    def stop(trained: training.Trained) -> None:
+        if trained.epochs:
+            raise KeyboardInterrupt
+
+    assert weights(training.train(config, others)) != expected
+    with pytest.raises(KeyboardInterrupt):
+        training.train(config, others, stop)
+    assert weights(training.train(config, images)) == expected
 
 
 @pytest.mark.parametrize("batch_size", [1, 600])
@@ -290,6 +312,7 @@ def test_layers_are_told_whether_they_train(small: Images, monkeypatch: pytest.M
     expected = bce(small.test, trained.model.predict_on_batch(small.test).astype(float)).mean()
     assert trained.history.loc[1, "val_bce"] == pytest.approx(expected, rel=1e-5)
     monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, inputs, training=False: inputs)
+    training._trainer.cache_clear()
     assert training.train(config, small).history.loc[1, "bce"] != trained.history.loc[1, "bce"]
 
 

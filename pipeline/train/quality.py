@@ -6,6 +6,7 @@ Images are [images, height, width, channels] float32 in [0, 1]; `x` are the orig
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from inspect import signature
 from typing import Any
 
@@ -39,12 +40,15 @@ def ssim(x: Array, y: Array) -> float:
     Wang et al., "Image quality assessment: from error visibility to structural similarity" (IEEE TIP 2004),
     with their 11 x 11 Gaussian window, or the largest that fits into a smaller image.
     """
+    return _mean_over_chunks(_compiled_ssim(min(11, *x.shape[1:3])), x, y)
+
+
+@lru_cache  # of many runs in one process
+def _compiled_ssim(window: int) -> Callable[[Array, Array], Any]:
+    """Compiled, because TensorFlow's own convolution takes three times as long."""
     import tensorflow as tf
 
-    window = min(11, *x.shape[1:3])
-    # Compiled, because TensorFlow's own convolution takes three times as long.
-    compiled = tf.function(lambda a, b: tf.image.ssim(a, b, max_val=1.0, filter_size=window), jit_compile=True)
-    return _mean_over_chunks(compiled, x, y)
+    return tf.function(lambda a, b: tf.image.ssim(a, b, max_val=1.0, filter_size=window), jit_compile=True)
 
 
 def dark_noise(x: Array, y: Array) -> float:

@@ -16,7 +16,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import keras
@@ -33,6 +33,8 @@ from pipeline.train.dataset import Images
 from pipeline.train.model import build
 
 CHECKPOINT_SECONDS = 2.0  # between two checkpoints: what a kill may cost, and far more than writing one takes
+_NOT_COMPILED = {"seed": 0, "epochs": 1, "learning_rate": 1.0}  # in which runs may differ that are compiled once
+_MOST_COMPILED = 8  # kinds of runs that stay compiled: the variations of a study take turns
 _VALIDATION_BATCH = 1000  # larger than a training batch: nothing is learned from it, so only speed counts
 
 Order = tuple[NDArray[np.int32], NDArray[np.int32]]  # [steps, batch] full batches, [n < batch] what is left
@@ -93,25 +95,32 @@ def train(
     """
     with _default_seed(config.seed_of("init")):
         model = build(config, images.shape)
-    trainer = _EpochTrainer(model, images, config.l1)
     optimizer = _optimizer(config)
-    trainer.compile(optimizer=optimizer, jit_compile=True)
-    optimizer.build(trainer.trainable_variables)
+    optimizer.build(model.trainable_variables)
     epochs = restore(checkpoint, config, images, [*model.variables, *optimizer.variables]) if checkpoint else []
-    trained = Trained(model, epochs)
     if len(epochs) >= config.epochs:
-        observe(trained)
-        return trained
-    trainer.fit(
-        _training_orders(len(images.train), config.batch_size, config.seed_of("order"), len(epochs) + 1),
-        initial_epoch=len(epochs),
-        epochs=config.epochs,
-        steps_per_epoch=1,
-        shuffle=False,
-        validation_data=_validation_order(len(images.validation)),
-        verbose=0,
-        callbacks=[_Observer(config, images, trained, observe, checkpoint)],
+        observe(Trained(model, epochs))
+        return Trained(model, epochs)
+    trainer = _trainer(
+        build, config.model_copy(update=_NOT_COMPILED), len(images.train), len(images.validation), images.shape
     )
+    trainer.take(model, optimizer, images)
+    trained = Trained(trainer.autoencoder, epochs)
+    try:
+        trainer.fit(
+            _training_orders(len(images.train), config.batch_size, config.seed_of("order"), len(epochs) + 1),
+            initial_epoch=len(epochs),
+            epochs=config.epochs,
+            steps_per_epoch=1,
+            shuffle=False,
+            validation_data=_validation_order(len(images.validation)),
+            verbose=0,
+            callbacks=[_Observer(config, images, trained, observe, checkpoint)],
+        )
+    except BaseException:
+        _trainer.cache_clear()  # what was under way is not fit to be begun anew
+        raise
+    _copy(trainer.autoencoder.variables, model.variables)
     return Trained(model, epochs)
 
 
@@ -215,22 +224,30 @@ class ProgressBarMean(keras.metrics.Metric):
 
 
 class _EpochTrainer(keras.Model):
-    """Trains an autoencoder on images that it holds; what Keras feeds it is the `Order` of an epoch."""
+    """Trains an autoencoder on images that it holds; what Keras feeds it is the `Order` of an epoch.
 
-    def __init__(self, autoencoder: keras.Model, images: Images, l1: float) -> None:
+    Weights, the state of the optimizer and the images are what it is given by `take`: it is compiled once for all runs
+    that differ in nothing else.
+    """
+
+    def __init__(self, autoencoder: keras.Model, l1: float, held: _Held) -> None:
         super().__init__(name="trainer")
+        self.autoencoder = autoencoder
         self._encoder = autoencoder.get_layer("encoder")
         self._decoder = autoencoder.get_layer("decoder")
         # The loss is computed from the logits: the logarithm of a saturated sigmoid would be cut off.
         self._logits = self._decoder.get_layer("logits")
         self._l1 = l1
-        self._image_shape = images.shape
-        # Flat, for to gather rows of pixels takes less time than to gather images.
-        self._train_images = tf.constant(images.train.reshape(len(images.train), -1))  # [images, pixels]
-        self._validation_images = tf.constant(images.validation.reshape(len(images.validation), -1))
+        self._held = held
         self._mean_loss = keras.metrics.Mean(name="loss")
         self._mean_bce = keras.metrics.Mean(name="bce")
         self._displayed_loss = ProgressBarMean()
+
+    def take(self, autoencoder: keras.Model, optimizer: keras.optimizers.Optimizer, images: Images) -> None:
+        """Begin where these stand."""
+        _copy(autoencoder.variables, self.autoencoder.variables)
+        _copy(optimizer.variables, self.optimizer.variables)
+        self._held.take(images)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -249,14 +266,14 @@ class _EpochTrainer(keras.Model):
 
     def _train_on(self, indices: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            loss, bce = self._loss_and_bce(tf.gather(self._train_images, indices), training=True)
+            loss, bce = self._loss_and_bce(tf.gather(self._held.train, indices), training=True)
         weights = self.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         self._displayed_loss.update_state(loss, tf.size(indices))
         self._record(loss, bce, tf.size(indices))
 
     def _test_on(self, indices: tf.Tensor) -> None:
-        loss, bce = self._loss_and_bce(tf.gather(self._validation_images, indices), training=False)
+        loss, bce = self._loss_and_bce(tf.gather(self._held.validation, indices), training=False)
         self._record(loss, bce, tf.size(indices))
 
     def _loss_and_bce(self, pixels: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
@@ -265,7 +282,7 @@ class _EpochTrainer(keras.Model):
         The penalty is Keras's activity regularizer, L1 over the units and mean over the batch. It is written
         out because Keras 3 before 3.15 forgot the mean, which made the strength depend on the batch size.
         """
-        images = tf.reshape(pixels, (-1, *self._image_shape))
+        images = tf.reshape(pixels, (-1, *self._held.shape))
         codes = self._encoder(images, training=training)  # [batch, encoding_dim]
         logits = tf.reshape(self._logits(codes, training=training), tf.shape(pixels))
         bce = tf.reduce_mean(keras.losses.binary_crossentropy(pixels, logits, from_logits=True))
@@ -275,6 +292,45 @@ class _EpochTrainer(keras.Model):
     def _record(self, loss: tf.Tensor, bce: tf.Tensor, images: tf.Tensor) -> None:
         self._mean_loss.update_state(loss, sample_weight=images)
         self._mean_bce.update_state(bce, sample_weight=images)
+
+
+class _Held:
+    """Images in TensorFlow's memory, flat: to gather rows of pixels takes less time than to gather images."""
+
+    def __init__(self, train: int, validation: int, shape: tuple[int, int, int]) -> None:
+        self.shape = shape
+        self.train, self.validation = (tf.Variable(tf.zeros((n, math.prod(shape)))) for n in (train, validation))
+        self._taken: Images | None = None
+
+    def take(self, images: Images) -> None:
+        """Hold these."""
+        if images is not self._taken:
+            for held, given in ((self.train, images.train), (self.validation, images.validation)):
+                held.assign(given.reshape(held.shape))
+            self._taken = images
+
+
+_held = lru_cache(maxsize=1)(_Held)
+
+
+@lru_cache(maxsize=_MOST_COMPILED)
+def _trainer(
+    new_model: Callable[[RunConfig, tuple[int, int, int]], keras.Model],
+    config: RunConfig,
+    train: int,
+    validation: int,
+    shape: tuple[int, int, int],
+) -> _EpochTrainer:
+    """One for so many images of a shape; to compile it takes seconds, so the next run of that kind has it, too."""
+    trainer = _EpochTrainer(new_model(config, shape), config.l1, _held(train, validation, shape))
+    trainer.compile(optimizer=_optimizer(config), jit_compile=True)
+    trainer.optimizer.build(trainer.trainable_variables)
+    return trainer
+
+
+def _copy(variables: list[keras.Variable], to: list[keras.Variable]) -> None:
+    for one, other in zip(variables, to, strict=True):
+        other.assign(one.value)
 
 
 def _for_each_batch(batches: Order, do: Callable[[tf.Tensor], None]) -> None:
