@@ -350,6 +350,7 @@ def test_a_batch_that_the_data_cannot_fill(small_npz: Path, tmp_path: Path, stor
 
 # --- What a study survives ----------------------------------------------------------------------------------------
 
+
 def begun(folder: Path, file: Path) -> subprocess.Popen[str]:
     """A study in a process of its own."""
     return start("python", "-m", "pipeline.study", "--study", str(file), folder=folder)
