@@ -261,7 +261,7 @@ def flags(runs: pd.DataFrame, limits: Mapping[str, tuple[str, float, float]], lo
         values = runs.get(metric, pd.Series(np.nan, runs.index)).astype(float)
         raised[flag] = (values < least) | (values > most)
     bad = [~np.isfinite(runs[name].astype(float)) for name in losses if name in runs]
-    raised["not a number"] = pd.Series(np.any(bad, axis=0) if bad else False, runs.index)
+    raised["not a number"] = pd.Series(np.logical_or.reduce(bad) if bad else False, runs.index)
     return _raised(runs, raised)
 
 
