@@ -148,9 +148,9 @@ def best_covered(rng: np.random.Generator, searches: Sequence[str], studies: int
     """The share of intervals that contain the true difference of the expected best of as many tries as have one."""
     draws, n = [SEARCHES[name] for name in searches], inference.most_tries(tries)
     sides = [inference.least_of(np.sort(draw(rng, (studies, tries)), axis=-1), n) for draw in draws]
-    true = np.subtract(*(draw(rng, (200_000, n)).min(axis=-1).mean() for draw in draws))
+    one, other = (draw(rng, (200_000, n)).min(axis=-1).mean() for draw in draws)
     low, high = inference.unpaired(*sides).interval()
-    return float(((low <= true) & (true <= high)).mean())
+    return float(((low <= one - other) & (one - other <= high)).mean())
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
