@@ -341,6 +341,8 @@ _ASIDE = {
 # held out to choose by, what was held out to report, what does not say it, what was trained on.
 _PARTS = (("val", "valid", "validation", "eval", "dev", "cv"), ("test", "testing", "heldout", "holdout"), ())
 _OF_TRAINING = ("train", "training")
+
+Part = Literal["training", "validation", "test", "unknown"]  # of the data, of which `test` is only reported on
 THE_MAIN_ONE = (
     "a loss on validation data, or another metric on them; else on test data, on no stated ones, on training data"
 )
@@ -357,6 +359,18 @@ def unlikely(name: str, is_objective: bool = False) -> tuple[Any, ...]:
     part += bool(words & set(_OF_TRAINING)) * len(_PARTS)
     is_loss = {*_words(name)} - {"epoch", "step"} == {"loss"}
     return row.is_wall_time or row.is_counter, row.better is None and not is_objective, part, not is_loss, name
+
+
+def part_of(name: str) -> Part:
+    """The part of the data that a metric is of, as far as its name says."""
+    words = set(_split(name))
+    validation, test, _ = _PARTS
+    parts: tuple[tuple[Part, Sequence[str]], ...] = (
+        ("validation", validation),
+        ("test", test),
+        ("training", _OF_TRAINING),
+    )
+    return next((part for part, known in parts if words & set(known)), "unknown")
 
 
 class _Reading(NamedTuple):

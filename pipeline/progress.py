@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Group
 from rich.live import Live
@@ -22,6 +24,8 @@ Report = Callable[[int, Mapping[str, float]], None]
 
 _PLAIN_SECONDS = 5.0  # between two lines of a run's progress where there is no terminal
 _PLAIN_STUDY_SECONDS = 20.0  # the same for a study
+_MOST_SHOWN = 3  # metrics of a run of which nobody knows what it logs
+_NOTE = "progress.json"  # in the folder of such a run's journal
 
 
 @dataclass
@@ -29,7 +33,7 @@ class Watched:
     """A run in training, as `watch` and `study` see it."""
 
     name: str
-    epochs: int
+    epochs: int  # 0 = nobody knows
     epoch: int = 0
     losses: Mapping[str, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
@@ -49,13 +53,15 @@ class Watched:
     def line(self) -> str:
         """Epoch, losses and time left, as far as they are known."""
         left = f"{duration(self.seconds_left)} left" if self.seconds else ""
-        parts = (f"epoch {self.epoch}/{self.epochs}", self.loss_text, left if self.epoch < self.epochs else "done")
+        how_far = f"epoch {self.epoch}/{self.epochs}" if self.epochs else f"step {self.epoch}"
+        parts = (how_far, self.loss_text, "done" if self.epoch == self.epochs else left)
         return "  ".join(part for part in parts if part)
 
     @property
     def loss_text(self) -> str:
-        """The two losses."""
-        return "  ".join(f"{name} {self.losses[name]:.4f}" for name in ("loss", "val_loss") if name in self.losses)
+        """The two losses, or else the first of what there is."""
+        names = [name for name in ("loss", "val_loss") if name in self.losses] or sorted(self.losses)[:_MOST_SHOWN]
+        return "  ".join(f"{name} {self.losses[name]:.4f}" for name in names)
 
 
 @dataclass
@@ -136,12 +142,29 @@ class StudyDisplay:
         if self._live:
             table = Table.grid(padding=(0, 2))
             for run in running:
-                bar = ProgressBar(total=run.epochs, completed=run.epoch, width=20)
-                table.add_row(Text(run.name[:60]), bar, Text(run.line if run.epoch else "compiling"))
+                bar = ProgressBar(total=run.epochs or None, completed=run.epoch, width=20)
+                begun = run.line if run.epoch or run.losses else "compiling" if run.epochs else "running"
+                table.add_row(Text(run.name[:60]), bar, Text(begun))
             self._live.update(Group(Text(head), table), refresh=True)
         elif time.monotonic() - self._printed > _PLAIN_STUDY_SECONDS:
             self.say("; ".join([head, *(f"{run.name}: {run.line}" for run in running if run.epoch)]))
             self._printed = time.monotonic()
+
+
+def note(folder: Path, step: int, metrics: Mapping[str, float]) -> None:
+    """Keep for `noted` how far a run is that says so to nobody but the store."""
+    beside = folder / f"{_NOTE}.new"
+    beside.write_text(json.dumps([step, dict(metrics)]))
+    beside.replace(folder / _NOTE)
+
+
+def noted(folder: Path) -> tuple[int, dict[str, float]] | None:
+    """The last step of a run, and its last metrics; None where nothing was noted."""
+    try:
+        step, metrics = json.loads((folder / _NOTE).read_bytes())
+    except FileNotFoundError:
+        return None
+    return step, metrics
 
 
 def duration(seconds: float) -> str:

@@ -10,11 +10,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.metrics import Metric
+from pipeline.metrics import Metric, Part
 
-Part = Literal["training", "validation", "test"]  # of the data, of which `test` is only reported on
+if TYPE_CHECKING:
+    from pipeline.project.task import ProjectTask
+    from pipeline.study.project import Project, Source
 
 
 class Configuration(Hashable, Protocol):
@@ -64,11 +66,21 @@ class Program(Protocol):
             UserError: something cannot be read, or so many of them cannot be trained at a time.
         """
 
+    def prepare(self, config: Any) -> None:
+        """Make what the runs of a study share, before several of them start at once.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+
     def start_worker(self) -> None:
         """Prepare a process that trains one run after another on one core."""
 
     def train_children(self, children: Sequence[Child]) -> None:
         """Make runs that `Task.alike` calls alike, each in its journal, which says how it ended."""
+
+    def end_leftovers(self, folder: Path) -> None:
+        """End what runs with journals in a folder have started, where it has outlived the process that made them."""
 
 
 class Task(Protocol):
@@ -86,6 +98,21 @@ class Task(Protocol):
     def repetition(self) -> str:
         """The parameter that makes a repetition: the seed."""
 
+    @property
+    def repeats(self) -> bool:
+        """Whether there is such a parameter: else a configuration has one run."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a run that was interrupted goes on where it was; else it is made anew, as another run."""
+
+    def with_environment(self, env_manager: str) -> Task:
+        """The same, whose runs have an environment of their own that is made so.
+
+        Raises:
+            UserError: they have this one.
+        """
+
     def varied(self, params: Mapping[str, Any]) -> str:
         """What differs between the repetitions of a configuration, in words: the variance that its intervals cover."""
 
@@ -95,7 +122,7 @@ class Task(Protocol):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """What a run logs, in the order in which it is shown."""
+        """What a run logs, in the order in which it is shown; empty where that is not known before."""
 
     @property
     def to_hold_out(self) -> str:
@@ -118,7 +145,7 @@ class Task(Protocol):
         """What runs have in common that one job makes together."""
 
     def steps(self, config: Any) -> int:
-        """How far a run goes, in the unit of its metrics' steps."""
+        """How far a run goes, in the unit of its metrics' steps; 0 = not known."""
 
     def cost(self, config: Any) -> float:
         """Work, roughly and compared with others: the longest job is begun first."""
@@ -126,8 +153,8 @@ class Task(Protocol):
     def sizes(self, config: Any) -> Mapping[str, Any]:
         """The parameters on which the time of a step depends."""
 
-    def seconds(self, config: Any, params: Mapping[str, str], metrics: Mapping[str, float]) -> float:
-        """How long a run will take, by what a finished one of the same sizes logged; NaN where that does not say."""
+    def seconds(self, config: Any, params: Mapping[str, str], metrics: Mapping[str, float], seconds: float) -> float:
+        """How long a run will take, by one of the same sizes: what that logged, and its time; NaN where unknown."""
 
     @property
     def program(self) -> Program:
@@ -140,3 +167,23 @@ def load() -> Task:
     from pipeline.train.task import Autoencoder
 
     return Autoencoder()
+
+
+def of(project: Project | None) -> Task:
+    """The task of a study of a project, or else the one above."""
+    if project is None:
+        return load()
+    from pipeline.project.task import ProjectTask
+
+    return ProjectTask(project)
+
+
+def fetched(source: Source) -> ProjectTask:
+    """The task of a project, whose files are there when this returns.
+
+    Raises:
+        UserError: it cannot be had, or is no project with such an entry point and parameter.
+    """
+    from pipeline.project import source as projects
+
+    return projects.fetch(source)

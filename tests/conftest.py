@@ -270,6 +270,21 @@ def proxy(lasting_server: Server) -> Iterator[Proxy]:
     own.close()
 
 
+@contextmanager
+def served_by_git(repository: Path, folder: Path) -> Iterator[str]:
+    """The URL at which git serves a clone of a repository on loopback."""
+    port = free_port()
+    subprocess.run(["git", "clone", "--quiet", "--bare", str(repository), str(folder / "clone.git")], check=True)
+    place = ("--listen=127.0.0.1", f"--port={port}", f"--base-path={folder}", "--export-all")
+    daemon = start("git", "daemon", "--reuseaddr", *place, folder=folder)
+    uri = f"git://127.0.0.1:{port}/clone.git"
+    try:
+        wait_for(lambda: subprocess.run(["git", "ls-remote", uri], capture_output=True).returncode == 0, daemon)
+        yield uri
+    finally:
+        end_group(daemon)
+
+
 def answers(url: str) -> bool:
     """Whether a server says 200."""
     try:

@@ -33,7 +33,7 @@ from pipeline.errors import UserError
 from pipeline.plots import short
 from pipeline.task import load
 from pipeline.train.config import RunConfig
-from tests.test_compare import conclude, make, mean, ours, variation
+from tests.test_compare import conclude, make, mean, ours, variation, written
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -76,7 +76,7 @@ def test_a_metric_may_be_called_as_a_column_of_ours(name: str, tmp_path: Path) -
     for opt, centre in CENTRES.items():
         for seed in range(3):
             make({"opt": opt, "seed": seed}, {name: falling(centre, seed)})
-    conclusion = conclude(tmp_path, metric=name, better="lower")
+    conclusion = written(tmp_path, metric=name, better="lower")
     assert [mean(conclusion, f"opt={opt}", name) for opt in CENTRES] == pytest.approx([0.36, 0.46])
     (pair,) = conclusion.pairs
     assert (pair.finding, pair.difference.mean) == ("higher", pytest.approx(0.1))
@@ -93,7 +93,7 @@ def test_any_number_of_them_at_once(tmp_path: Path) -> None:
             make(
                 {**theirs, "cfg.seed": seed}, {name: centre + number + 0.01 * seed for number, name in enumerate(OURS)}
             )
-    conclusion = conclude(tmp_path, group_by="variation", metric="value", metrics=",".join(OURS), better="lower")
+    conclusion = written(tmp_path, group_by="variation", metric="value", metrics=",".join(OURS), better="lower")
     assert [each.name for each in conclusion.variations] == ["variation=a", "variation=b"]
     for number, name in enumerate(OURS):
         assert mean(conclusion, "variation=b", name) == pytest.approx(0.4 + number + 0.01)
@@ -123,7 +123,7 @@ def test_a_metric_and_a_parameter_of_one_name_have_a_column_each(tmp_path: Path)
     for lr in (0.1, 0.2):
         for seed in range(2):
             make({"lr": lr, "seed": seed}, {"val_loss": lr + seed, "lr": 7.0, "val_loss_n": 5.0})
-    conclude(tmp_path)
+    written(tmp_path)
     first = table(tmp_path)[0]
     assert (first["params.lr"], first["lr"], first["val_loss_n"], first["metrics.val_loss_n"]) == (
         "0.1",
@@ -390,7 +390,7 @@ def test_long_texts_are_told_apart_and_do_not_break_a_table(tmp_path: Path) -> N
     for tail, centre in ((", 'p': 0.1}", 0.3), (", 'p': 0.2}", 0.31), (", 'p': 0.3}", 0.5)):
         for seed in range(2):
             make({"augmentation": common + tail, "seed": seed}, {"val_loss": centre + 0.001 * seed})
-    conclusion = conclude(tmp_path)
+    conclusion = written(tmp_path)
     assert [each.cells[0].mean for each in conclusion.variations] == pytest.approx([0.3005, 0.3105, 0.5005])
     assert conclusion.cut == ()
     lines = (tmp_path / "out" / "report.md").read_text().splitlines()
@@ -434,7 +434,7 @@ def test_texts_that_mlflow_cut_are_said_to_be_alike_only_so_far(length: int, tmp
         text = "x" * length + f"p={number}" * (length == 6000)
         for seed in range(2):
             make({"augmentation": text, "seed": seed, "short": "y"}, {"val_loss": centre + 0.001 * seed})
-    conclusion = conclude(tmp_path)
+    conclusion = written(tmp_path)
     assert conclusion.variations[0].cells[0].n == 2
     assert conclusion.cut == (("augmentation",) if length == 6000 else ())
     report = (tmp_path / "out" / "report.md").read_text()
@@ -530,16 +530,16 @@ def test_a_hundred_parameters_do_not_drown_the_one_that_matters(tmp_path: Path) 
             unlike = {name: f"{name}/{own}" for name in places}
             unlike |= {f"callback_{number}_log_dir": f"{own}/{number}" for number in range(10)}
             make({**same, **unlike, "optim": opt, "seed": seed}, {"eval_loss": centre + 0.01 * seed})
-    conclusion = conclude(tmp_path)
+    conclusion = written(tmp_path)
     assert [(each.name, each.cells[0].n) for each in conclusion.variations] == [("optim=a", 3), ("optim=b", 3)]
     (pair,) = conclusion.pairs
     assert (pair.finding, pair.difference.mean, pair.difference.n_pairs) == ("higher", pytest.approx(0.1), 3)
     assert pair.confounded_by == ()
     assert set(conclusion.aside) == {*places, *(f"callback_{number}_log_dir" for number in range(10))}
-    assert conclude(tmp_path, group_by="optim").pairs[0].confounded_by == ()
+    assert written(tmp_path, group_by="optim").pairs[0].confounded_by == ()
     report = (tmp_path / "out" / "report.md").read_text()
     assert re.search(r"Left aside.*output.*-group-by makes them count", report)
-    assert len(conclude(tmp_path, group_by="output_dir").variations) == 6
+    assert len(written(tmp_path, group_by="output_dir").variations) == 6
 
 
 # --- Stores -------------------------------------------------------------------------------------------------------
@@ -688,9 +688,9 @@ def test_an_artifact_store_that_cannot_be_read_takes_only_the_pictures(
         ours(RunConfig(optimizer="adam", epochs=1, seed=seed), 0.3)
     for name in ("list_artifacts", "download_artifacts", "log_artifact"):
         monkeypatch.setattr(mlflow.MlflowClient, name, fail)
-    conclusion = conclude(tmp_path)
+    conclusion = written(tmp_path)
     assert conclusion.without_pictures == tuple(each.name for each in conclusion.variations)
     assert "the artifact store does not give it" in (tmp_path / "out" / "report.md").read_text()
     with pytest.raises(UserError, match=rf"does not take .* \({error}\)") as said:
-        conclude(tmp_path, log=True)
+        written(tmp_path, log=True)
     assert str(said.value).endswith(f"or leave out --log; it is in {tmp_path}/out")

@@ -16,7 +16,7 @@ from pipeline.compare.report import audits, sentences
 from pipeline.compare.request import Declared
 from pipeline.errors import UserError
 from pipeline.study import files
-from tests.test_compare import conclude
+from tests.test_compare import conclude, written
 from tests.test_conclusion import frame
 from tests.test_tuning import make
 from tests.toy import Toy
@@ -133,7 +133,7 @@ def test_what_was_tried_and_is_not_shown(tmp_path: Path) -> None:
     make(tmp_path, other)
     with mlflow.start_run(run_name="by hand"):
         mlflow.log_metric("test_error", 0.7)
-    conclusion = conclude(tmp_path, study="methods")
+    conclusion = written(tmp_path, study="methods")
     assert conclusion.uncounted is not None
     assert [(each.study, each.name, len(each.run_ids)) for each in conclusion.uncounted] == [
         ("other", "slow", 3),

@@ -180,7 +180,7 @@ def conclude(tmp_path: Path, **options: Any) -> Conclusion:
     return verify.read_conclusion(str(tmp_path / "out" / "conclusion.json"))
 
 
-def report(tmp_path: Path, **options: Any) -> Conclusion:
+def written(tmp_path: Path, **options: Any) -> Conclusion:
     """The same, with all that is drawn and written of it."""
     return conclude(tmp_path, format="", **options)
 
@@ -281,7 +281,7 @@ def test_one_seed_is_not_judged(tmp_path: Path) -> None:
 def test_inconclusive_does_not_invite_to_look_again(tmp_path: Path) -> None:
     noisy = {("with L1", 0): 0.08, ("with L1", 1): 0.1, ("with L1", 2): 0.09}
     study(published(), {**VALUES, **noisy})
-    assert claim(report(tmp_path, study="small"), "L1 worsens it").verdict == "inconclusive"
+    assert claim(written(tmp_path, study="small"), "L1 worsens it").verdict == "inconclusive"
     assert "more seeds" not in (tmp_path / "out" / "report.md").read_text()
 
 
@@ -649,14 +649,14 @@ def test_what_other_peoples_metrics_can_be_is_told_by_their_names_and_values(tmp
 def test_wall_time_gets_no_verdict(tmp_path: Path) -> None:
     timed = {**published().claims[0].model_dump(), "says": "adam is faster", "metric": "training_seconds"}
     study(published(claims=[published().claims[0].model_dump(), timed]), VALUES)
-    conclusion = report(tmp_path, study="small", metrics="training_seconds,last_val_bce")
+    conclusion = written(tmp_path, study="small", metrics="training_seconds,last_val_bce")
     assert {each.asked for each in conclusion.pairs} == {"last_val_bce", "last_val_loss"}
     faster = claim(conclusion, "adam is faster")
     assert (faster.verdict, faster.why, faster.metric) == ("not judged", "wall time", None)
     assert "training" in (tmp_path / "out" / "report.md").read_text()  # shown all the same
     for seed in range(2):
         make({"a": "x", "seed": seed}, {"aaa_seconds": 1.0, "m": 1.0}, experiment=mlflow.create_experiment(f"e{seed}"))
-    assert report(tmp_path, experiment="e0").metric == "m"  # not the first by name
+    assert written(tmp_path, experiment="e0").metric == "m"  # not the first by name
 
 
 @pytest.mark.usefixtures("db")
@@ -718,7 +718,7 @@ def test_hostile_names(tmp_path: Path) -> None:
     for text in HOSTILE:
         for seed in range(2):
             make({"p": text, "seed": seed}, {"m": float(seed)}, name=text[:200])
-    conclusion = report(tmp_path, group_by="p", metric="m")
+    conclusion = written(tmp_path, group_by="p", metric="m")
     assert {each.params["p"] for each in conclusion.variations} == set(HOSTILE)
     files = [each.file for each in conclusion.variations]
     assert len(set(files)) == len(HOSTILE)
@@ -895,7 +895,7 @@ def test_pictures_from_what_the_runs_logged(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[0], originals, atol=1e-6)
     np.testing.assert_allclose(found[1], blob, atol=1e-6)
     assert reading.digits(ids["Original", 1]) is None
-    conclusion = report(tmp_path, study="small")
+    conclusion = written(tmp_path, study="small")
     assert conclusion.without_pictures == ("with L1",)
     assert "<image " in (tmp_path / "out" / "report.html").read_text()  # the grid, whose gaps show the page
     pictures = {file.name for file in (tmp_path / "out").glob("*.png")}
@@ -1030,7 +1030,7 @@ def test_of_a_run_that_stands_for_another_one_the_picture_is_there_and_it_replac
     tags = {"mlflow.parentRunId": ids["", 0], "study": "small", "variation": "with L1", "reused_from": elsewhere}
     mlflow.MlflowClient().delete_run(ids["with L1", 0])
     ours(published().configurations()["with L1"], 0.09, tags)
-    conclusion = report(tmp_path, study="small", pictures="./own.png")
+    conclusion = written(tmp_path, study="small", pictures="./own.png")
     assert conclusion.without_pictures == ()
     assert (tmp_path / "out" / "with_L1.png").read_bytes() == photo("blue", "png")
     assert not (tmp_path / "out" / "digits.png").exists()
@@ -1114,7 +1114,7 @@ def test_a_picture_that_cannot_be_used_is_named_and_none_that_is_too_large_is_de
     mlflow.MlflowClient().log_artifacts(ids["Original", 0], str(folder), "images")
     with pytest.raises(reading.PictureError, match=re.escape(why)):
         reading.digits(ids["Original", 0])
-    conclusion = report(tmp_path, study="small")
+    conclusion = written(tmp_path, study="small")
     assert conclusion.unused_pictures.keys() == {"Original"}
     said = f"The picture of \u201cOriginal\u201d was not used in the grid: {why}"
     assert said in (tmp_path / "out" / "report.md").read_text().replace("\\", "")
@@ -1231,7 +1231,7 @@ def test_images_of_another_size_are_named(tmp_path: Path) -> None:
         x = np.zeros((10, size, size, 1), np.float32)
         with mlflow.start_run(run_id=ids[name, 0]):
             mlflow.log_image(plots.strip(x, x), key="reconstructions", step=2, synchronous=True)
-    unused = report(tmp_path, study="small").unused_pictures
+    unused = written(tmp_path, study="small").unused_pictures
     assert unused == {"adam_optimizer": "its images are of another size than those of the first variation"}
 
 
@@ -1283,12 +1283,12 @@ def test_histories_of_runs_that_are_gone() -> None:
 def test_over_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same conclusion as from the database itself; histories come in bulk there, too."""
     ids = study(published(), VALUES)
-    there = report(tmp_path, study="small")
+    there = written(tmp_path, study="small")
     server = Server(tmp_path)
     try:
         server.start()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        over = report(tmp_path, study="small")
+        over = written(tmp_path, study="small")
         page = (tmp_path / "out" / "report.html").read_text()
         frame = reading.histories([ids["Original", 0], "0" * 32], ["val_bce"])
         assert frame["metrics.val_bce"].tolist() == [0.88, 0.44]
@@ -1341,10 +1341,10 @@ def require_invisible(comparisons: Sequence[str]) -> None:
     found = search.find("0", "small", ["p"], [[("adam", config.fingerprint, HASH)]], look_only=False)
     assert (found.parent, found.finished) == (None, {})
     assert not set(comparisons) & {each.info.run_id for each in found.elsewhere.values()}
-    like_it = search.finished_runs("0", HASH, Autoencoder().sizes(config))
+    like_it = search.finished_runs("0", {"data_hash": HASH}, Autoencoder().sizes(config))
     assert not set(comparisons) & {each.info.run_id for each in like_it}
     newest = like_it[0].data
-    assert Autoencoder().seconds(config, newest.params, newest.metrics) == 6.0  # it took 9 s for three epochs
+    assert Autoencoder().seconds(config, newest.params, newest.metrics, 100.0) == 6.0  # it took 9 s for three epochs
     assert [(each.info.run_id, each.info.status) for each in runs_there()] == known  # none is dead
 
 

@@ -266,7 +266,7 @@ def test_local_addresses(tmp_path: Path) -> None:
 
 def test_the_names_of_mlflows_own_tags() -> None:
     ours = {name: value for name, value in vars(names).items() if name.startswith("MLFLOW_")}
-    assert len(ours) == 7
+    assert len(ours) == 9
     assert ours == {name: getattr(mlflow_tags, name) for name in ours}
     assert mlflow_tags.MLFLOW_RUN_NOTE == names.NOTE
 

@@ -364,7 +364,10 @@ def test_images_count() -> None:
 
 # Mistakes.
 
-KEYS = "name, description, baseline, looks, base, grid, variations, seeds, nuisance, tuning, aa_test, claims, published"
+KEYS = (
+    "name, description, baseline, looks, project, version, entry_point, repetitions, metrics, base, grid, variations, "
+    "seeds, nuisance, tuning, aa_test, retries, stop_after, claims, published"
+)
 PARAMETERS = ", ".join(name for name in RunConfig.model_fields if name != "seed")
 
 

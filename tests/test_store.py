@@ -536,7 +536,7 @@ sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in chi
 @pytest.mark.usefixtures("store")
 def test_eight_processes_at_once_on_a_store_that_does_not_exist(tmp_path: Path) -> None:
     env = {**os.environ, "MLFLOW_EXPERIMENT_NAME": "new"}
-    words = [sys.executable, "-c", _MANY]
+    words = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", _MANY]  # it forks beside threads
     done = subprocess.run(words, env=env | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if " INFO " not in line and "is slow" not in line] == []

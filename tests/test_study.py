@@ -412,6 +412,7 @@ def test_killed_at_random_moments_it_chooses_and_ends_as_if_never_interrupted(sm
         base={"dataset": str(small_npz), "optimizer": "adam", "validation": 100},
         nuisance={"learning_rate": [0.001, 0.01]},
         tuning={"seeds": 1},
+        retries=0,
     )
     chance = random.Random(0)
     for victim, phase in (("study", "tuning"), ("workers", "tuning"), ("study", "reporting")):
@@ -445,7 +446,7 @@ def test_killed_at_random_moments_it_chooses_and_ends_as_if_never_interrupted(sm
 @pytest.mark.usefixtures("db")
 def test_a_worker_that_is_killed_fails_its_run_alone(small_npz: Path, tmp_path: Path) -> None:
     endless: dict[str, dict[str, Any]] = {"endless": {"epochs": 1_000_000}, "brief": {"optimizer": "sgd", "epochs": 2}}
-    process = begun(tmp_path, declared(tmp_path / "s.yaml", small_npz, endless))
+    process = begun(tmp_path, declared(tmp_path / "s.yaml", small_npz, endless, retries=0))
     wait_for(lambda: "finished: brief" in (tmp_path / "output").read_text(), process)
     wait_for(lambda: any(worker.cpu_percent(0.3) > 20 for worker in workers_of(process)), process)
     for worker in workers_of(process):

@@ -41,6 +41,7 @@ from tests.conftest import (
     environment,
     free_port,
     run,
+    served_by_git,
     start,
     wait_for,
 )
@@ -234,17 +235,9 @@ def test_the_model_serves_http(logged: Run, small: Images, launched: tuple[Path,
 
 @pytest.fixture
 def git_uri(tmp_path: Path) -> Iterator[str]:
-    """A clone of the project's last commit, served by git on loopback: what MLflow really fetches."""
-    port = free_port()
-    subprocess.run(["git", "clone", "--quiet", "--bare", str(ROOT), str(tmp_path / "clone.git")], check=True)
-    place = ("--listen=127.0.0.1", f"--port={port}", f"--base-path={tmp_path}", "--export-all")
-    daemon = start("git", "daemon", "--reuseaddr", *place, folder=tmp_path)
-    uri = f"git://127.0.0.1:{port}/clone.git"
-    try:
-        wait_for(lambda: subprocess.run(["git", "ls-remote", uri], capture_output=True).returncode == 0, daemon)
+    """A clone of the project's last commit: what MLflow really fetches."""
+    with served_by_git(ROOT, tmp_path) as uri:
         yield uri
-    finally:
-        end_group(daemon)
 
 
 @pytest.mark.slow

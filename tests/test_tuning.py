@@ -262,7 +262,7 @@ def test_the_phase_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def compared(folder: Path) -> Conclusion:
-    compare.compare(compare.Options(study="tuned", out=folder / "out", format="json"))
+    compare.compare(compare.Options(study="tuned", out=folder / "out", format="json,md"))
     return verify.read_conclusion(str(folder / "out" / "conclusion.json"))
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import DivergenceError
-from pipeline.metrics import Metric
-from pipeline.task import Child, Part
+from pipeline.metrics import Metric, Part
+from pipeline.task import Child
 from pipeline.tracking import journal
 from pipeline.tracking import runs as tracking
 
@@ -67,7 +68,13 @@ class ToyProgram:
     def data_hashes(self, configs: Sequence[Any], at_once: int) -> dict[str, str]:
         return {config.data: "0" * 64 for config in configs}
 
+    def prepare(self, config: ToyConfig) -> None:
+        pass
+
     def start_worker(self) -> None:
+        pass
+
+    def end_leftovers(self, folder: Path) -> None:
         pass
 
     def train_children(self, children: Sequence[Child]) -> None:
@@ -104,7 +111,7 @@ class Toy:
 
     program: ToyProgram = field(default_factory=ToyProgram)
 
-    repetition = "seed"
+    repetition, repeats, goes_on = "seed", True, True
     to_hold_out = "set held_out above 0"
     no_better: Mapping[str, float] = field(default_factory=dict)
     metrics = (
@@ -115,6 +122,9 @@ class Toy:
     )
     parameters = ToyConfig().params
     schema = ToyConfig.model_json_schema()["properties"]
+
+    def with_environment(self, env_manager: str) -> Toy:
+        return self
 
     def varied(self, params: Mapping[str, Any]) -> str:
         return "the noise"
@@ -142,5 +152,5 @@ class Toy:
     def sizes(self, config: ToyConfig) -> Mapping[str, Any]:
         return {}
 
-    def seconds(self, config: ToyConfig, params: Mapping[str, str], metrics: Mapping[str, float]) -> float:
+    def seconds(self, config: ToyConfig, params: Mapping[str, str], metrics: Mapping[str, float], _: float) -> float:
         return metrics.get("training_seconds", float("nan"))

@@ -17,7 +17,7 @@ from pipeline.compare.grouping import GroupedRuns
 from pipeline.compare.request import Declared
 from pipeline.metrics import current
 from pipeline.study import plan
-from pipeline.tracking.names import REUSED_FROM, STUDY, VARIATION
+from pipeline.tracking.names import ATTEMPT, REUSED_FROM, STUDY, VARIATION
 
 # Of a claim about two variations in one metric, what somebody can still change when he has seen the runs.
 _CHANGEABLE = ("direction", "smallest_effect", "about")
@@ -93,4 +93,5 @@ def efforts(runs: pd.DataFrame) -> Iterable[Effort]:
     for state in ("finished", "reused", "failed", "killed", "running"):
         own = seconds[states == state]
         if len(own):
-            yield Effort(state=state, runs=len(own), seconds=own.sum() if own.notna().all() else math.nan)
+            again = int(column_of(runs, f"tags.{ATTEMPT}")[own.index].notna().sum())
+            yield Effort(state=state, runs=len(own), seconds=own.sum() if own.notna().all() else math.nan, again=again)

@@ -12,7 +12,7 @@ from pipeline.compare.columns import names_listed
 from pipeline.compare.request import CompareRequest
 from pipeline.errors import UserError
 from pipeline.metrics import Better, Metric
-from pipeline.study.existing import Measure, StudyOfRuns
+from pipeline.study.parts import Measure
 from pipeline.task import Task
 from pipeline.texts import did_you_mean, quoted
 
@@ -100,7 +100,7 @@ def as_said(row: Metric, request: CompareRequest, is_primary: bool) -> Metric:
 def _metrics_of(request: CompareRequest) -> tuple[list[str], list[str]]:
     """The metrics of a study's claims, with those that it describes, and those of its published values."""
     claimed = [claim.metric for claim in request.study.claims] if request.study else []
-    claimed += request.study.metrics if isinstance(request.study, StudyOfRuns) else []
+    claimed += request.study.metrics if request.study else []
     published = request.plan.published if request.plan else None
     printed = [name for row in published.values.values() for name in row] if published else []
     return claimed, [*printed, *(published.commonly_read_as.values() if published else ())]

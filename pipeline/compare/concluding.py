@@ -22,7 +22,7 @@ from pipeline.compare.conclusion import Conclusion, Metric, Provenance, RunRecor
 from pipeline.compare.grouping import GroupedRuns
 from pipeline.compare.sweep import sweep
 from pipeline.compare.tuning import searches
-from pipeline.study.existing import Measure
+from pipeline.study.parts import Measure
 from pipeline.tracking.names import DATA_HASH, GIT_DIRTY, HARDWARE, LOCK_HASH, REUSED_FROM
 
 _MOST_SHOWN = 12  # metrics of other people's runs

@@ -536,6 +536,7 @@ class Effort(_Part):
     )
     runs: int = Field(description="how many")
     seconds: Number = Field(description="from start to end of each, in all; NaN where one does not say")
+    again: int = Field(0, description="how many of them were started again by their study after a failure")
 
 
 class Uncounted(_Part):

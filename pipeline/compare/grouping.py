@@ -31,6 +31,7 @@ from pipeline.tracking.names import (
     MLFLOW_PARENT_RUN_ID,
     REUSED_FROM,
     ROLE,
+    SEED,
     TUNING,
     VARIATION,
 )
@@ -220,7 +221,8 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     aside: tuple[str, ...] = ()
     _fill_in(runs, request.defaults)
     if request.plan is not None:
-        kind, configs = "study", _by_plan(runs, request.plan, task)
+        runs = runs if task.metrics else autolog.in_plain(runs)
+        kind, configs = "study" if task.metrics else "groups", _by_plan(runs, request.plan, task)
         pairs = [(name, config.params[task.repetition]) for name, config in request.plan.runs()]
         planned = pd.DataFrame(pairs, columns=["variation", "seed"])
     elif isinstance(request.study, StudyOfRuns):
@@ -286,10 +288,13 @@ def _by_plan(runs: pd.DataFrame, study: Study, task: Task) -> dict[str, dict[str
     configs = {name: without_repetition(config.params, task) for name, config in study.runs()}
     order = [*study.configurations(), *[n for n in configs if n.endswith((A_A, AGAIN))]]
     tag = column_of(runs, f"tags.{VARIATION}")
-    ours = runs["ours"].astype(bool)
+    ours = runs["ours"].astype(bool) if task.metrics else pd.Series(True, runs.index)
     tunes = column_of(runs, f"tags.{ROLE}") == TUNING
     runs["variation"] = tag.where(tag.isin(list(configs)) & ours & ~tunes, None)
-    runs["seed"] = column_of(runs, f"params.{task.repetition}").where(ours, None)
+    if task.metrics:
+        runs["seed"] = column_of(runs, f"params.{task.repetition}").where(ours, None)
+    else:  # whose params are texts, and may be missing
+        runs["seed"] = column_of(runs, f"tags.{SEED}").map(lambda seed: None if seed is None else int(seed))
     runs.loc[runs["variation"].isna(), "why"] = "it is of no variation of the study's plan"
     runs.loc[tunes, "why"] = "it was made to tune its variation, and is not reported"
     return {name: configs[name] for name in dict.fromkeys(order)}

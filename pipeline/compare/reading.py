@@ -39,6 +39,7 @@ from pipeline.task import Task
 from pipeline.texts import did_you_mean, listed, quoted, redacted
 from pipeline.tracking import mlflow_compat, store
 from pipeline.tracking.names import (
+    ATTEMPT,
     DATA_HASH,
     FAILURE,
     FINGERPRINT,
@@ -77,7 +78,7 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"  # how such files begin
 
 _TAGS = (
     *(FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, FAILURE, STUDY, VARIATION, SEED, PLAN, REUSED_FROM),
-    *(ROLE, GRID_POINT),
+    *(ROLE, GRID_POINT, ATTEMPT),
     *(MLFLOW_RUN_NAME, MLFLOW_PARENT_RUN_ID, MLFLOW_GIT_COMMIT, MLFLOW_PROJECT_ENTRY_POINT),
     *autolog.TAGS,
 )
@@ -313,13 +314,13 @@ def _declared(parent: Run) -> Iterable[Declared]:
         with suppress(ValueError):  # it is of another version
             if text is not None:
                 at = float(stem) if kept else float(parent.info.start_time)
-                yield Declared(at, Study.model_validate_json(text))
+                yield Declared(at, Study.recorded(text))
 
 
 def _plan(parent: Run) -> Study | None:
     text = artifact(parent.info.run_id, PLAN_FILE)
     try:
-        study = None if text is None else Study.model_validate_json(text)
+        study = None if text is None else Study.recorded(text)
         tuned = artifact(parent.info.run_id, TUNED_FILE) if study and study.nuisance else None
         return study if study is None or tuned is None else study.at(json.loads(tuned))
     except ValueError:

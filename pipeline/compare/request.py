@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from pipeline.study.existing import Measure, StudyOfRuns
+from pipeline.study.existing import StudyOfRuns
+from pipeline.study.parts import Measure
 from pipeline.study.plan import Study
 
 

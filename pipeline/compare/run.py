@@ -31,7 +31,8 @@ from pipeline.compare.options import PICTURED, REPORT_HTML, Options
 from pipeline.compare.request import CompareRequest
 from pipeline.errors import UserError
 from pipeline.study import files
-from pipeline.study.existing import Measure, Source, StudyOfRuns
+from pipeline.study.existing import Source, StudyOfRuns
+from pipeline.study.parts import Measure
 from pipeline.task import Task
 from pipeline.terminal import Console
 from pipeline.texts import command, listed, quoted
@@ -170,6 +171,7 @@ def find(options: Options, of: Task, study_run_id: str | None = None, declared: 
     ids = [each.id for each in experiments]
     plan = reading.study_plan(ids, options.study, study_run_id) if options.study and not declared else None
     request = _request(options, plan, declared)
+    of = plan.study.task if plan else of
     runs = reading.runs(ids, of, filter_string, _tags(request))
     elsewhere = None
     if plan is not None:
@@ -216,7 +218,8 @@ def _request(options: Options, plan: reading.Plan | None, declared: StudyOfRuns 
         asked |= {"study": declared, "metric": options.metric or declared.main_metric, "measures": declared.metrics}
         asked |= {name: getattr(declared.runs, name) for name in ("repetitions", "nuisance")}
     elif plan:
-        asked |= {"study": plan.study, "looks": plan.looks, "plans": plan.declared}
+        asked |= {"study": plan.study, "looks": plan.looks, "plans": plan.declared, "measures": plan.study.metrics}
+        asked["metric"] = options.metric or (plan.study.main_metric if plan.study.project else "")
     elif options.at != "last":
         asked["measures"] = {options.metric: Measure(at=options.at)}
     defaults = declared.runs.defaults if declared else dict(each.split("=", 1) for each in options.default)

@@ -27,8 +27,9 @@ def tunings(grouped: GroupedRuns) -> Iterable[Tuning]:
 
 
 def _tuning(grouped: GroupedRuns, name: str, grid: Mapping[str, Sequence[Any]], trials: Sequence[Trial]) -> Tuning:
-    study, task = grouped.request.plan, grouped.task
+    study = grouped.request.plan
     assert study is not None
+    task = study.task
     metric, seeds = study.tuning_metric, study.tuning_seeds
     runs = grouped.runs[column_of(grouped.runs, f"tags.{ROLE}") == TUNING]
     runs = runs[column_of(runs, f"tags.{VARIATION}") == name]

@@ -7,26 +7,18 @@ when they are read: `pipeline.compare.existing`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from pipeline.metrics import At, read_at
 from pipeline.study import plan
-from pipeline.study.parts import Declaration, Line, MisplacedError, Part, require_variation
+from pipeline.study.parts import Declaration, Line, Measures, MisplacedError, Part, require_variation
 
 Value = bool | int | float | str | None  # of a parameter: as MLflow's text of it reads; None = the run has none
 
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
-
-
-def _default_where_empty(measures: Any) -> Any:
-    """A metric of which nothing is said has a name all the same."""
-    if not isinstance(measures, dict):
-        return measures
-    return {name: {} if said is None else said for name, said in measures.items()}
 
 
 def _as_choices(where: Any) -> Any:
@@ -43,12 +35,6 @@ def _one_or_several(of: Mapping[str, Any]) -> WithJsonSchema:
 _Names = Annotated[tuple[Line, ...], BeforeValidator(_as_list), _one_or_several({"type": "string"})]
 _Choices = Annotated[
     tuple[Value, ...], Field(min_length=1), _one_or_several({"type": ["boolean", "number", "string", "null"]})
-]
-_STEP = {"type": "string", "pattern": "^(step )?[0-9]+$"}
-_At = Annotated[
-    At,
-    BeforeValidator(read_at),
-    WithJsonSchema({"anyOf": [{"enum": ["last", "best"]}, _STEP, {"type": "integer", "minimum": 0}]}),
 ]
 
 
@@ -70,18 +56,6 @@ class Source(Part):
     defaults: dict[Line, bool | int | float | str] = Field(
         {}, description="values of parameters in the runs that do not have them, made before there was such a parameter"
     )
-
-
-class Measure(Part):
-    """What is known of a metric beyond its name."""
-
-    better: Literal["lower", "higher"] | None = Field(
-        None, description="which way is better; default: as its name says"
-    )
-    at: _At = Field("last", description="which of the values that a run logged: `last`, `best`, or `step 10`")
-    label: Line | None = Field(None, description="as it shall stand in tables; default: its name")
-    unit: Line | None = Field(None, description="such as `dB` or `s`")
-    decimals: Annotated[int, Field(ge=0, le=15)] | None = Field(None, description="how many decimals say something")
 
 
 class Selection(Part):
@@ -106,9 +80,7 @@ class StudyOfRuns(Declaration):
     """A study of runs that exist."""
 
     runs: Source
-    metrics: Annotated[dict[Line, Measure], BeforeValidator(_default_where_empty)] = Field(
-        {}, description="by name; the first is the main metric"
-    )
+    metrics: Measures = Field({}, description="by name; the first is the main metric")
     variations: tuple[Selection, ...] = Field(min_length=1)
     claims: tuple[ClaimOfRuns, ...] = ()
 

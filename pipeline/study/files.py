@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,8 +21,10 @@ from pipeline import cli, task
 from pipeline.errors import UserError
 from pipeline.study import document
 from pipeline.study.existing import StudyOfRuns
-from pipeline.study.parts import FORMERLY, words
+from pipeline.study.parts import FORMERLY, Declaration, MisplacedError, words
 from pipeline.study.plan import DEFINITION, MOST_SEEDS, Study, varied
+from pipeline.study.project import Source
+from pipeline.task import Task
 from pipeline.texts import command, did_you_mean, quoted, several
 
 STUDIES = Path(__file__).parents[1] / "studies"
@@ -30,7 +33,8 @@ SUFFIX = ".yaml"
 
 _SHOWN_SOURCE = 100  # characters of the file's path in an error
 _MOST_BYTES = 500_000  # of a study file: far more than a study needs
-_RUNS = "runs"  # the key that says where runs are, where a study does not make its own
+_KEYS = list(dict.fromkeys((*Declaration.model_fields, *Source.model_fields, *Study.model_fields)))
+_RUNS, _PROJECT = "runs", "project"  # the keys of studies that do not make their runs, and that run something else
 
 
 def load(study: str) -> Study:
@@ -87,23 +91,50 @@ def parse_any(text: str, source: str) -> Study | StudyOfRuns:
     root, content = document.read(text, source)
     if root is None or not isinstance(content, dict):
         found = "empty" if root is None else f"a {type(content).__name__}"
-        raise UserError(
-            f"{source}: a study is a mapping with the keys {', '.join(Study.model_fields)}; this is {found}"
-        )
+        raise UserError(f"{source}: a study is a mapping with the keys {', '.join(_KEYS)}; this is {found}")
     former: dict[str, str] = {}
     kind: type[Study | StudyOfRuns] = StudyOfRuns if _RUNS in content else Study
-    try:
-        study = kind.model_validate(content, context={"task": task.load(), "former": former})
-    except ValidationError as error:
-        problems = error.errors(include_input=False)
-        # A list that lost its only item to a problem is reported as too short, too.
-        within = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
-        apart = [problem for problem in problems if not problem["loc"] or problem["loc"] not in within]
-        lines = [_line(problem, root, text, kind) for problem in apart]
-        raise UserError(f"{source}, {several(lines)}") from None
+    with _mistakes_at(source, root, text, Source if _PROJECT in content else kind):
+        of, content = _task(content)
+    with _mistakes_at(source, root, text, kind):
+        study = kind.model_validate(content, context={"task": of, "former": former})
     for name, now in former.items():
         print(f"{source}: {name} is now called {now}", file=sys.stderr)
     return study
+
+
+def _task(content: dict[str, Any]) -> tuple[Task, dict[str, Any]]:
+    """What a study runs, and what its file says beyond that."""
+    if _PROJECT not in content:
+        return task.load(), content
+    said = {name: value for name, value in content.items() if name in Source.model_fields}
+    try:
+        of = task.fetched(Source.model_validate(said))
+    except UserError as error:
+        raise MisplacedError(str(error), _PROJECT) from None
+    others = {name: value for name, value in content.items() if name not in said}
+    return of, {**others, _PROJECT: of.project}
+
+
+@contextmanager
+def _mistakes_at(source: str, root: Node, text: str, kind: type[BaseModel]) -> Iterator[None]:
+    """Tell mistakes in here by line and key.
+
+    Raises:
+        UserError: there are some.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        problems: Sequence[Any] = error.errors(include_input=False)
+    except MisplacedError as error:
+        problems = [{"type": "value_error", "loc": error.keys, "msg": str(error)}]
+    else:
+        return
+    # A list that lost its only item to a problem is reported as too short, too.
+    within = {problem["loc"][:n] for problem in problems for n in range(len(problem["loc"]))}
+    apart = [problem for problem in problems if not problem["loc"] or problem["loc"] not in within]
+    raise UserError(f"{source}, {several([_line(problem, root, text, kind) for problem in apart])}")
 
 
 def _line(problem: Any, root: Node, text: str, kind: type[BaseModel]) -> str:
@@ -114,7 +145,7 @@ def _line(problem: Any, root: Node, text: str, kind: type[BaseModel]) -> str:
         node = document.child(node, key, FORMERLY.get(str(key))) or node
     what = words(problem)
     if problem["type"] == "extra_forbidden":
-        known = list(_model_at(kind, keys[:-1]).model_fields)
+        known = _KEYS if kind is Study and len(keys) == 1 else list(_model_at(kind, keys[:-1]).model_fields)
         what = f"there is no such key{did_you_mean(str(keys[-1]), known)}; allowed: {', '.join(known)}"
     elif problem["type"] == "model_type":
         what = f"should be a mapping with the keys {', '.join(_model_at(kind, keys).model_fields)}"
@@ -138,31 +169,53 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def json_schema() -> str:
-    """The JSON Schema of a study file, of either kind."""
-    making, finding = Study.model_json_schema(), StudyOfRuns.model_json_schema()
-    several = making["properties"]["seeds"]
+    """The JSON Schema of a study file, of every kind."""
+    made, finding = Study.model_json_schema(), StudyOfRuns.model_json_schema()
     count = {"type": "integer", "minimum": 1, "maximum": MOST_SEEDS}
-    several["uniqueItems"] = True
-    about = several.pop("description")
-    making["properties"]["seeds"] = {"anyOf": [count, several], "description": about}
+    several = {**made["properties"]["seeds"], "uniqueItems": True}
+    made["properties"]["seeds"] = {"anyOf": [count, several], "description": several.pop("description")}
+    metrics = made["properties"].pop("metrics")
+    del made["properties"]["project"], made["$defs"]["Project"], made["$defs"]["Parameter"]
+    of_project = Source.model_json_schema()
+    value = {"type": ["number", "string"]}
+    running = _with_values({}, value, {"type": "string", "minLength": 1}, made, "OfProject")
+    running["properties"] |= {**of_project["properties"], "metrics": metrics}
+    running["required"] = [*of_project["required"], *running["required"]]
     of = task.load()
-    values = {name: of.schema[name] for name in varied(of)}
-    lists = {name: {"type": "array", "items": value, "minItems": 1} for name, value in values.items()}
-    definitions = {**making.pop("$defs"), **finding.pop("$defs")} | {
-        "Changes": {"type": "object", "properties": values, "additionalProperties": False},
-        "Grid": {"type": "object", "properties": lists, "additionalProperties": False},
-        "Metric": {"enum": [row.name for row in of.metrics]},
-        "Parameters": {"type": "array", "items": {"enum": list(values)}, "minItems": 1},
-    }
+    making = _with_values(
+        {name: of.schema[name] for name in varied(of)}, False, {"enum": [row.name for row in of.metrics]}, made, ""
+    )
+    definitions = {**making.pop("$defs"), **running.pop("$defs"), **finding.pop("$defs")}
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$defs": definitions,
         "if": {"required": [_RUNS]},
         "then": finding,
-        "else": making,
+        "else": {"if": {"required": [_PROJECT]}, "then": running, "else": making},
     }
-    text = json.dumps(schema, indent=2) + "\n"
-    return re.sub(f'"{re.escape(DEFINITION)}": "', '"$ref": "#/$defs/', text)
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _with_values(
+    values: Mapping[str, Any], others: Any, metric: Mapping[str, Any], made: Mapping[str, Any], suffix: str
+) -> dict[str, Any]:
+    """The schema of a study that makes its runs, with what its parameters can be, and definitions of its own."""
+    lists = {name: {"type": "array", "items": value, "minItems": 1} for name, value in values.items()}
+    names = {"enum": list(values)} if values else {"type": "string"}
+    more = {
+        "Changes": {"type": "object", "properties": values, "additionalProperties": others},
+        "Grid": {
+            "type": "object",
+            "properties": lists,
+            "additionalProperties": others and {"type": "array", "items": others, "minItems": 1},
+        },
+        "Metric": metric,
+        "Parameters": {"type": "array", "items": names, "minItems": 1},
+    }
+    text = json.dumps({**made, "$defs": {**made["$defs"], **more}})
+    text = re.sub(f'"{re.escape(DEFINITION)}": "', '"$ref": "#/$defs/', text)
+    found = json.loads(re.sub(r'"#/\$defs/(\w+)"', rf'"#/$defs/\1{suffix}"', text))
+    return {**found, "$defs": {name + suffix: each for name, each in found["$defs"].items()}}
 
 
 if __name__ == "__main__":

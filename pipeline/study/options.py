@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.study import plan
@@ -16,6 +18,11 @@ class Options(BaseModel):
     seeds: str = Field("", description="other seeds than the file's: a count, or a list such as 0,3,4")
     filter: str = Field("", description="variations, separated by commas; empty = all of them")
     jobs: int = Field(0, ge=0, description="how many runs train at a time, each on one core; 0 = one for every core")
+    env_manager: Literal["", "local", "uv", "virtualenv", "conda"] = Field(
+        "",
+        description="of a study of another project: how its environment is made, once for all runs; empty = as `mlflow "
+        "run` chooses, `local` = this one",
+    )
     retrain: bool = Field(
         False,
         description="true = train what has finished before once more",

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
+from pipeline.metrics import At, read_at
 from pipeline.terminal import printable
 from pipeline.texts import did_you_mean, listed, quoted
 
@@ -72,6 +82,36 @@ class Part(BaseModel):
             info.context["former"].update(former)
         known = {former.get(key, key): value for key, value in values.items()}
         return {key: value for key, value in known.items() if value is not None or key not in cls.model_fields}
+
+
+_STEP = {"type": "string", "pattern": "^(step )?[0-9]+$"}
+_At = Annotated[
+    At,
+    BeforeValidator(read_at),
+    WithJsonSchema({"anyOf": [{"enum": ["last", "best"]}, _STEP, {"type": "integer", "minimum": 0}]}),
+]
+
+
+class Measure(Part):
+    """What is known of a metric beyond its name."""
+
+    better: Literal["lower", "higher"] | None = Field(
+        None, description="which way is better; default: as its name says"
+    )
+    at: _At = Field("last", description="which of the values that a run logged: `last`, `best`, or `step 10`")
+    label: Line | None = Field(None, description="as it shall stand in tables; default: its name")
+    unit: Line | None = Field(None, description="such as `dB` or `s`")
+    decimals: Annotated[int, Field(ge=0, le=15)] | None = Field(None, description="how many decimals say something")
+
+
+def _default_where_empty(measures: Any) -> Any:
+    """A metric of which nothing is said has a name all the same."""
+    if not isinstance(measures, dict):
+        return measures
+    return {name: {} if said is None else said for name, said in measures.items()}
+
+
+Measures = Annotated[dict[Line, Measure], BeforeValidator(_default_where_empty)]
 
 
 class Declaration(Part):

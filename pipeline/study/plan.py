@@ -23,7 +23,18 @@ from pydantic import (
 
 from pipeline import metrics, task
 from pipeline.errors import UserError
-from pipeline.study.parts import Declaration, Line, MisplacedError, Part, Text, no_variation, require_variation, words
+from pipeline.study.parts import (
+    Declaration,
+    Line,
+    Measures,
+    MisplacedError,
+    Part,
+    Text,
+    no_variation,
+    require_variation,
+    words,
+)
+from pipeline.study.project import Project
 from pipeline.study.tuning import Point, Trial, point_text, points_of
 from pipeline.task import Task
 from pipeline.texts import did_you_mean, listed, quoted
@@ -42,6 +53,8 @@ def _task(info: ValidationInfo) -> Task:
 
 
 def _known_metric(name: Any, info: ValidationInfo) -> Any:
+    if not _task(info).metrics:  # what its runs log is seen when they are there
+        return name
     now, known = metrics.current(str(name)), [row.name for row in _task(info).metrics]
     if now not in known:
         raise ValueError(f"allowed: {listed(known)}{did_you_mean(now, known)}")
@@ -70,7 +83,7 @@ def _require_value(of: Task, name: str, value: Any, *keys: str | int) -> None:
         of.configure({name: value})
     except ValidationError as error:
         for problem in error.errors():
-            if problem["loc"]:  # else it is the combination with the defaults, and others may stand in the file
+            if problem["loc"][:1] == (name,):  # else it is the combination, and others may stand in the file
                 raise MisplacedError(words(problem), *keys) from None
 
 
@@ -169,6 +182,8 @@ class Tuning(Part):
 class Study(Declaration):
     """A study that makes its runs."""
 
+    project: Project | None = Field(None, description="the MLflow Project that is run; empty = this project itself")
+    metrics: Measures = Field({}, description="of a project: what is known of its metrics; the first is the main one")
     base: _Changes = Field({}, description="the configuration that the variations change")
     grid: _Grid = Field({}, description="a grid for every variation that has none of its own")
     variations: tuple[Variation, ...] = Field(min_length=1)
@@ -185,6 +200,12 @@ class Study(Declaration):
         False,
         description="also run the baseline against itself: with as many fresh seeds, and once more with the first seed",
     )
+    retries: int = Field(
+        1, ge=0, le=10, description="how often a run that fails or is lost is started again before it counts as failed"
+    )
+    stop_after: int = Field(
+        5, ge=1, description="after so many runs in a row that failed the study ends, and says what they have in common"
+    )
     claims: tuple[Claim, ...] = ()
     published: Published | None = None
 
@@ -200,6 +221,12 @@ class Study(Declaration):
     def _consistent(self, info: ValidationInfo) -> Study:
         """Every configuration is different, and every name that is mentioned exists."""
         self._task = _task(info)
+        if len(self.seeds) > 1 and not self.task.repeats:
+            raise MisplacedError("without `repetitions`, the project's parameter for a seed, it can only be 1", "seeds")
+        if self.metrics and not self.project:
+            raise MisplacedError(
+                "what is known of metrics is said of a `project` or of `runs`; leave it out", "metrics"
+            )
         points = sum(math.prod(map(len, (v.grid or self.grid).values())) for v in self.variations)
         if points > _MOST_VARIATIONS:
             raise MisplacedError(
@@ -234,10 +261,33 @@ class Study(Declaration):
                 found.append(variation.model_copy(update={"name": name, "changes": changes, "grid": {}}))
         return found
 
+    @classmethod
+    def recorded(cls, text: bytes | str) -> Study:
+        """A study as it was recorded when it was run.
+
+        Raises:
+            ValueError: it is of another version of this package.
+        """
+        project = json.loads(text).get("project")
+        of = task.of(Project.model_validate(project) if project else None)
+        return cls.model_validate_json(text, context={"task": of, "former": {}})
+
     @property
     def task(self) -> Task:
         """What it runs."""
         return self._task
+
+    def run_by(self, of: Task) -> Study:
+        """This study with what it runs as it is on this machine."""
+        placed = self.model_copy()
+        placed._task = of
+        return placed
+
+    @property
+    def main_metric(self) -> str:
+        """By which variations are ranked; empty = chosen among those that the runs have."""
+        primary = [row.name for row in self.task.metrics if row.primary]
+        return next(iter([*primary, *self.metrics, *(claim.metric for claim in self.claims)]), "")
 
     def configurations(self) -> dict[str, Any]:
         """The `Configuration` of each variation, of the first repetition there is, by its name.
@@ -278,7 +328,7 @@ class Study(Declaration):
     @property
     def tuning_metric(self) -> str:
         """By which the points of the grids are compared."""
-        return self.tuning.metric or next(row.name for row in self.task.metrics if row.primary)
+        return self.tuning.metric or self.main_metric
 
     @property
     def tuning_seeds(self) -> tuple[int, ...]:
@@ -311,6 +361,8 @@ class Study(Declaration):
     def _require_fair_tuning(self) -> None:
         """What is chosen is not reported on the data that it was chosen on."""
         tuned, metric = self.tuned, self.tuning_metric
+        if not metric:
+            raise MisplacedError("by which metric is not said; give tuning.metric", "nuisance")
         if not tuned:
             raise MisplacedError("every variation sets these parameters itself; leave them out in one", "nuisance")
         count = sum(math.prod(map(len, grid.values())) for grid in tuned.values()) * self.tuning.seeds
@@ -322,7 +374,7 @@ class Study(Declaration):
         for name, config in self.configurations().items():
             parts = {each: self.task.measured_on(config, each) for each in (*ends, metric)}
             if name in tuned and parts[metric] == "test":
-                others = listed(each for each in ends if parts[each] != "test")
+                others = listed(each for each in ends if parts[each] != "test") or "such as val_loss"
                 raise MisplacedError(
                     f"{name!r} would be chosen by {metric} on the test data, on which it is reported; "
                     f"{self.task.to_hold_out}, or give a tuning.metric of other data: {others}",
@@ -330,11 +382,12 @@ class Study(Declaration):
                 )
             for i, claim in enumerate(self.claims):
                 part = self.task.measured_on(config, claim.metric)
-                if name in tuned and name in (claim.variation, claim.against) and part == parts[metric]:
+                same = claim.metric == metric or part == parts[metric] != "unknown"
+                if name in tuned and name in (claim.variation, claim.against) and same:
+                    allowed = listed(each for each in ends if parts[each] == "test") or "a metric of other data"
+                    data = "data" if part == "unknown" else f"{part} data"
                     raise MisplacedError(
-                        f"it is of the {part} data, on which {name!r} is tuned; "
-                        f"allowed: {listed(each for each in ends if parts[each] == 'test')}",
-                        *("claims", i, "metric"),
+                        f"it is of the {data}, on which {name!r} is tuned; allowed: {allowed}", "claims", i, "metric"
                     )
 
     @property

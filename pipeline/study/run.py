@@ -16,36 +16,34 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow.entities import Run as MlflowRun
 
-from pipeline import cli
 from pipeline.errors import Interrupted, UserError
-from pipeline.progress import Counts, StudyDisplay, Watched, duration
+from pipeline.progress import Counts, duration
 from pipeline.study import files, plan, power
-from pipeline.study.executors import Workers, cores, what_ended
+from pipeline.study.executors import Workers, cores
+from pipeline.study.making import MakeExecutor, Making, Planned, Work, begun, jobs_of
 from pipeline.study.options import Options
 from pipeline.study.plan import Study
 from pipeline.study.tuning import Point, best, point_text
-from pipeline.task import Child, Task
+from pipeline.task import Child, Program, Task
 from pipeline.texts import command, listed, redacted, several
 from pipeline.tracking import journal, launched, search, store
 from pipeline.tracking import runs as tracking
-from pipeline.tracking.delivery import Delivery, end_now, has_ended, record_end
+from pipeline.tracking.delivery import Delivery, end_abandoned, end_now, has_ended, record_end
 from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal
 from pipeline.tracking.names import (
+    DATA_HASH,
     GRID_POINT,
     NOTE,
     PLAN,
     PLAN_FILE,
     PLANS,
-    REUSED_FROM,
     ROLE,
     SEED,
     STUDY,
@@ -54,50 +52,9 @@ from pipeline.tracking.names import (
     VARIATION,
 )
 from pipeline.tracking.runs import Experiment
-from pipeline.tracking.search import Found, Identity
+from pipeline.tracking.search import Found
 
 STUDY_FILE = "study.yaml"  # artifact of the parent run: what was declared; `PLAN_FILE` says what was to be run
-
-MakeExecutor = Callable[[int, Callable[[], object]], Executor]
-
-_LOOK_SECONDS = 0.5  # between two looks at how far the runs are
-
-
-@dataclass(frozen=True)
-class Planned:
-    """One run of the study, and its place on disk and in the store."""
-
-    variation: str
-    data_hash: str
-    child: Child
-
-    @property
-    def identities(self) -> list[Identity]:
-        """What tells it apart within its study, now and in versions before."""
-        return [(self.variation, each, self.data_hash) for each in self.child.config.fingerprints]
-
-    def finished_in(self, found: Found) -> MlflowRun | None:
-        """The finished run that its study has of it."""
-        return next((found.finished[each] for each in self.identities if each in found.finished), None)
-
-    def stands_in_for_it(self, found: Found) -> MlflowRun | None:
-        """A finished run that the study can reuse for it."""
-        pairs = [(fingerprint, data) for _, fingerprint, data in self.identities]
-        return next((found.elsewhere[pair] for pair in pairs if pair in found.elsewhere), None)
-
-
-@dataclass
-class Work:
-    """What is to be done about each run."""
-
-    done: list[Planned] = field(default_factory=list)
-    reusable: list[Planned] = field(default_factory=list)
-    to_train: list[Planned] = field(default_factory=list)
-
-    @property
-    def planned(self) -> int:
-        """How many there are."""
-        return len(self.done) + len(self.reusable) + len(self.to_train)
 
 
 @dataclass(frozen=True)
@@ -121,7 +78,8 @@ class _Place:
             name = f"{variation} tuning {point_text(point)} seed {seed}"
         places = [self.folder / _key([variation, each, data_hash]) for each in config.fingerprints]
         place = next((each for each in places if each.exists()), places[0])
-        return Planned(variation, data_hash, Child(place, name, config, tags))
+        planned = Planned(variation, data_hash, Child(place, name, config, tags))
+        return planned if self.study.task.goes_on else planned.latest(self.options.retrain)
 
 
 @dataclass(frozen=True)
@@ -241,6 +199,8 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
                 print(f"{repaired}; what is missing is made once more", file=sys.stderr, flush=True)
         if experiment.id:
             _forget_deleted(folder)
+        if not study.task.goes_on:
+            _give_up_unfinished(folder, program)
         tuning, reported = _stages(place)
         found = (reported or tuning).found
         untouched = found.parent_finished and not (folder / HEADER).exists()
@@ -264,11 +224,11 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
         with delivery:
             try:
                 if reported is None:
-                    _train(place, tuning, make_executor)
+                    _make(place, tuning, make_executor)
                     reported = _reported(place, _choose(study, tuning))
                 if study.nuisance and not _has_files(parent, TUNED_FILE):
                     _record_files(parent, {TUNED_FILE: json.dumps(reported.study.points, indent=2)})
-                failures = _train(place, reported, make_executor)
+                failures = _make(place, reported, make_executor).failures
                 with contextlib.suppress(store.StoreAwayError):
                     delivery.send()  # a run that the store refuses is not done
             except BaseException as error:
@@ -293,9 +253,9 @@ def _told(summary: str, run_id: str | None, study: Study) -> str:
 def _declared(options: Options) -> Study:
     wanted = [name.strip() for name in options.filter.split(",")] if options.filter else []
     study = files.load(options.study)
-    seeds = (
-        tuple(plan.Study.model_validate({**study.model_dump(), "seeds": options.seeds}).seeds) if options.seeds else ()
-    )
+    if options.env_manager:
+        study = study.run_by(study.task.with_environment(options.env_manager))
+    seeds = plan.as_seeds(options.seeds) if options.seeds else ()
     return study.narrowed(wanted, seeds).model_copy(update={"aa_test": options.aa_test or study.aa_test})
 
 
@@ -342,7 +302,7 @@ def _classify(runs: Sequence[Planned], found: Found, options: Options) -> Work:
     """What is to be done about each run: its journal knows best, then its study, then the experiment."""
     work = Work()
     for run in runs:
-        here = _begun(run.child.folder) and not options.retrain
+        here = begun(run.child.folder) and not options.retrain
         finished = here and Journal(run.child.folder).status == FINISHED
         if finished or (not here and run.finished_in(found)):
             work.done.append(run)
@@ -353,12 +313,12 @@ def _classify(runs: Sequence[Planned], found: Found, options: Options) -> Work:
     return work
 
 
-def _begun(folder: Path) -> bool:
-    """Whether a run has a journal; a link that a kill left unfinished is made again."""
-    if not (folder / HEADER).exists():
-        return False
-    known = Journal(folder)
-    return REUSED_FROM not in known.header.tags or known.ending is not None
+def _give_up_unfinished(folder: Path, program: Program) -> None:
+    """End what an earlier start was at when it was killed, where that cannot go on."""
+    program.end_leftovers(folder)
+    for known in journal.journals(folder):
+        if known.folder != folder and not known.ending:
+            end_abandoned(known)
 
 
 def _forget_deleted(folder: Path) -> None:
@@ -395,7 +355,7 @@ def _parent(place: _Place, found: Found) -> Journal:
 def _declares(study: Study, recorded: bytes | None) -> bool:
     """Whether a plan that was recorded is this very one, with these claims."""
     try:
-        return recorded is not None and Study.model_validate_json(recorded) == study
+        return recorded is not None and Study.recorded(recorded) == study
     except ValueError:
         return False
 
@@ -451,126 +411,22 @@ def _set_aside(folder: Path) -> None:
     )
 
 
-def _jobs(runs: Sequence[Planned], task: Task) -> list[list[Planned]]:
-    """Runs that one job makes together, the longest of them first; the longest jobs come first, to end together."""
-    groups: dict[Hashable, list[Planned]] = {}
-    for run in sorted(runs, key=lambda run: task.steps(run.child.config), reverse=True):
-        again = run.variation if run.variation.endswith(plan.AGAIN) else ""
-        groups.setdefault((again, task.alike(run.child.config), run.data_hash), []).append(run)
-    return sorted(groups.values(), key=lambda group: task.cost(group[0].child.config), reverse=True)
-
-
-@dataclass
-class Training:
-    """A trajectory that was submitted."""
-
-    runs: list[Planned]
-    watched: Watched
-    offset: int = 0
-
-    @property
-    def longest(self) -> Planned:
-        """The others are what it was on its way."""
-        return self.runs[0]
-
-    def poll(self) -> None:
-        """See in the journal how far it is."""
-        with contextlib.suppress(OSError, ValueError):
-            for line, end in Journal(self.longest.child.folder).read(self.offset):
-                self.offset = end
-                if str(line.get("key", "")).startswith("metrics epoch"):
-                    points = {name: value for name, value, _, _ in line["points"]}
-                    self.watched.update(line["points"][0][3], points)
-
-
-def _train(place: _Place, stage: _Stage, make_executor: MakeExecutor) -> dict[str, str]:
-    """Link what can be reused and train the rest; returns the reasons of the runs that failed, by their names.
+def _make(place: _Place, stage: _Stage, make_executor: MakeExecutor) -> Making:
+    """Link what can be reused and make the rest.
 
     Raises:
         KeyboardInterrupt, Interrupted: the runs were ended; the message says how to go on.
+        StoppedError: too many of them have failed.
     """
-    work, task, options = stage.work, stage.study.task, place.options
+    work = stage.work
     _link(work, stage.found)
-    groups = _jobs(work.to_train, task)
     done = len(work.done) + len(work.reusable)
-    counts = Counts(work.planned, done, len(work.reusable), phase=stage.phase)
-    failures: dict[str, str] = {}
-    if not groups:
-        return failures
-    jobs = min(options.jobs or cores(), len(groups))
-    program = task.program
-    executor = make_executor(jobs, program.start_worker)
+    making = Making(stage.study, work.to_train, Counts(work.planned, done, len(work.reusable), phase=stage.phase))
     try:
-        with StudyDisplay() as display:
-            display.say(f"{counts.line}; {jobs} at a time")
-            futures = {}
-            for group in groups:
-                longest = group[0].child
-                watched = Watched(longest.name, task.steps(longest.config))
-                future = executor.submit(program.train_children, [run.child for run in group])
-                futures[future] = Training(group, watched)
-            for future, training in _as_completed(futures, counts, display, jobs):
-                failures |= _ended(future, training, counts, display)
+        making.make(make_executor, place.options.jobs or cores())
     except (KeyboardInterrupt, Interrupted) as error:
-        _end_in_order(executor, work)
-        raise type(error)(f"interrupted; go on with: {_command(options)}") from None
-    executor.shutdown()
-    return failures
-
-
-def _as_completed(
-    futures: Mapping[Future[Any], Training], counts: Counts, display: StudyDisplay, jobs: int
-) -> Iterator[tuple[Future[Any], Training]]:
-    waiting = set(futures)
-    while waiting:
-        completed, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
-        cli.end_if_interrupted()
-        for future in completed:
-            futures[future].poll()
-            yield future, futures[future]
-        running = [futures[future] for future in waiting if future.running()]
-        for training in running:
-            training.poll()
-        counts.running = sum(len(training.runs) for training in running)
-        display.show(counts, [training.watched for training in running], jobs)
-
-
-def _ended(future: Future[Any], training: Training, counts: Counts, display: StudyDisplay) -> dict[str, str]:
-    """Count the runs of a trajectory, and see that those without an ending get one."""
-    error = future.exception()
-    failures = {}
-    for run in training.runs:
-        child = run.child
-        if error is None:
-            continue
-        known = tracking.open_journal(child.folder, child.name, child.tags)
-        if known.ending is None:
-            record_end(known, FAILED, what_ended(error))
-        ending = known.ending or {"status": FAILED, "reason": what_ended(error)}
-        if ending["status"] != FINISHED:
-            failures[child.name] = ending["reason"]
-    counts.failed += len(failures)
-    counts.finished += len(training.runs) - len(failures)
-    for run in training.runs:
-        if run.child.name in failures:
-            display.say(f"failed: {run.child.name}: {failures[run.child.name]}")
-        elif run is training.longest:
-            display.say(f"finished: {run.child.name}: {training.watched.loss_text}")
-        else:
-            display.say(f"finished: {run.child.name} (taken from the training of {training.longest.child.name})")
-    return failures
-
-
-def _end_in_order(executor: Executor, work: Work) -> None:
-    """Have the workers end their epochs; another Ctrl-C ends them at once."""
-    print("ending the runs after their epoch; Ctrl-C once more ends them at once", file=sys.stderr, flush=True)
-    with contextlib.suppress(KeyboardInterrupt, Interrupted):
-        executor.shutdown(cancel_futures=True)
-    for run in work.to_train:
-        if (run.child.folder / HEADER).exists():
-            known = Journal(run.child.folder)
-            if known.ending is None:
-                record_end(known, KILLED, "interrupted before the end of an epoch")
+        raise type(error)(f"interrupted; go on with: {_command(place.options)}") from None
+    return making
 
 
 def _summary(study: Study, work: Work, failures: Mapping[str, str]) -> str:
@@ -621,7 +477,7 @@ def _dry_run(place: _Place) -> str:
     states = {"done": "done", "reusable": "to reuse", "to_train": "to train"}
     runs = {name: [*getattr(tuning.work, name), *getattr(reported.work, name)] for name in states}
     lines += [f"{states[name]}: {run.child.name}" for name, some in runs.items() for run in some]
-    groups = [group for stage in (tuning, reported) for group in _jobs(stage.work.to_train, study.task)]
+    groups = [group for stage in (tuning, reported) for group in jobs_of(stage.work.to_train, study.task)]
     jobs = max(1, min(options.jobs or cores(), len(groups)))
     estimates = [_seconds(place.experiment, study.task, group[0]) for group in groups]
     known = [seconds for seconds in estimates if not math.isnan(seconds)]
@@ -654,8 +510,11 @@ def _seconds(experiment: Experiment, task: Task, longest: Planned) -> float:
     config = longest.child.config
     with contextlib.suppress(store.StoreAwayError):
         if experiment.id:
-            for run in search.finished_runs(experiment.id, longest.data_hash, task.sizes(config)):
-                seconds = task.seconds(config, run.data.params, run.data.metrics)
+            # Of what it is trained on, or, where nobody knows that, of the study.
+            tags = {DATA_HASH: longest.data_hash} if longest.data_hash else {STUDY: longest.child.tags[STUDY]}
+            for run in search.finished_runs(experiment.id, tags, task.sizes(config)):
+                took = ((run.info.end_time or 0) - run.info.start_time) / 1000
+                seconds = task.seconds(config, run.data.params, run.data.metrics, took)
                 if not math.isnan(seconds):
                     return seconds
     return math.nan

@@ -16,6 +16,7 @@ import mlflow
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from mlflow.entities import Metric, Run
+from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils as database
 from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracking import multimedia
@@ -23,6 +24,7 @@ from mlflow.tracking._tracking_service import utils
 from mlflow.tracking.context import registry
 from mlflow.utils import credentials, file_utils, name_utils, rest_utils, uri
 from sqlalchemy import Connection
+from yaml import YAMLError
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -219,3 +221,41 @@ def is_local_uri(address: str) -> bool:
 def local_file_uri_to_path(address: str) -> str:
     """The path of a local URI, or of a path; published as `is_local_uri` is."""
     return str(file_utils.local_file_uri_to_path(address))
+
+
+# --- Projects -----------------------------------------------------------------------------------------------------
+
+
+def fetch_project(address: str, version: str | None) -> tuple[Path, bool]:
+    """The folder of a project, and whether it is a new one, with what a git URL or a ZIP file has; else somebody's own.
+
+    Published: `mlflow.projects.run`, which fetches a project once more for each run.
+
+    Raises:
+        MlflowException: it cannot be had; of git and of a folder, also what those raise.
+    """
+    from mlflow.projects import utils as projects
+
+    with _quiet("mlflow.projects.utils"):
+        where, _ = projects._parse_subdirectory(address)
+        is_new = bool(projects._is_zip_uri(where)) or not projects._is_local_uri(where)
+        return Path(projects._fetch_project(address, version)), is_new
+
+
+def parameters_of(folder: Path, entry_point: str) -> list[tuple[str, str, Any]]:
+    """Name, type and default (None without one) of each parameter of an entry point, as the MLproject file has them.
+
+    Published: the file's format, in which names of files may differ in case, and short forms are allowed.
+
+    Raises:
+        MlflowException: there is no such entry point, or the file cannot be read.
+    """
+    from mlflow.projects import utils as projects
+
+    if projects._project_spec._find_mlproject(str(folder)) is None:
+        raise MlflowException(f"{folder} has no MLproject file")
+    try:
+        found = projects.load_project(str(folder)).get_entry_point(entry_point)
+    except (YAMLError, AttributeError, TypeError) as error:
+        raise MlflowException(f"the MLproject file in {folder} cannot be read: {error}") from error
+    return [(str(each.name), str(each.type), each.default) for each in found.parameters.values()]

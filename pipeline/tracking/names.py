@@ -24,6 +24,7 @@ ROLE = "role"  # TUNING, or no such tag
 TUNING = "tuning"  # made to choose its variation's nuisance parameters, and not reported
 GRID_POINT = "grid_point"  # of such a run: their values, as in `learning_rate=0.01`
 PLAN = "plan"  # of a study's parent run: a digest of what was to be run
+ATTEMPT = "attempt"  # the how manieth time that this run was started, where it is not the first
 REUSED_FROM = "reused_from"  # the run that this one stands for
 COMPARED = "compared"  # of a run that `compare` made or that was opened for it: the command that says what
 SUMMARY_OF = "summary_of"  # of a run that `compare` made of the runs of a variation: that one's name
@@ -41,3 +42,5 @@ MLFLOW_PARENT_RUN_ID = "mlflow.parentRunId"
 MLFLOW_PROJECT_ENTRY_POINT = "mlflow.project.entryPoint"
 MLFLOW_RUN_NAME = "mlflow.runName"
 MLFLOW_SOURCE_NAME = "mlflow.source.name"
+MLFLOW_SOURCE_TYPE = "mlflow.source.type"
+MLFLOW_USER = "mlflow.user"

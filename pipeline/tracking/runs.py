@@ -205,6 +205,14 @@ class TrackedRun(Generic[C]):
         self._record("dataset", "config", context="training", **_as_mlflow_dataset(data).to_dict())
         self._record_files("config", [CONFIG_FILE])
 
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log those params that the store does not have yet."""
+        self._record("params", "config", params=dict(params))
+
+    def log_files(self, paths: list[str]) -> None:
+        """Log files that lie in the journal's folder of artifacts."""
+        self._record_files(" ".join(paths), paths)
+
     def log_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags."""
         self.journal.append("tags", tags=dict(tags))
@@ -349,15 +357,19 @@ def begin(
     run_id: str | None = None,
     tags: Mapping[str, str] | None = None,
     experiment: Experiment | None = None,
+    made_by: Mapping[str, str] | None = None,
 ) -> Journal:
     """The journal of a new run, or of one that MLflow has already under `run_id`.
+
+    Args:
+        made_by: tags of what makes it; None = this program.
 
     Raises:
         UserError: the folder cannot be written.
     """
     experiment = experiment or Experiment.chosen()
     own = {name: redacted(value) for name, value in {**signs_of_life(), **(tags or {})}.items()}
-    context = {name: redacted(value) for name, value in resolve_tags().items()}
+    context = {name: redacted(value) for name, value in (resolve_tags() if made_by is None else made_by).items()}
     header = Header(
         key=uuid.uuid4().hex,
         tracking_uri=redacted(store.tracking_uri()),
@@ -376,8 +388,8 @@ def begin(
     return journal
 
 
-def open_journal(folder: Path, name: str, tags: Mapping[str, str]) -> Journal:
-    """The journal in a folder, as far as it can be read; begun where there is none yet.
+def open_journal(folder: Path, name: str, tags: Mapping[str, str], made_by: Mapping[str, str] | None = None) -> Journal:
+    """The journal in a folder, as far as it can be read; begun where there is none yet, as by `begin`.
 
     A run of a study lies in the experiment of the study's own.
     """
@@ -389,7 +401,7 @@ def open_journal(folder: Path, name: str, tags: Mapping[str, str]) -> Journal:
     if (folder.parent / HEADER).exists():
         above = Journal(folder.parent).header
         study = Experiment(above.experiment_id, above.experiment_name)
-    return begin(folder, name, tags=tags, experiment=study)
+    return begin(folder, name, tags=tags, experiment=study, made_by=made_by)
 
 
 def ending(error: BaseException) -> tuple[str, str]:

@@ -115,7 +115,7 @@ def find(
 
 def _original(client: mlflow.MlflowClient, experiment: str, fingerprint: str, data_hash: str) -> MlflowRun | None:
     """The first finished run of a configuration that stands for no other."""
-    tags = {FINGERPRINT: fingerprint, DATA_HASH: data_hash}
+    tags = {FINGERPRINT: fingerprint, **({DATA_HASH: data_hash} if data_hash else {})}
     newest_first = runs(client, experiment, tags, "attributes.status = 'FINISHED'")
     return next((run for run in reversed(newest_first) if REUSED_FROM not in run.data.tags), None)
 
@@ -192,14 +192,12 @@ def link(folder: Path, name: str, origin: MlflowRun, tags: Mapping[str, str]) ->
     record_end(journal, FINISHED)
 
 
-def finished_runs(experiment: str, data_hash: str, params: Mapping[str, Any]) -> list[MlflowRun]:
-    """The finished runs on some data that have these params.
+def finished_runs(experiment: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> list[MlflowRun]:
+    """The finished runs that have these tags and params.
 
     Raises:
         UserError: the store cannot be used.
     """
     conditions = [f"params.`{name}` = '{value}'" for name, value in params.items()]
     with store.tracking_store():
-        return runs(
-            store.client_of(), experiment, {DATA_HASH: data_hash}, "attributes.status = 'FINISHED'", *conditions
-        )
+        return runs(store.client_of(), experiment, tags, "attributes.status = 'FINISHED'", *conditions)

@@ -218,6 +218,14 @@ def data_hashes(configs: Sequence[RunConfig], at_once: int) -> dict[str, str]:
     return hashes
 
 
+def prepare(config: RunConfig) -> None:
+    """See `pipeline.task.Program`: the runs share nothing that is not there."""
+
+
+def end_leftovers(folder: Path) -> None:
+    """See `pipeline.task.Program`: a run is one process."""
+
+
 def start_worker() -> None:
     """One thread for each process: `benchmarks/study.py` has why."""
     import_training(threads=1)

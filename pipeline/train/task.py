@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from pipeline.metrics import FIRST, LAST, METRICS, QUALITY, TEST, TRAINING_SECONDS
-from pipeline.task import Part, Program
+from pipeline.errors import UserError
+from pipeline.metrics import FIRST, LAST, METRICS, QUALITY, TEST, TRAINING_SECONDS, Part
+from pipeline.task import Program, Task
+from pipeline.texts import quoted
 from pipeline.train.config import RunConfig
 from pipeline.train.size import FILTERS, KERNEL
 
@@ -18,7 +20,7 @@ _ALWAYS = {"optimizer", "epochs", "seed"}  # params that runs of every version h
 class Autoencoder:
     """See `pipeline.task.Task`."""
 
-    repetition = "seed"
+    repetition, repeats, goes_on = "seed", True, True
     to_hold_out = "set validation above 0"
     metrics = METRICS
     no_better: Mapping[str, float] = {"l1": 0.0, "decoder_hidden": 0.0}
@@ -30,6 +32,9 @@ class Autoencoder:
     @cached_property
     def schema(self) -> dict[str, Any]:
         return dict(RunConfig.model_json_schema()["properties"])
+
+    def with_environment(self, env_manager: str) -> Task:
+        raise UserError(f"env_manager={quoted(env_manager)} is said of a study of another project; leave it out")
 
     def varied(self, params: Mapping[str, Any]) -> str:
         names = {"init": "first weights", "order": "order of the images", "split": "which images are held out"}
@@ -73,7 +78,9 @@ class Autoencoder:
         # Runs of versions before, all of them dense, have no such param.
         return sizes if config.architecture == "dense" else {**sizes, "architecture": config.architecture}
 
-    def seconds(self, config: RunConfig, params: Mapping[str, str], metrics: Mapping[str, float]) -> float:
+    def seconds(
+        self, config: RunConfig, params: Mapping[str, str], metrics: Mapping[str, float], seconds: float
+    ) -> float:
         return metrics.get(TRAINING_SECONDS, float("nan")) / RunConfig.from_params(params).epochs * config.epochs
 
     @property

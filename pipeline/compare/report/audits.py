@@ -117,7 +117,11 @@ def efforts(conclusion: Conclusion) -> list[str]:
     """`Runs: 20 finished (1 h 3 min), 1 failed (2 min).`, and how large the models are."""
     if not conclusion.efforts:
         return []
-    took = (f"{each.runs:,} {each.state}{_in_brackets(each.seconds)}" for each in conclusion.efforts)
+    took = (
+        f"{each.runs:,} {each.state}{_in_brackets(each.seconds)}"
+        + (f", of which {each.again:,} started again after a failure" if each.again else "")
+        for each in conclusion.efforts
+    )
     found = [f"Runs, with their times from start to end added up: {', '.join(took)}."]
     sizes: dict[float, list[str]] = {}
     for variation in without_repeats(conclusion):

@@ -1,0 +1,265 @@
+"""The runs of a study as they are made: submitted, watched, started again where they fail, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run as MlflowRun
+
+from pipeline import cli, progress
+from pipeline.errors import Interrupted, UserError
+from pipeline.progress import Counts, StudyDisplay, Watched
+from pipeline.study import plan
+from pipeline.study.executors import what_ended
+from pipeline.study.plan import Study
+from pipeline.task import Child, Task
+from pipeline.texts import several
+from pipeline.tracking import runs as tracking
+from pipeline.tracking.delivery import record_end
+from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal, is_locked
+from pipeline.tracking.names import ATTEMPT, REUSED_FROM
+from pipeline.tracking.search import Found, Identity
+
+MakeExecutor = Callable[[int, Callable[[], object]], Executor]
+
+_LOOK_SECONDS = 0.5  # between two looks at how far the runs are
+
+
+class StoppedError(UserError):
+    """So many runs failed one after the other that no more are made."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of the study, and its place on disk and in the store."""
+
+    variation: str
+    data_hash: str
+    child: Child
+
+    def latest(self, anew: bool) -> Planned:
+        """The attempt that is finished, or else the next one: a run that cannot go on is made anew, as another run."""
+        planned, attempt = self, 1
+        while not anew and begun(planned.child.folder) and Journal(planned.child.folder).status != FINISHED:
+            attempt += 1
+            folder = self.child.folder.with_name(f"{self.child.folder.name}-{attempt}")
+            tags = {**self.child.tags, ATTEMPT: str(attempt)}
+            planned = replace(self, child=replace(self.child, folder=folder, tags=tags))
+        return planned
+
+    @property
+    def identities(self) -> list[Identity]:
+        """What tells it apart within its study, now and in versions before."""
+        return [(self.variation, each, self.data_hash) for each in self.child.config.fingerprints]
+
+    def finished_in(self, found: Found) -> MlflowRun | None:
+        """The finished run that its study has of it."""
+        return next((found.finished[each] for each in self.identities if each in found.finished), None)
+
+    def stands_in_for_it(self, found: Found) -> MlflowRun | None:
+        """A finished run that the study can reuse for it."""
+        pairs = [(fingerprint, data) for _, fingerprint, data in self.identities]
+        return next((found.elsewhere[pair] for pair in pairs if pair in found.elsewhere), None)
+
+
+@dataclass
+class Work:
+    """What is to be done about each run."""
+
+    done: list[Planned] = field(default_factory=list)
+    reusable: list[Planned] = field(default_factory=list)
+    to_train: list[Planned] = field(default_factory=list)
+
+    @property
+    def planned(self) -> int:
+        """How many there are."""
+        return len(self.done) + len(self.reusable) + len(self.to_train)
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run has a journal; a link that a kill left unfinished is made again."""
+    if not (folder / HEADER).exists():
+        return False
+    known = Journal(folder)
+    return REUSED_FROM not in known.header.tags or known.ending is not None
+
+
+def jobs_of(runs: Sequence[Planned], task: Task) -> list[list[Planned]]:
+    """Runs that one job makes together, the longest of them first; the longest jobs come first, to end together."""
+    groups: dict[Hashable, list[Planned]] = {}
+    for run in sorted(runs, key=lambda run: task.steps(run.child.config), reverse=True):
+        again = run.variation if run.variation.endswith(plan.AGAIN) else ""
+        groups.setdefault((again, task.alike(run.child.config), run.data_hash), []).append(run)
+    return sorted(groups.values(), key=lambda group: task.cost(group[0].child.config), reverse=True)
+
+
+@dataclass
+class _Job:
+    """A trajectory that was submitted."""
+
+    runs: list[Planned]
+    watched: Watched
+    attempt: int = 1
+    offset: int = 0
+
+    @property
+    def longest(self) -> Planned:
+        """The others are what it was on its way."""
+        return self.runs[0]
+
+    @property
+    def has_begun(self) -> bool:
+        """As its journal says: of what waits elsewhere, an engine's own word is not always true."""
+        folder = self.longest.child.folder
+        return (folder / HEADER).exists() and is_locked(folder)
+
+    def poll(self) -> None:
+        """See in the journal how far it is."""
+        folder = self.longest.child.folder
+        with contextlib.suppress(OSError, ValueError):
+            for line, end in Journal(folder).read(self.offset):
+                self.offset = end
+                if str(line.get("key", "")).startswith("metrics epoch"):
+                    points = {name: value for name, value, _, _ in line["points"]}
+                    self.watched.update(line["points"][0][3], points)
+            if noted := progress.noted(folder):
+                self.watched.update(*noted)
+
+
+class Making:
+    """Makes runs, as many at a time as there are workers.
+
+    Attributes:
+        failures: the reasons of the runs that have failed, by their names.
+        retried: how many were started again.
+    """
+
+    def __init__(self, study: Study, runs: Sequence[Planned], counts: Counts) -> None:
+        self.failures: dict[str, str] = {}
+        self.retried = 0
+        self._study, self._counts = study, counts
+        self._program = study.task.program
+        self._groups = jobs_of(runs, study.task)
+        self._jobs: dict[Future[Any], _Job] = {}
+        self._in_a_row: list[Planned] = []
+
+    def make(self, make_executor: MakeExecutor, at_once: int) -> None:
+        """Make all of them.
+
+        Raises:
+            KeyboardInterrupt, Interrupted, StoppedError: the others were ended.
+            UserError: what they share cannot be made.
+        """
+        if not self._groups:
+            return
+        self._program.prepare(self._groups[0][0].child.config)
+        jobs = min(at_once, len(self._groups))
+        executor = make_executor(jobs, self._program.start_worker)
+        try:
+            with StudyDisplay() as display:
+                display.say(f"{self._counts.line}; {jobs} at a time")
+                for group in self._groups:
+                    self._submit(executor, group)
+                for job, error in self._as_completed(display, jobs):
+                    self._ended(executor, job, error, display)
+        except (KeyboardInterrupt, Interrupted, StoppedError):
+            self._end_in_order(executor)
+            raise
+        executor.shutdown()
+
+    def _submit(self, executor: Executor, runs: list[Planned], attempt: int = 1) -> None:
+        longest = runs[0].child
+        future = executor.submit(self._program.train_children, [run.child for run in runs])
+        self._jobs[future] = _Job(runs, Watched(longest.name, self._study.task.steps(longest.config)), attempt)
+
+    def _as_completed(self, display: StudyDisplay, jobs: int) -> Iterator[tuple[_Job, BaseException | None]]:
+        while self._jobs:
+            completed, _ = wait(self._jobs, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            cli.end_if_interrupted()
+            for future in completed:
+                job = self._jobs.pop(future)
+                job.poll()
+                yield job, future.exception()
+            running = [job for job in self._jobs.values() if job.has_begun]
+            for job in running:
+                job.poll()
+            self._counts.running = sum(len(job.runs) for job in running)
+            display.show(self._counts, [job.watched for job in running], jobs)
+
+    def _ended(self, executor: Executor, job: _Job, error: BaseException | None, display: StudyDisplay) -> None:
+        """Count the runs of a job, or start it again; see that those without an ending get one."""
+        failures: dict[str, str] = {}
+        if error is not None:
+            self._program.end_leftovers(job.longest.child.folder)
+            failures = {run.child.name: reason for run in job.runs if (reason := _why(run, error))}
+        failed = [run for run in job.runs if run.child.name in failures]
+        again = bool(failed) and job.attempt <= self._study.retries and not isinstance(error, UserError)
+        self._counts.finished += len(job.runs) - len(failed)
+        for run in job.runs:
+            self._in_a_row = [*self._in_a_row, run] if run in failed else []
+            if run in failed:
+                more = "; it is started again" if again else ""
+                display.say(f"failed: {run.child.name}: {failures[run.child.name]}{more}")
+            elif run is job.longest:
+                display.say(f"finished: {run.child.name}: {job.watched.loss_text}".rstrip(": "))
+            else:
+                display.say(f"finished: {run.child.name} (taken from the training of {job.longest.child.name})")
+        if again:
+            self.retried += len(failed)
+            self._in_a_row = self._in_a_row[: -len(failed)]
+            self._submit(executor, [self._anew(run, job.attempt + 1) for run in failed], job.attempt + 1)
+            return
+        self.failures |= failures
+        self._counts.failed += len(failed)
+        if len(self._in_a_row) >= self._study.stop_after and self._jobs:
+            raise StoppedError(
+                f"{len(self._in_a_row)} runs in a row have failed, and no more are made: "
+                f"{_in_common(self._in_a_row, self.failures, self._study)}"
+            )
+
+    def _anew(self, run: Planned, attempt: int) -> Planned:
+        if not self._study.task.goes_on:
+            return run.latest(anew=False)
+        Journal(run.child.folder).append("tags", tags={ATTEMPT: str(attempt)})
+        return run
+
+    def _end_in_order(self, executor: Executor) -> None:
+        """Have the workers end their epochs; another Ctrl-C ends them at once."""
+        print("ending the runs after their epoch; Ctrl-C once more ends them at once", file=sys.stderr, flush=True)
+        with contextlib.suppress(KeyboardInterrupt, Interrupted):
+            executor.shutdown(cancel_futures=True)
+        for job in self._jobs.values():
+            for run in job.runs:
+                if (run.child.folder / HEADER).exists():
+                    self._program.end_leftovers(run.child.folder)
+                    known = Journal(run.child.folder)
+                    if known.ending is None:
+                        record_end(known, KILLED, "interrupted before the end of an epoch")
+
+
+def _why(run: Planned, error: BaseException) -> str:
+    """The reason of a run that has failed, which is in its journal when this returns; empty where it has finished."""
+    child = run.child
+    known = tracking.open_journal(child.folder, child.name, child.tags)
+    if known.ending is None:
+        record_end(known, FAILED, what_ended(error))
+    ending = known.ending or {"status": FAILED, "reason": what_ended(error)}
+    return "" if ending["status"] == FINISHED else str(ending["reason"])
+
+
+def _in_common(failed: Sequence[Planned], reasons: Mapping[str, str], study: Study) -> str:
+    """What runs that failed have in common: their reason, and parameters in which the study's runs differ."""
+    texts = list(dict.fromkeys(reasons.get(run.child.name, "") for run in failed))
+    configs = [config.params for _, config in study.runs()]
+    shared = []
+    for name, value in failed[0].child.config.params.items():
+        alike = {str(run.child.config.params[name]) for run in failed} == {str(value)}
+        if alike and len({str(params[name]) for params in configs}) > 1:
+            shared.append(f"{name}={value}")
+    return f"{several(texts)}; all of them have {', '.join(shared)}" if shared else several(texts)
