@@ -112,7 +112,8 @@ def _run(child: Child, run: TrackedRun[ProjectConfig]) -> None:
     run_id = _made(run.journal)
     output.parent.mkdir(exist_ok=True)
     over = threading.Event()
-    threading.Thread(target=_keep_looking, args=(child.folder, run_id, over), daemon=True).start()
+    looking = threading.Thread(target=_keep_looking, args=(child.folder, run_id, over), daemon=True)
+    looking.start()
     os.environ[_JOURNAL] = str(child.folder)
     try:
         with _printing_to(output):
@@ -129,6 +130,7 @@ def _run(child: Child, run: TrackedRun[ProjectConfig]) -> None:
         over.set()
         del os.environ[_JOURNAL]
         end_leftovers(child.folder)
+        looking.join(_LOOK_SECONDS)
         run.log_files([OUTPUT])
         # Behind what the project has logged itself: MLflow refuses another text for the same value.
         run.log_params(config.logged)
@@ -189,9 +191,10 @@ def _end_of(output: str) -> str:
 
 
 def _keep_looking(folder: Path, run_id: str, over: threading.Event) -> None:
-    """Note what a run has logged so far, for whoever shows it."""
-    client = mlflow.MlflowClient()
-    while not over.wait(_LOOK_SECONDS):
+    """Note what a run has logged so far, and at last, for whoever shows it."""
+    client, is_over = mlflow.MlflowClient(), False
+    while not is_over:
+        is_over = over.wait(_LOOK_SECONDS)
         with contextlib.suppress(Exception):  # it is a look, no more
             last = mlflow_compat.last_metrics(client.get_run(run_id))
             progress.note(folder, max((each.step for each in last), default=0), {each.key: each.value for each in last})
