@@ -184,6 +184,22 @@ def welch(a: Array, b: Array) -> Estimate:
     return _estimate(*unpaired(*sides), _rounding(a, b))
 
 
+def _of_coarse_values(constant: Estimate, a: Array, b: Array) -> Estimate:
+    """A difference that does not vary, with the error that the rounding of the values alone makes.
+
+    Of values such as 0.91, two pairs have the same difference by chance in one case of ten: that is no certainty. They
+    are rounded to the distance of the nearest two of them, or finer. What has more than four significant digits is
+    taken for exact.
+    """
+    values = np.unique(np.concatenate([a, b]))
+    exact = float(_rounding(a, b))
+    if any(abs(float(f"{value:.4g}") - value) > exact for value in values):
+        return constant
+    steps = np.diff(values)
+    error = steps[steps > exact].min() / np.sqrt(12) * np.sqrt(1 / len(a) + 1 / len(b))
+    return Estimate(constant.mean, error, min(len(a), len(b)) - 1.0)
+
+
 def _rounding(a: Array, b: Array) -> Array:
     return _ROUNDING * np.maximum(np.abs(a).max(axis=-1), np.abs(b).max(axis=-1))
 
@@ -206,7 +222,8 @@ def difference(a: pd.Series, b: pd.Series, folds: int = 0) -> Difference:
 
     Paired by seed (`paired`) where nearly all seeds are in pairs, four in five of the larger side and at least two;
     otherwise `welch` over all of them: a pair of seeds gains less than many unpaired ones. Error and degrees of freedom
-    are NaN where a side has a single value, and the mean where it has none.
+    are NaN where a side has a single value, and the mean where it has none. Coarse values whose difference is the same
+    everywhere have the error of their rounding.
     """
     a, b = one_per_seed(a), one_per_seed(b)
     common = a.index.intersection(b.index).dropna()
@@ -220,6 +237,8 @@ def difference(a: pd.Series, b: pd.Series, folds: int = 0) -> Difference:
         estimate = welch(np.sort(a.to_numpy()), np.sort(b.to_numpy()))
     else:
         estimate = Estimate(a.mean() - b.mean() if len(a) and len(b) else np.nan, np.nan, np.nan)
+    if estimate.error == 0 and estimate.mean != 0:
+        estimate = _of_coarse_values(estimate, a.to_numpy(), b.to_numpy())
     if folds > 1:
         n = len(common) if by_pairs else max(len(a), len(b))
         estimate = estimate._replace(error=estimate.error * np.sqrt(1 + n / (folds - 1)))

@@ -197,7 +197,13 @@ def test_tries_that_failed_were_made_all_the_same() -> None:
     """Of two searches with the same good tries, the one of which half diverged is not the better one."""
     good = searched({"adam": 6, "sgd": 6})
     bad = [{**run, "p_lr": f"9{run['p_lr']}", "m_val_loss": math.nan} for run in good if run["p_optimizer"] == "sgd"]
-    (pair,) = conclude([*good, *bad], nuisance=("lr",), baseline="optimizer=sgd").pairs
+    both = conclude([*good, *bad], nuisance=("lr",), baseline="optimizer=sgd")
+    (pair,) = both.pairs
+    assert {each.variation: each.tries for each in both.searches} == {"optimizer=adam": 6, "optimizer=sgd": 12}
+    of_n = {each.variation: {best.n: best.mean for best in each.expected}[pair.best_of or 0] for each in both.searches}
+    assert pair.difference.mean == pytest.approx(of_n["optimizer=adam"] - of_n["optimizer=sgd"])  # as in the table
+    lost = conclude([*good[:6], *bad], nuisance=("lr",), baseline="optimizer=sgd").searches
+    assert [(each.tries, each.best) for each in lost] == [(6, "lr=0.001"), (6, None)]
     alone = conclude(good, nuisance=("lr",), baseline="optimizer=sgd").pairs[0]
     assert pair.difference.n_b == 12
     assert pair.difference.mean < alone.difference.mean  # adam is better by more

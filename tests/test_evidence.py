@@ -188,14 +188,15 @@ def test_flags() -> None:
     )
     runs.index = pd.Index([7, 7, 7, 7])
     limits = {"collapsed": ("collapse", 0.05, math.inf), "dead units": ("dead", -math.inf, 0.0)}
-    table = evidence.flags(runs, limits, ["loss", "bce", "absent"])
+    table = evidence.flags(runs, limits, dict.fromkeys(["loss", "bce", "absent"], "ab"))
     expected = [("b", "collapsed", (1, 3), None), ("b", "dead units", (1,), None), ("a", "not a number", (0, 1), None)]
     assert list(table.itertuples(index=False, name=None)) == expected
     for none in ({}, {"collapsed": ("absent", 0.05, math.inf)}):
-        nothing = evidence.flags(runs[:1], none, [])
+        nothing = evidence.flags(runs[:1], none, {})
         assert list(nothing) == ["variation", "flag", "seeds", "runs"]
         assert nothing.empty
-    assert evidence.flags(runs[:0], limits, ["loss"]).empty
+    assert evidence.flags(runs[:0], limits, {"loss": "ab"}).empty
+    assert evidence.flags(runs, {}, {"loss": "b"}).empty  # it is no metric of the other
 
 
 def history(curve: Array, variation: str = "v", seed: int | None = 0, run_id: str = "") -> pd.DataFrame:

@@ -500,7 +500,7 @@ def test_what_is_suggested_can_be_judged(capsys: pytest.CaptureFixture[str]) -> 
     assert [each.cells for each in conclusion.variations] == [each.cells for each in found.variations]
     claimed = text.replace("#  - ", "  - ").replace("#    ", "    ")  # the example is one to start from
     (claim,) = judged(claimed).claims
-    assert claim.about == ("optimizer", "lr")
+    assert claim.about == ("optimizer",)  # `0.001` is `1e-3`
 
 
 @pytest.mark.usefixtures("db")
@@ -526,3 +526,114 @@ def test_there_is_nothing_to_suggest(capsys: pytest.CaptureFixture[str]) -> None
     make(mlflow.MlflowClient(), "0", "r", {}, {"loss": [1.0]})
     assert main(["--suggest"]) == 2
     assert "the runs have no parameter by which variations could be told apart" in capsys.readouterr().err
+
+
+# --- What some runs lack ------------------------------------------------------------------------------------------
+
+TWO = """\
+name: two
+description: Two models.
+runs: {experiments: Default}
+variations:
+  - {name: A, where: {model: a}}
+  - {name: B, where: {model: b}}
+"""
+
+
+@pytest.mark.usefixtures("db")
+def test_a_claimed_metric_that_some_runs_have_no_number_of_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    client = mlflow.MlflowClient()
+    for model, level in (("a", 0.5), ("b", 0.4)):
+        for seed in range(6):
+            value = level + random.Random(f"{model} {seed}").gauss(0, 0.01)
+            lost = {"nan": [float("nan")], "inf": [float("inf")]}.get({0: "nan", 1: "inf"}.get(seed, ""), [value])
+            metrics = {"val_loss": [value], "test_loss": lost if model == "b" else [value], "f1": [value]}
+            if model == "b":
+                del metrics["f1"]  # of another kind than the other side: it has lost none
+            make(client, "0", "r", {"model": model, "seed": str(seed)}, metrics)
+    claim = "{says: B is lower, variation: B, against: A, about: [model], direction: lower, smallest_effect: 0.01"
+    claims = "".join(f"  - {claim}, metric: {name}}}\n" for name in ("test_loss", "val_loss"))
+    conclusion = judged(f"{TWO}metrics: {{val_loss: {{}}, f1: {{}}}}\nclaims:\n{claims}")
+    flags = {each.name: [(flag.flag, flag.seeds, flag.metric) for flag in each.flags] for each in conclusion.variations}
+    assert flags == {"A": [], "B": [("not a number", (0, 1), "test_loss")]}
+    of_test, of_validation = (sentences.warnings(claim, conclusion) for claim in conclusion.claims)
+    assert "non-finite losses: 2 of 6" in of_test
+    assert "non-finite losses: 2 of 6" not in of_validation
+
+
+@pytest.mark.usefixtures("db")
+def test_runs_below_a_parent_are_of_its_variation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    client = mlflow.MlflowClient()
+    for model in "ab":
+        top = make(client, "0", "top", {"model": model}, {})
+        for seed in range(2):
+            tags = {"mlflow.parentRunId": top}
+            parent = make(client, "0", "cv", {"seed": str(seed)}, {"f1": [0.5]}, tags)
+            for fold in range(3):
+                value = random.Random(f"{model} {seed} {fold}").random()
+                make(client, "0", "fold", {"fold": str(fold)}, {"f1": [value]}, {"mlflow.parentRunId": parent})
+    assert main([]) == 0
+    found = verify.read_conclusion("comparison/conclusion.json")
+    assert {each.name: each.finished for each in found.variations} == {"model=a": 6, "model=b": 6}
+    assert found.pairs[0].difference.n_pairs == 6
+    capsys.readouterr()
+    assert main(["--suggest"]) == 0
+    conclusion = judged(capsys.readouterr().out)
+    assert [each.cells for each in conclusion.variations] == [each.cells for each in found.variations]
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_tag_can_be_claimed_and_confounds_what_does_not_name_it() -> None:
+    client = mlflow.MlflowClient()
+    for run in client.search_runs(["1", "2"], max_results=1000):
+        client.set_tag(run.info.run_id, "data", "new" if run.data.params["optimizer"] == "adam" else "old")
+    text = STUDY.replace("where: {optimizer: adam, lr: 0.001}", "where: {optimizer: adam, tags.data: new}")
+    text = text.replace("where: {optimizer: sgd}", "where: {optimizer: sgd, tags.data: old}")
+    (claim,) = judged(text).claims
+    assert (claim.verdict, [each.name for each in claim.confounded_by]) == ("confounded", ["tags.data"])
+    (claim,) = judged(text.replace("about: [optimizer, lr]", "about: [optimizer, lr, tags.data]")).claims
+    assert (claim.verdict, claim.confounded_by) == ("contradicted", ())
+    line = refused(text.replace("about: [optimizer, lr]", "about: [tags.date]"))
+    assert "no run has the parameter 'tags.date', did you mean 'tags.data'?" in line
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("there", "instead", "line"),
+    [
+        ("[mine, team/mine 2]", "1", r"line 4: runs.experiments\[0\] = 1: should be a text; put it in quotes$"),
+        ("lr: 0.001", "lr: 2024-01-01", r"where.lr\[0\] = 2024-01-01: should be a text, a number, true, .* in quotes$"),
+        ("{better: higher}", "{at: step 99}", r"has a value of 'val_acc' at step 99;"),
+        ("lr: 0.001", "tags.optimiser: adam", r"where.tags.optimiser: no run has it$"),
+    ],
+)
+def test_a_line_says_what_is_wrong_and_no_more(there: str, instead: str, line: str) -> None:
+    assert re.search(line, refused(STUDY.replace(there, instead)))
+
+
+@pytest.mark.usefixtures("mine")
+def test_an_example_is_not_chosen_by_its_result(capsys: pytest.CaptureFixture[str]) -> None:
+    for better in ("higher", "lower"):
+        words = ["--experiment", "mine", "--metric", "val_acc", "--better", better, "--baseline", "optimizer=rmsprop"]
+        assert main([*words, "--suggest"]) == 0
+        assert '#    variation: "optimizer=adam, lr=1e-3"' in capsys.readouterr().out.replace(" lr", ", lr")
+
+
+@pytest.mark.usefixtures("db")
+def test_a_run_whose_last_value_is_no_number_was_best_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    client = mlflow.MlflowClient()
+    for model in "ab":
+        for seed in range(3):
+            end = 0.3 if model == "a" and seed else float("nan")
+            make(client, "0", "r", {"model": model, "seed": str(seed)}, {"val_loss": [0.2 + seed / 10, end]})
+    for at in ("best", "step 1"):
+        conclusion = judged(f"{TWO}metrics: {{val_loss: {{at: {at}}}}}\n")
+        assert [each.cells[0].n for each in conclusion.variations] == [3, 3]
+        assert conclusion.variations[1].cells[0].mean == pytest.approx(0.3)

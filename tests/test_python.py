@@ -99,6 +99,7 @@ def test_what_is_written_and_logged_is_what_the_command_writes(tmp_path: Path) -
         ({"verify": "conclusion.json"}, r"^unknown parameter 'verify'"),
         ({"study": "x", "group_by": ["a"]}, r"a study says that itself; leave out --group-by or --study$"),
         ({"experiment": "Defalt"}, r"^experiment='Defalt' does not exist in .*, did you mean 'Default'\?"),
+        ({"experiment": [1]}, r"^experiment='\[1\]' cannot be used: it should be a text, or a list of texts$"),
         ({"format": ["pdf"], "out": "x"}, r"^format='pdf' cannot be used: should be 'html', "),
         ({"format": "md", "pictures": "a.png"}, "^without out nothing is written; .* leave out format and pictures$"),
         ({"out": 3}, r"^out='3' cannot be used: it is no path"),
@@ -119,6 +120,23 @@ def test_its_options_are_those_of_the_command_but_for_what_is_of_a_terminal() ->
         name: Options.model_fields[name].default for name in named if name != "out"
     }
     assert named["out"].default is None
+
+
+@pytest.mark.usefixtures("db")
+def test_experiments_are_a_list_too() -> None:
+    ids = {}
+    for name in ("one", "two, three"):
+        ids[name] = mlflow.create_experiment(name)
+        for seed in range(2):
+            with mlflow.start_run(experiment_id=ids[name]):
+                mlflow.log_params({"optimizer": name[:3], "seed": seed})
+                mlflow.log_metric("loss", len(name) + seed / 10)
+    found = compare(experiment=["one", "two, three"])
+    assert found.conclusion.provenance.experiments == ("one", "two, three")
+    assert len(found.runs) == 4
+    again = found.conclusion.provenance.command.split("--experiment ")[1]
+    assert again == f"one,{ids['two, three']}"
+    assert compare(experiment=again).conclusion.provenance.experiments == ("one", "two, three")
 
 
 @pytest.mark.usefixtures("db")

@@ -132,11 +132,10 @@ class Analysis:
         grouped = self.grouped
         used, own = grouped.used, grouped.task.metrics if grouped.by_task else ()
         watched = {row.flag.name: (row.name, row.flag) for row in own if row.flag}
-        losses = [row.name for row in own if row.finite] if grouped.by_task else [grouped.primary_metric or ""]
-        losses = [name for name in losses if f"metrics.{name}" in used]
+        losses = self._losses
         limits = {flag: (f"metrics.{name}", limit.below, limit.above) for flag, (name, limit) in watched.items()}
         raised = [
-            evidence.flags(used, limits, [f"metrics.{name}" for name in losses]),
+            evidence.flags(used, limits, {f"metrics.{name}": of for name, of in losses.items()}),
             self._still_improving(),
             self._copies,
         ]
@@ -148,13 +147,32 @@ class Analysis:
                 values = grouped.values(row.variation, metric)
                 worst = float(values.min() if math.isfinite(limit.below) else values.max())
             elif row.flag == "not a number":
-                metric = ", ".join(n for n in losses if not np.isfinite(grouped.values(row.variation, n)).all())
+                own_losses = [name for name, having in losses.items() if row.variation in having]
+                metric = ", ".join(n for n in own_losses if not np.isfinite(grouped.values(row.variation, n)).all())
             elif row.flag == "identical repetitions":
                 metric = ", ".join(grouped.compared)
             of = len(grouped.places[row.variation])
             flag = Flag(flag=row.flag, seeds=row.seeds, runs=row.runs, of=of, metric=metric, worst=worst)
             found.setdefault(row.variation, []).append(flag)
         return found
+
+    @property
+    def _losses(self) -> dict[str, list[str]]:
+        """The metrics that must be numbers, and in which variations.
+
+        Of anybody's runs, all that are compared: a difference in one is that of the runs that have it. A metric that is
+        not the main one may be none of a variation's.
+        """
+        grouped = self.grouped
+        if grouped.by_task:
+            found = {row.name: list(grouped.configs) for row in grouped.task.metrics if row.finite}
+        else:
+            primary = grouped.primary_metric
+            found = {
+                name: [each for each in grouped.configs if name == primary or grouped.has(each, name)]
+                for name in grouped.compared
+            }
+        return {name: of for name, of in found.items() if f"metrics.{name}" in grouped.used}
 
     @cached_property
     def _copies(self) -> pd.DataFrame:
@@ -460,12 +478,14 @@ class Analysis:
 
     @cached_property
     def _columns(self) -> dict[str, str]:
-        """Parameters by name, and the data's hash where it tells variations apart."""
+        """Parameters by name, the data's hash, and tags, where they tell variations apart."""
         params = [c.removeprefix("params.") for c in self.grouped.used if c.startswith("params.")]
         aside = {*self.grouped.aside, *(n for n in params if is_of(n, SEEDS) or autolog.is_no_choice(n))}
         aside |= {name.removeprefix("params.") for name in self.grouped.repetitions}
+        told_by = next(iter(self.grouped.configs.values()), {})
         return {
             **{name: f"params.{name}" for name in params if name not in aside},
+            **{name: name for name in told_by if name.startswith("tags.")},
             DATA_HASH: f"tags.{DATA_HASH}",
         }
 

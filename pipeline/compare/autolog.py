@@ -135,18 +135,29 @@ def _shortest(text: object) -> object:
     return str(short) if len(str(text)) > 10 and float(short) == number else text
 
 
-def inherit(runs: pd.DataFrame, columns: Collection[str]) -> None:
+def inherit(runs: pd.DataFrame, columns: Collection[str], repetitions: Collection[str]) -> None:
     """Gives those that log nothing of their own but which repetition they are the parameters of their parent, in place.
+
+    Of a repeated cross-validation the parent may say the seed, and the runs below it the fold; and the parent itself
+    may be such a run.
 
     Args:
         runs: with `seed`, None where it is not known.
         columns: the parameters that are no repetition.
+        repetitions: the columns that tell repetitions apart, if any do.
     """
     parent = runs.get(f"tags.{MLFLOW_PARENT_RUN_ID}", pd.Series(None, runs.index, dtype=object))
-    silent = runs["seed"].notna() & parent.isin(runs["run_id"]) & runs[list(columns)].isna().all(axis=1)
-    if silent.any():
-        above = runs.set_index("run_id").loc[parent[silent], list(columns)]
-        runs.loc[silent, list(columns)] = above.to_numpy()
+    told_by = [column for column in repetitions if column in runs]
+    says = runs["seed"].notna() | runs[told_by].notna().any(axis=1)
+    while True:  # each time the next generation
+        having = runs[list(columns)].notna().any(axis=1)
+        silent = says & ~having & parent.isin(runs["run_id"][having])
+        if not silent.any():
+            return
+        above = runs.set_index("run_id").loc[parent[silent]].set_index(runs.index[silent])
+        runs.loc[silent, list(columns)] = above[list(columns)]
+        for column in told_by:
+            runs.loc[silent, column] = runs.loc[silent, column].where(runs.loc[silent, column].notna(), above[column])
 
 
 def repeating(runs: pd.DataFrame, names: Collection[str], others: Collection[str]) -> list[str]:

@@ -38,8 +38,8 @@ def choose(
     there = [c.removeprefix("metrics.") for c in used if c.startswith("metrics.") and used[c].notna().any()]
     metric, *asked = (_asked(name, there) for name in (request.metric, *request.metrics))
     if len(used):
-        _require_values("metric", [metric] if metric else [], there)
-        _require_values("metrics", asked, there)
+        _require_values("metric", [metric] if metric else [], there, request)
+        _require_values("metrics", asked, there, request)
     by_task = kind != "groups"
     rows = {row.name: row for row in task.metrics}
     preferred = [metric, *(row.name for row in task.metrics if row.primary)]
@@ -106,12 +106,14 @@ def _metrics_of(request: CompareRequest) -> tuple[list[str], list[str]]:
     return claimed, [*printed, *(published.commonly_read_as.values() if published else ())]
 
 
-def _require_values(option: str, names: Sequence[str], there: Sequence[str]) -> None:
+def _require_values(option: str, names: Sequence[str], there: Sequence[str], request: CompareRequest) -> None:
     for name in names:
         if name not in there:
+            step = request.measures.get(name, Measure()).at
+            at = f" at step {step}" if isinstance(step, int) else ""
             hint = did_you_mean(name, there)
             raise UserError(
-                f"{option}={quoted(name)} has no value in any finished run{hint}; there are {names_listed(there)}"
+                f"{option}={quoted(name)} has no value in any finished run{at}{hint}; there are {names_listed(there)}"
             )
 
 

@@ -405,7 +405,7 @@ class Search(_Part):
     """Tries of one variation, each with other values of the parameters that were searched."""
 
     variation: str = Field(description="its name")
-    tries: int = Field(description="how many have a value of the main metric")
+    tries: int = Field(description="how many; one without a finite value of the main metric counts as the worst of any")
     best: str | None = Field(description="the values of the best one, such as `lr=0.01`; null without")
     expected: tuple[ExpectedBest, ...] = Field(description="of 1, 2, 4, 8, ... tries, up to all of them")
 

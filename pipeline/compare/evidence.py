@@ -243,14 +243,16 @@ def _numbers(values: pd.Series) -> pd.Series:
 # --- Were the runs all right? -------------------------------------------------------------------------------------
 
 
-def flags(runs: pd.DataFrame, limits: Mapping[str, tuple[str, float, float]], losses: Sequence[str]) -> pd.DataFrame:
+def flags(
+    runs: pd.DataFrame, limits: Mapping[str, tuple[str, float, float]], losses: Mapping[str, Collection[str]]
+) -> pd.DataFrame:
     """What is wrong with the runs of a variation.
 
     Args:
         runs: one row per finished run, with the columns `variation`, `seed` and the metrics that it has.
         limits: by flag, a metric and the least and the largest value with which it is not raised.
-        losses: metrics of which a missing, NaN or infinite value is `not a number`. One that is in no run is passed
-            over.
+        losses: metrics of which a missing, NaN or infinite value is `not a number`, each with the variations in which.
+            One that is in no run is passed over.
 
     Returns:
         One row per variation and flag raised: `variation, flag, seeds, runs`: the seeds concerned that are known as a
@@ -260,7 +262,11 @@ def flags(runs: pd.DataFrame, limits: Mapping[str, tuple[str, float, float]], lo
     for flag, (metric, least, most) in limits.items():
         values = runs.get(metric, pd.Series(np.nan, runs.index)).astype(float)
         raised[flag] = (values < least) | (values > most)
-    bad = [~np.isfinite(runs[name].astype(float)) for name in losses if name in runs]
+    bad = [
+        ~np.isfinite(runs[name].astype(float)) & runs["variation"].isin(list(of))
+        for name, of in losses.items()
+        if name in runs
+    ]
     raised["not a number"] = pd.Series(np.logical_or.reduce(bad) if bad else False, runs.index)
     return _raised(runs, raised)
 

@@ -52,12 +52,10 @@ def _fits(runs: pd.DataFrame, variation: Selection, place: int) -> pd.Series:
     for name, choices in variation.where.items():
         column = _column(name)
         if column not in runs:
-            kind = "tags." if name.startswith(_TAG) else "params."
-            known = [each.removeprefix("params.") for each in runs if each.startswith(kind)]
-            raise UserError(
-                f"variations[{place}].where.{name}: no run has it{did_you_mean(name, known)}; "
-                f"there are {names_listed(known)}"
-            )
+            known = [each.removeprefix("params.") for each in runs if each.startswith("params.")]
+            # Of tags, only those that are asked for have been read.
+            there = "" if name.startswith(_TAG) else f"{did_you_mean(name, known)}; there are {names_listed(known)}"
+            raise UserError(f"variations[{place}].where.{name}: no run has it{there}")
         values = runs[column].map(_text)
         found &= values.isin([_text(choice) for choice in choices])
     return found
@@ -108,14 +106,18 @@ def require_claimed(study: StudyOfRuns, params: Sequence[str], metrics: Sequence
     }
     for key, name in asked.items():
         if name not in metrics:
+            step = study.metrics[name].at if name in study.metrics else "last"
+            at = f" at step {step}" if isinstance(step, int) else ""
             raise UserError(
-                f"{key}: no finished run of a variation has a value of {quoted(name)}{did_you_mean(name, metrics)}; "
-                f"there are {names_listed(metrics)}"
+                f"{key}: no finished run of a variation has a value of {quoted(name)}{at}"
+                f"{did_you_mean(name, metrics)}; there are {names_listed(metrics)}"
             )
+    keys = (key for each in study.variations for key in each.where)
+    causes = [*params, *dict.fromkeys(key for key in keys if key.startswith(_TAG))]
     for place, claim in enumerate(study.claims):
         for name in claim.about:
-            if name not in params:
+            if name not in causes:
                 raise UserError(
-                    f"claims[{place}].about: no run has the parameter {quoted(name)}{did_you_mean(name, params)}; "
-                    f"there are {names_listed(params)}"
+                    f"claims[{place}].about: no run has the parameter {quoted(name)}{did_you_mean(name, causes)}; "
+                    f"there are {names_listed(causes)}"
                 )

@@ -228,6 +228,9 @@ def group(runs: pd.DataFrame, request: CompareRequest, task: Task) -> GroupedRun
     elif isinstance(request.study, StudyOfRuns):
         runs = autolog.in_plain(runs)
         _require_asked(runs, request)
+        if len(runs):
+            asked = [name for each in request.study.variations for name in each.where]
+            _inherit(runs, repetitions.columns(runs, request.repetitions, asked))
         kind, configs = "groups", existing.by_where(runs, request.study)
         is_member, told_by = runs["variation"].notna(), (*next(iter(configs.values())),)
         told_apart_by = repetitions.columns(runs[is_member], request.repetitions, told_by)
@@ -323,13 +326,8 @@ def _by_params(
     runs: pd.DataFrame, request: CompareRequest, told_apart_by: tuple[str, ...], aside: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
     """Runs that anybody made, by some of their parameters, or by all causes that are not the same in all of them."""
-    params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
     group_by, searched = request.group_by, request.nuisance
-    runs["seed"] = repetitions.told_apart(runs, told_apart_by)
-    told_apart = {name for name in params if repetitions.is_of(name, repetitions.SEEDS)}
-    told_apart |= {name.removeprefix("params.") for name in told_apart_by}
-    own = [name for name in params if name not in told_apart]
-    autolog.inherit(runs, [f"params.{name}" for name in own])
+    own = _inherit(runs, told_apart_by)
     choices = [name for name in own if name not in (*searched, *aside)]
     # Neither what says nothing of what it was, nor what has runs of its own makes a parameter one that varies.
     says = runs[[f"params.{name}" for name in own]].notna().any(axis=1)
@@ -342,6 +340,18 @@ def _by_params(
     runs.loc[pruned, "why"] = "its search pruned it"
     # Of a search each try counts.
     return _group(runs, has_any if searched else has_any & ~pruned, columns, searched)
+
+
+def _inherit(runs: pd.DataFrame, told_apart_by: tuple[str, ...]) -> list[str]:
+    """Write which repetition each run is, and what nested ones leave to their parent; the other parameters' names."""
+    params = [name.removeprefix("params.") for name in runs.columns if name.startswith("params.")]
+    told_apart = {name for name in params if repetitions.is_of(name, repetitions.SEEDS)}
+    told_apart |= {name.removeprefix("params.") for name in told_apart_by}
+    own = [name for name in params if name not in told_apart]
+    runs["seed"] = repetitions.told_apart(runs, told_apart_by)
+    autolog.inherit(runs, [f"params.{name}" for name in own], told_apart_by)
+    runs["seed"] = repetitions.told_apart(runs, told_apart_by)
+    return own
 
 
 def _differing(runs: pd.DataFrame, names: Sequence[str]) -> list[str]:

@@ -32,6 +32,14 @@ def _split(value: Any) -> Any:
     return parts
 
 
+def _as_names(value: Any) -> Any:
+    """One text may be the name of an experiment with commas: it is not split here."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("it should be a text, or a list of texts")
+    return value
+
+
 def _expanded(value: Any) -> Any:
     if value == "":
         raise ValueError("it is empty; give a folder, `.` for this one")
@@ -51,7 +59,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    experiment: str = Field(
+    experiment: Annotated[str | tuple[str, ...], BeforeValidator(_as_names)] = Field(
         "",
         description="the experiment's name or ID, or several, with commas; empty = MLFLOW_EXPERIMENT_NAME, or Default",
         json_schema_extra={"also": "experiments"},

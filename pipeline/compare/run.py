@@ -179,7 +179,11 @@ def find(options: Options, of: Task, study_run_id: str | None = None, declared: 
         runs, elsewhere = runs[children], runs[~children]
     runs = _as_asked(runs, request, of)
     origin = {
-        "command": _command(options, [] if own.experiments else [each.name for each in experiments]),
+        # Of several, a name with a comma would be read as two.
+        "command": _command(
+            options,
+            [] if own.experiments else [e.id if experiments[1:] and "," in e.name else e.name for e in experiments],
+        ),
         "experiments": tuple(each.name for each in experiments),
         "ui": reading.ui(experiments[0]),
         "filter": filter_string,
@@ -247,7 +251,7 @@ def _as_asked(runs: pd.DataFrame, request: CompareRequest, of: Task) -> pd.DataF
         better = measured(name, of, request, is_primary=name == request.metric).better
         if measure.at == "best" and better is None:
             raise UserError(f"which way of {quoted(name)} is better is not known; give better: lower or higher")
-        history = reading.histories(list(runs["run_id"][runs[column].notna()]), [name])
+        history = reading.histories(list(runs["run_id"]), [name])  # of those, too, whose last value is NaN
         values = steps.value_at(history, column, measure.at, better)
         runs = runs.assign(**{column: runs["run_id"].map(values).astype(float)})
     return runs

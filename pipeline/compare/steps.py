@@ -25,7 +25,7 @@ def value_at(history: pd.DataFrame, metric: str, at: At, better: Better) -> pd.S
     if isinstance(at, int):
         return known[known["epoch"] == at].groupby("run_id")[metric].last()
     if at == "best":
-        finite = known[np.isfinite(known[metric])].groupby("run_id")[metric]
+        finite = known[np.isfinite(known[metric].astype(float))].groupby("run_id")[metric]
         return finite.max() if better == "higher" else finite.min()
     return known.groupby("run_id")[metric].last()
 

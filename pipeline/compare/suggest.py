@@ -99,8 +99,11 @@ def _scalar(value: Any) -> str:
 
 
 def _example(grouped: GroupedRuns, names: Mapping[str, str]) -> Iterable[str]:
-    """A claim as a comment: what is claimed is for a person to say."""
-    other = next((name for name in grouped.configs if name != grouped.baseline), None)
+    """A claim as a comment: what is claimed is for a person to say.
+
+    Of the first name, not of the best result: a claim that its own result has chosen would be judged as if it had not.
+    """
+    other = min((name for name in grouped.configs if name != grouped.baseline), default=None)
     if other is None or grouped.primary_metric is None:
         return
     differs = [

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline import inference
@@ -80,9 +81,13 @@ def searches(grouped: GroupedRuns) -> Iterable[Search]:
     if not grouped.request.nuisance or metric is None:
         return
     higher = bool(grouped.metric(metric).higher_is_better)
-    for name in grouped.without_repeats:
-        tries = inference.one_per_seed(grouped.values(name, metric))
-        first = None if tries.empty else str(tries.idxmax() if higher else tries.idxmin())
+    values = {name: grouped.values(name, metric).astype(float) for name in grouped.without_repeats}
+    finite = {name: inference.one_per_seed(each) for name, each in values.items()}
+    # A try without a finite value was made all the same, as in the difference of two searches.
+    worst = (min if higher else max)((value for each in finite.values() for value in each), default=math.nan)
+    for name, each in values.items():
+        tries, known = inference.one_per_seed(each.where(np.isfinite(each), worst)), finite[name]
+        first = None if known.empty else str(known.idxmax() if higher else known.idxmin())
         yield Search(variation=name, tries=len(tries), best=first, expected=tuple(expected_bests(tries, higher)))
 
 

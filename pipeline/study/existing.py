@@ -14,11 +14,20 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pipeline.study import plan
 from pipeline.study.parts import Declaration, Line, Measures, MisplacedError, Part, require_variation
 
-Value = bool | int | float | str | None  # of a parameter: as MLflow's text of it reads; None = the run has none
+
+def _as_value(value: Any) -> Any:
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise ValueError("should be a text, a number, true, false or null; put what is none of them in quotes")
+    return value
+
+
+# Of a parameter: as MLflow's text of it reads; None = the run has none. YAML makes a date of 2024-01-01.
+Value = Annotated[bool | int | float | str | None, BeforeValidator(_as_value)]
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    """A single one as a list; of what is no text, the item is what is told of."""
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _as_choices(where: Any) -> Any:
@@ -72,7 +81,10 @@ class Selection(Part):
 class ClaimOfRuns(plan.Claim):
     """A sentence about two variations that the evidence shall judge."""
 
-    about: tuple[Line, ...] = Field(min_length=1, description="the parameters that are claimed to make the difference")
+    about: tuple[Line, ...] = Field(
+        min_length=1,
+        description="the parameters, or tags of `where` as `tags.name`, that are claimed to make the difference",
+    )
     metric: Line = Field(description="the metric that shows it")
 
 

@@ -77,9 +77,13 @@ def warnings(pair: Pair, conclusion: Conclusion) -> list[str]:
 
 
 def _survivors(pair: Pair, conclusion: Conclusion) -> list[str]:
-    """Of either side some of whose runs have a loss that is no number: how many, for the others alone make its mean."""
+    """Of either side some of whose runs have a loss that is no number: how many, for the others alone make its mean.
+
+    A metric of anybody's runs says nothing of another one.
+    """
     sides = (each for each in conclusion.variations if each.name in (pair.variation, pair.against))
     flags = [flag for each in sides for flag in each.flags if flag.flag == "not a number"]
+    flags = [flag for flag in flags if conclusion.kind != "groups" or pair.metric in flag.metric.split(", ")]
     return [f"{flag_name(flag)}: {flag.runs or len(flag.seeds)} of {flag.of}" for flag in flags]
 
 
