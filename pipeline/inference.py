@@ -188,15 +188,16 @@ def _of_coarse_values(constant: Estimate, a: Array, b: Array) -> Estimate:
     """A difference that does not vary, with the error that the rounding of the values alone makes.
 
     Of values such as 0.91, two pairs have the same difference by chance in one case of ten: that is no certainty. They
-    are rounded to the distance of the nearest two of them, or finer. What has more than four significant digits is
-    taken for exact.
+    are rounded to the distance of the nearest two of them, or finer, and whole numbers to 1. What has more than four
+    significant digits is taken for exact.
     """
     values = np.unique(np.concatenate([a, b]))
     exact = float(_rounding(a, b))
     if any(abs(float(f"{value:.4g}") - value) > exact for value in values):
         return constant
     steps = np.diff(values)
-    error = steps[steps > exact].min() / np.sqrt(12) * np.sqrt(1 / len(a) + 1 / len(b))
+    coarse = min(steps[steps > exact].min(), 1.0 if (values == np.round(values)).all() else np.inf)
+    error = coarse / np.sqrt(12) * np.sqrt(1 / len(a) + 1 / len(b))
     return Estimate(constant.mean, error, min(len(a), len(b)) - 1.0)
 
 

@@ -178,6 +178,8 @@ def test_the_same_difference_of_coarse_values_is_no_certainty(rng: np.random.Gen
     half = 12.706 * 0.01 / math.sqrt(12)
     assert (mean, low, high) == pytest.approx((0.01, 0.01 - half, 0.01 + half), rel=1e-3)
     assert p == pytest.approx(0.179, abs=1e-3)
+    _, low, high, _ = numbers(inference.difference(series(2000, 2000, 2000), series(1000, 1000, 1000)))
+    assert (low, high) == pytest.approx((1000 - 1.0142, 1000 + 1.0142), rel=1e-4), "counts are whole"
     of_five = inference.difference(series(0.92, 0.93, 0.94, 0.95, 0.96), series(0.91, 0.92, 0.93, 0.94, 0.95))
     assert float(of_five.estimate.p_different()) < 0.01
     # No effect, accuracies of two decimals: it was 12 in 100 of two seeds.
