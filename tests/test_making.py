@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.compare import around, reading
 from pipeline.errors import UserError
+from pipeline.study import executors
 from pipeline.task import Child
 from tests.test_tuning import make
 from tests.toy import Toy, ToyProgram
@@ -89,3 +90,16 @@ def test_after_so_many_failures_in_a_row_no_more_are_made(toy: Toy, tmp_path: Pa
     parent = next(each for each in mlflow.MlflowClient().search_runs(["0"]) if each.info.run_name == "bad")
     assert parent.info.status == "FAILED"
     assert parent.data.tags["failure"].startswith("StoppedError: 3 runs in a row")
+
+
+@pytest.mark.parametrize(
+    ("says", "expected"), [("max 100000", None), ("150000 100000", 1), ("50000 100000", 1), (None, None)]
+)
+def test_the_quota_of_a_container_limits_how_many_train(
+    says: str | None, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed = executors.cores()
+    monkeypatch.setattr(executors, "_QUOTA", tmp_path / "cpu.max")
+    if says:
+        (tmp_path / "cpu.max").write_text(says + "\n")
+    assert executors.cores() == (expected or allowed)

@@ -366,7 +366,7 @@ def test_images_count() -> None:
 
 KEYS = (
     "name, description, baseline, looks, project, version, entry_point, repetitions, metrics, base, grid, variations, "
-    "seeds, nuisance, tuning, aa_test, retries, stop_after, claims, published"
+    "seeds, nuisance, tuning, aa_test, retries, stop_after, claims, published, runs"
 )
 PARAMETERS = ", ".join(name for name in RunConfig.model_fields if name != "seed")
 

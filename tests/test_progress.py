@@ -30,7 +30,7 @@ def test_the_time_left_is_that_of_the_last_ten_epochs() -> None:
 def test_a_task_need_not_say_how_long_an_epoch_took() -> None:
     run = Watched("a", 20)
     run.update(3, {"error": 0.5})
-    assert run.line == "epoch 3/20"
+    assert run.line == "epoch 3/20  error 0.5000"
     run.update(20, {"loss": 0.5})
     assert run.line == "epoch 20/20  loss 0.5000  done"
 

@@ -169,9 +169,12 @@ def test_what_was_interrupted_is_made_anew_and_counts_once(how: str, project: Pa
         assert process.wait(HANGS) == 130
         assert not processes_of(project)
         assert sorted(each.info.status for each in runs_of(tmp_path)) == ["FINISHED", "KILLED"]
+    before = {each.pid for each in processes_of(project)}
+    again = start(*words(file), folder=tmp_path)
+    wait_for(lambda: {each.pid for each in processes_of(project)} - before, again)
+    assert not before & {each.pid for each in processes_of(project)}, "what was left is ended before another is begun"
     (project / "go on").touch()
-    again = typed(*words(file), folder=tmp_path)
-    assert again.returncode == 0, again.stderr
+    assert again.wait(HANGS) == 0
     assert not processes_of(project)
     runs = sorted((r.info.run_name, r.info.status, r.data.tags.get("attempt", "")) for r in runs_of(tmp_path))
     assert runs == [("only seed 0", "FINISHED", ""), ("only seed 1", "FINISHED", "2"), ("only seed 1", "KILLED", "")]
@@ -293,10 +296,25 @@ def test_a_plan_is_read_back_without_the_project(project: Path, tmp_path: Path) 
     assert again.main_metric == "val_rmse"
 
 
-def test_no_password_is_kept(project: Path, tmp_path: Path) -> None:
+def test_no_password_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         files.load(str(declared(tmp_path / "s.yaml", "https://me:hush@127.0.0.1:9/x.git")))
+    assert "https://me:***@127.0.0.1:9/x.git" in str(error.value)
     assert "hush" not in str(error.value)
+
+
+def test_an_environment_is_that_of_another_project(project: Path, tmp_path: Path) -> None:
+    task = files.load(str(declared(tmp_path / "s.yaml", project))).task.with_environment("uv")
+    assert task.configure({"how": "well"}).env_manager == "uv"
+    with pytest.raises(UserError, match="env_manager='uv' is said of a study of another project; leave it out"):
+        files.load("published").task.with_environment("uv")
+
+
+def test_an_environment_that_cannot_be_made_is_told(project: Path, tmp_path: Path) -> None:
+    (project / "python_env.yaml").write_text("python: '2.7'\n")
+    task = files.load(str(declared(tmp_path / "s.yaml", project))).task.with_environment("conda")
+    with pytest.raises(UserError, match=r"the environment of .*theirs cannot be made: .*conda"):
+        project_run.prepare(task.configure({"how": "well"}))
 
 
 def test_the_schema_covers_it(project: Path, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import pebble
@@ -17,6 +19,7 @@ import pebble
 from pipeline import cli
 from pipeline.errors import Interrupted, first_line
 
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux, cgroup v2: microseconds of processors in so many microseconds
 _END_SECONDS = 60.0  # that a worker may take to end its epoch
 
 
@@ -102,5 +105,9 @@ def what_ended(error: BaseException) -> str:
 
 
 def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many this process may use, by its affinity and by the quota of its container."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # there is no such file, or it says `max`
+        quota, period = map(int, _QUOTA.read_text().split())
+        return max(1, min(allowed, quota // period))
+    return allowed

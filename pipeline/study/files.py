@@ -25,7 +25,7 @@ from pipeline.study.parts import FORMERLY, Declaration, MisplacedError, words
 from pipeline.study.plan import DEFINITION, MOST_SEEDS, Study, varied
 from pipeline.study.project import Source
 from pipeline.task import Task
-from pipeline.texts import command, did_you_mean, quoted, several
+from pipeline.texts import command, did_you_mean, quoted, redacted, several
 
 STUDIES = Path(__file__).parents[1] / "studies"
 SCHEMA = STUDIES / "study.schema.json"
@@ -33,8 +33,8 @@ SUFFIX = ".yaml"
 
 _SHOWN_SOURCE = 100  # characters of the file's path in an error
 _MOST_BYTES = 500_000  # of a study file: far more than a study needs
-_KEYS = list(dict.fromkeys((*Declaration.model_fields, *Source.model_fields, *Study.model_fields)))
 _RUNS, _PROJECT = "runs", "project"  # the keys of studies that do not make their runs, and that run something else
+_KEYS = list(dict.fromkeys((*Declaration.model_fields, *Source.model_fields, *Study.model_fields, _RUNS)))
 
 
 def load(study: str) -> Study:
@@ -149,7 +149,7 @@ def _line(problem: Any, root: Node, text: str, kind: type[BaseModel]) -> str:
         what = f"there is no such key{did_you_mean(str(keys[-1]), known)}; allowed: {', '.join(known)}"
     elif problem["type"] == "model_type":
         what = f"should be a mapping with the keys {', '.join(_model_at(kind, keys).model_fields)}"
-    given = "" if of_a_key or problem["type"] == "missing" else document.given(node, text)
+    given = "" if of_a_key or problem["type"] == "missing" else redacted(document.given(node, text))
     return f"line {node.start_mark.line + 1}: {document.path_of(keys)}{given}: {what}"
 
 

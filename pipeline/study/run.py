@@ -211,7 +211,7 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
         if not _declares(study, _recorded(folder, PLAN_FILE, found)):
             text = study.model_dump_json(indent=2)
             again = {PLAN_FILE: text, f"{PLANS}/{journal.now()}.json": text}
-            _record_files(parent, {STUDY_FILE: files.read(options.study), **again})
+            _record_files(parent, {STUDY_FILE: redacted(files.read(options.study)), **again})
         delivery = Delivery(folder, store.tracking_uri())
         try:
             delivery.begin()
