@@ -74,6 +74,19 @@ def test_it_is_started_again_as_often_as_the_study_says(retries: int, toy: Toy, 
 
 
 @pytest.mark.usefixtures("db")
+def test_a_run_that_cannot_go_on_is_another_one_each_time(toy: Toy, tmp_path: Path) -> None:
+    toy.goes_on, toy.program = False, Unlucky(times=3)
+    declared = {**DECLARED, "variations": [{"name": "only"}], "retries": 1}
+    with pytest.raises(UserError, match="1 of 2 runs failed"):
+        make(tmp_path, declared)
+    assert "only is finished" not in make(tmp_path, declared)  # lost once more, and then made
+    found = [each for each in mlflow.MlflowClient().search_runs(["0"]) if "variation" in each.data.tags]
+    attempts = [(each.data.tags["seed"], each.data.tags.get("attempt"), each.info.status) for each in found]
+    failed = [("1", attempt, "FAILED") for attempt in (None, "2", "3")]
+    assert sorted(attempts, key=str) == sorted([("0", None, "FINISHED"), *failed, ("1", "4", "FINISHED")], key=str)
+
+
+@pytest.mark.usefixtures("db")
 def test_what_fails_by_its_own_parameters_is_not_started_again(toy: Toy, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="2 of 4 runs failed"):
         make(tmp_path, {**DECLARED, "variations": [{"name": "a"}, {"name": "b", "changes": {"rate": 100.0}}]})

@@ -331,6 +331,7 @@ def test_layers_that_draw_random_numbers_and_keep_averages_go_on_where_they_were
             assert trained.history["bce"].equals(whole.history["bce"][:2])
             raise KeyboardInterrupt
 
+    training._trainer.cache_clear()
     random.seed(0)  # from which Keras takes the seeds that nobody gives it
     before = random.getstate()
     with pytest.raises(KeyboardInterrupt):

@@ -94,8 +94,10 @@ def parse_any(text: str, source: str) -> Study | StudyOfRuns:
         raise UserError(f"{source}: a study is a mapping with the keys {', '.join(_KEYS)}; this is {found}")
     former: dict[str, str] = {}
     kind: type[Study | StudyOfRuns] = StudyOfRuns if _RUNS in content else Study
-    with _mistakes_at(source, root, text, Source if _PROJECT in content else kind):
-        of, content = _task(content)
+    of: Task = task.load()
+    if kind is Study and _PROJECT in content:
+        with _mistakes_at(source, root, text, Source):
+            of, content = _fetched(content)
     with _mistakes_at(source, root, text, kind):
         study = kind.model_validate(content, context={"task": of, "former": former})
     for name, now in former.items():
@@ -103,10 +105,8 @@ def parse_any(text: str, source: str) -> Study | StudyOfRuns:
     return study
 
 
-def _task(content: dict[str, Any]) -> tuple[Task, dict[str, Any]]:
-    """What a study runs, and what its file says beyond that."""
-    if _PROJECT not in content:
-        return task.load(), content
+def _fetched(content: dict[str, Any]) -> tuple[Task, dict[str, Any]]:
+    """The project that a study runs, and what its file says beyond that."""
     said = {name: value for name, value in content.items() if name in Source.model_fields}
     try:
         of = task.fetched(Source.model_validate(said))

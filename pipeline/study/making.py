@@ -43,14 +43,15 @@ class Planned:
     data_hash: str
     child: Child
 
-    def latest(self, anew: bool) -> Planned:
+    @property
+    def latest(self) -> Planned:
         """The attempt that is finished, or else the next one: a run that cannot go on is made anew, as another run."""
-        planned, attempt = self, 1
-        while not anew and begun(planned.child.folder) and Journal(planned.child.folder).status != FINISHED:
-            attempt += 1
-            folder = self.child.folder.with_name(f"{self.child.folder.name}-{attempt}")
-            tags = {**self.child.tags, ATTEMPT: str(attempt)}
-            planned = replace(self, child=replace(self.child, folder=folder, tags=tags))
+        planned = self
+        while begun(planned.child.folder) and Journal(planned.child.folder).status != FINISHED:
+            child = planned.child
+            attempt = int(child.tags.get(ATTEMPT, "1")) + 1
+            folder = child.folder.with_name(f"{child.folder.name.partition('-')[0]}-{attempt}")
+            planned = replace(planned, child=replace(child, folder=folder, tags={**child.tags, ATTEMPT: str(attempt)}))
         return planned
 
     @property
@@ -137,12 +138,10 @@ class Making:
 
     Attributes:
         failures: the reasons of the runs that have failed, by their names.
-        retried: how many were started again.
     """
 
     def __init__(self, study: Study, runs: Sequence[Planned], counts: Counts) -> None:
         self.failures: dict[str, str] = {}
-        self.retried = 0
         self._study, self._counts = study, counts
         self._program = study.task.program
         self._groups = jobs_of(runs, study.task)
@@ -202,7 +201,6 @@ class Making:
         again = bool(failed) and job.attempt <= self._study.retries and not isinstance(error, UserError)
         self._counts.finished += len(job.runs) - len(failed)
         for run in job.runs:
-            self._in_a_row = [*self._in_a_row, run] if run in failed else []
             if run in failed:
                 more = "; it is started again" if again else ""
                 display.say(f"failed: {run.child.name}: {failures[run.child.name]}{more}")
@@ -211,10 +209,9 @@ class Making:
             else:
                 display.say(f"finished: {run.child.name} (taken from the training of {job.longest.child.name})")
         if again:
-            self.retried += len(failed)
-            self._in_a_row = self._in_a_row[: -len(failed)]
             self._submit(executor, [self._anew(run, job.attempt + 1) for run in failed], job.attempt + 1)
             return
+        self._in_a_row = [*self._in_a_row, *failed] if failed == job.runs else failed
         self.failures |= failures
         self._counts.failed += len(failed)
         if len(self._in_a_row) >= self._study.stop_after and self._jobs:
@@ -225,7 +222,7 @@ class Making:
 
     def _anew(self, run: Planned, attempt: int) -> Planned:
         if not self._study.task.goes_on:
-            return run.latest(anew=False)
+            return run.latest
         Journal(run.child.folder).append("tags", tags={ATTEMPT: str(attempt)})
         return run
 
@@ -234,8 +231,8 @@ class Making:
         print("ending the runs after their epoch; Ctrl-C once more ends them at once", file=sys.stderr, flush=True)
         with contextlib.suppress(KeyboardInterrupt, Interrupted):
             executor.shutdown(cancel_futures=True)
-        for job in self._jobs.values():
-            for run in job.runs:
+        for runs in (*self._groups, *(job.runs for job in self._jobs.values())):
+            for run in runs:
                 if (run.child.folder / HEADER).exists():
                     self._program.end_leftovers(run.child.folder)
                     known = Journal(run.child.folder)

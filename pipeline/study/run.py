@@ -79,7 +79,7 @@ class _Place:
         places = [self.folder / _key([variation, each, data_hash]) for each in config.fingerprints]
         place = next((each for each in places if each.exists()), places[0])
         planned = Planned(variation, data_hash, Child(place, name, config, tags))
-        return planned if self.study.task.goes_on else planned.latest(self.options.retrain)
+        return planned if self.study.task.goes_on or self.options.retrain else planned.latest
 
 
 @dataclass(frozen=True)

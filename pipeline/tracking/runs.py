@@ -200,7 +200,7 @@ class TrackedRun(Generic[C]):
         if not self._is_recorded("artifacts", "config"):
             with writing(self.journal.folder):
                 self._artifact(CONFIG_FILE).write_text(json.dumps(self.config.params, indent=2))
-        self._record("params", "config", params=self.config.logged)
+        self.log_params(self.config.logged)
         self._record("tags", "config", tags=provenance)
         self._record("dataset", "config", context="training", **_as_mlflow_dataset(data).to_dict())
         self._record_files("config", [CONFIG_FILE])

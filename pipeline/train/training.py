@@ -322,7 +322,9 @@ def _trainer(
     shape: tuple[int, int, int],
 ) -> _EpochTrainer:
     """One for so many images of a shape; to compile it takes seconds, so the next run of that kind has it, too."""
-    trainer = _EpochTrainer(new_model(config, shape), config.l1, _held(train, validation, shape))
+    with _default_seed(0):  # whatever it draws, `take` replaces it
+        model = new_model(config, shape)
+    trainer = _EpochTrainer(model, config.l1, _held(train, validation, shape))
     trainer.compile(optimizer=_optimizer(config), jit_compile=True)
     trainer.optimizer.build(trainer.trainable_variables)
     return trainer
