@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import logging
 import math
@@ -677,6 +678,23 @@ def test_a_run_that_finishes_while_the_dead_are_looked_for_stays_finished(
     store.end_dead_runs(ready, own(ready))
     assert ready.get_run(run_id).info.status == "FINISHED"
     assert "failure" not in ready.get_run(run_id).data.tags
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_of_a_run_whose_study_lives_the_study_tells_how_it_ended(
+    ready: mlflow.MlflowClient, gone: str, held: bool
+) -> None:
+    """Its worker has finished it and gone, and its end is on the way to the store."""
+    study = journal.state_folder() / journal.STUDIES / f"a study {held}"
+    tags = {OWNER: owner(process=gone), HEARTBEAT: "0"}
+    run_id = ready.create_run(own(ready), tags=tags).info.run_id
+    head = journal.Header("key", store.tracking_uri(), own(ready), "own", None, "seed 0", 0, tags)
+    known = Journal.begin(study / "run", head)
+    known.append("end", status="FINISHED", reason="", at=journal.now())
+    known.mark_sent(run_id=run_id)
+    with journal.locked(study) if held else contextlib.nullcontext():
+        store.end_dead_runs(ready, own(ready))
+    assert ready.get_run(run_id).info.status == ("RUNNING" if held else "KILLED")
 
 
 def test_dead_runs_are_killed_at_the_next_start_and_no_others(

@@ -30,8 +30,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from pipeline.errors import UserError, first_line
 from pipeline.texts import quoted, redacted
 from pipeline.tracking import mlflow_compat
-from pipeline.tracking.journal import KILLED, RUNS, absolute, journals, place, state_folder
-from pipeline.tracking.locks import alone_at
+from pipeline.tracking.journal import KILLED, absolute, journals, place, state_folder
+from pipeline.tracking.locks import alone_at, is_locked
 from pipeline.tracking.names import FAILURE, HEARTBEAT, MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_SOURCE_NAME, OWNER
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
@@ -153,13 +153,18 @@ def is_dead(tags: dict[str, str]) -> bool:
 
 
 def end_dead_runs(client: mlflow.MlflowClient, experiment_id: str) -> None:
-    """Mark the runs of an experiment that are RUNNING without a process as KILLED."""
+    """Mark the runs of an experiment that are RUNNING without a process as KILLED.
+
+    How a run ended whose journal some process has in its hands here, such as its study's, that process tells.
+    """
+    known = journals(state_folder())
     # Of what `mlflow run` opened, only the journal may know yet for which process.
-    launched = {known.header.run_id: known.header.tags for known in journals(state_folder() / RUNS)}
+    launched = {each.header.run_id: each.header.tags for each in known}
+    in_hands = {each.sent.run_id for each in known if is_locked(each.folder) or is_locked(each.folder.parent)}
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         tags = {**launched.get(run.info.run_id, {}), **run.data.tags}
         gone = tags.get(OWNER, "the `mlflow run` that opened it")
-        dead = is_dead(tags) or _is_forsaken(run)
+        dead = run.info.run_id not in in_hands and (is_dead(tags) or _is_forsaken(run))
         # It may have finished since the query, and only then have gone.
         if dead and client.get_run(run.info.run_id).info.status == "RUNNING":
             client.set_tag(run.info.run_id, FAILURE, f"{DIED}: {gone}")
