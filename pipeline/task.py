@@ -51,6 +51,7 @@ class Child:
     name: str
     config: Any  # a `Configuration`, of the program's own type
     tags: dict[str, str]
+    writer: int = 0  # see `journal.claim`
 
 
 class Program(Protocol):
@@ -155,6 +156,10 @@ class Task(Protocol):
 
     def seconds(self, config: Any, params: Mapping[str, str], metrics: Mapping[str, float], seconds: float) -> float:
         """How long a run will take, by one of the same sizes: what that logged, and its time; NaN where unknown."""
+
+    @property
+    def imports(self) -> str:
+        """A module that imports what a process needs that makes runs, and does nothing else."""
 
     @property
     def program(self) -> Program:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+import yaml
 
 from pipeline.compare import around, reading
 from pipeline.errors import UserError
-from pipeline.study import executors
+from pipeline.study import executors, making
+from pipeline.study import run as study
 from pipeline.task import Child
+from pipeline.tracking import journal
+from pipeline.tracking import runs as tracking
+from pipeline.tracking.delivery import record_end
+from pipeline.tracking.journal import Journal
 from tests.test_tuning import make
-from tests.toy import Toy, ToyProgram
+from tests.toy import AtOnce, Toy, ToyConfig, ToyProgram, _Data
 
 DECLARED: dict[str, Any] = {
     "name": "methods",
@@ -103,6 +113,82 @@ def test_after_so_many_failures_in_a_row_no_more_are_made(toy: Toy, tmp_path: Pa
     parent = next(each for each in mlflow.MlflowClient().search_runs(["0"]) if each.info.run_name == "bad")
     assert parent.info.status == "FAILED"
     assert parent.data.tags["failure"].startswith("StoppedError: 3 runs in a row")
+
+
+class InThreads(AtOnce):
+    """Makes each job in a thread; what is given up is told so, and goes on as if it had not heard."""
+
+    capacity = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given_up = threading.Event()
+        self._pool = ThreadPoolExecutor(8)
+
+    def submit(self, call: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        return self._pool.submit(call, *args)
+
+    def give_up(self, job: Future[Any]) -> None:
+        self.given_up.set()
+
+
+class Hanging(ToyProgram):
+    """In the first attempt at a run of seed 1, hangs after its first step, until it is given up; then says more."""
+
+    def __init__(self, executor: InThreads) -> None:
+        super().__init__()
+        self.executor = executor
+        self.heard: list[str] = []
+
+    def _train(self, run: tracking.TrackedRun[ToyConfig]) -> None:
+        if run.config.seed == 1 and not self.heard:
+            self.heard.append(run.name)
+            run.log_config(_Data())
+            run.log_epoch(1, {"error": 17.0})
+            assert self.executor.given_up.wait(60)
+            try:
+                run.log_epoch(2, {"error": 17.0})
+            except journal.SupersededError as error:
+                self.heard.append(str(error))
+                raise
+        super()._train(run)
+
+
+@pytest.mark.usefixtures("db")
+def test_a_run_that_hangs_is_given_up_and_started_again_and_what_hung_is_not_heard_any_more(
+    toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_FIRST_SECONDS", 2.0)
+    monkeypatch.setattr(making, "_SLOW_SECONDS", 2.0)
+    executor = InThreads()
+    toy.program = program = Hanging(executor)
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump({**DECLARED, "variations": [{"name": "only"}]}))
+    assert "only is finished" not in study.run(study.Options(study=str(file)), executor)
+    assert program.heard[0] == "only seed 1"
+    assert program.heard[1].startswith("another process has taken over what is made in ")
+    told = r"failed: only seed 1: HangingError: it has said nothing for \d s, and was ended; it is started again"
+    assert re.search(told, capsys.readouterr().out)
+    assert runs() == {"only seed 0": ("FINISHED", None), "only seed 1": ("FINISHED", "2")}
+    client = mlflow.MlflowClient()
+    (made,) = client.search_runs(["0"], "tags.seed = '1'")
+    history = client.get_metric_history(made.info.run_id, "error")
+    assert [point.step for point in history] == [1, 2, 3]  # what it had said before counts, and nothing twice
+
+
+def test_who_is_not_the_newest_writer_may_not_write(tmp_path: Path) -> None:
+    head = journal.Header("key", "", None, None, None, "a run", 0)
+    first, second = (
+        Journal(Journal.begin(tmp_path / "run", head).folder, journal.claim(tmp_path / "run")) for _ in "12"
+    )
+    assert (first.writer, second.writer) == (1, 2)
+    second.append("end", status="FINISHED", reason="", at=1)
+    with pytest.raises(journal.SupersededError, match="another process has taken over"):
+        first.append("end", status="FAILED", reason="", at=2)
+    with pytest.raises(journal.SupersededError):
+        record_end(first, "FAILED")
+    Journal(tmp_path / "run").append("tags", tags={})  # the study itself
+    assert [line["operation"] for line, _ in second.read()] == ["end", "tags"]
 
 
 @pytest.mark.parametrize(

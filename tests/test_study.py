@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from pipeline.compare import run as compare
 from pipeline.compare import verify
 from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
-from pipeline.study import files, plan
+from pipeline.study import executors, files, plan
 from pipeline.study import run as study
 from pipeline.study.run import Options
 from pipeline.task import Child
@@ -39,6 +38,7 @@ from pipeline.train import training
 from pipeline.train.config import RunConfig
 from tests.conftest import HANGS, ROOT, Proxy, environment, no_hang, run, start, wait_for
 from tests.test_store import over_proxy  # noqa: F401
+from tests.toy import AtOnce
 
 LOCAL = ("--env-manager", "local")
 PARENT = "mlflow.parentRunId"
@@ -58,13 +58,8 @@ def declared(path: Path, data: Path, variations: dict[str, dict[str, Any]], **mo
     return path
 
 
-def in_this_process(jobs: int, begin: Callable[[], object]) -> Executor:
-    """The seam: whatever has the interface of `concurrent.futures`, here a thread."""
-    return ThreadPoolExecutor(1)
-
-
 def make(file: Path, **options: Any) -> str:
-    return study.run(Options(study=str(file), **options), in_this_process)
+    return study.run(Options(study=str(file), **options), AtOnce())
 
 
 def runs_in(folder: Path) -> dict[str, Run]:
@@ -338,7 +333,7 @@ def test_a_mistake_is_told_before_anything_begins(
     options: dict[str, str], says: str, tmp_path: Path, store: str
 ) -> None:
     with pytest.raises(UserError, match=says):
-        study.run(Options(**options), in_this_process)
+        study.run(Options(**options), AtOnce())
     assert not (tmp_path / "store.db").exists()
 
 
@@ -369,8 +364,17 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Those that train: spawned, and not multiprocessing's own tracker."""
-    return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(words_of(child))]
+    """Those that train: they have forked from the one that has imported what they need."""
+    below = psutil.Process(process.pid).children()
+    servers = [child for child in below if "forkserver" in " ".join(words_of(child))]
+    return [worker for server in servers for worker in children_of(server)]
+
+
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    """Its children; none of one that has just gone."""
+    with suppress(psutil.NoSuchProcess):
+        return list(process.children())
+    return []
 
 
 def words_of(process: psutil.Process) -> list[str]:
@@ -756,15 +760,17 @@ def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
 
 
 @pytest.mark.slow
-def test_the_workers_end_and_no_other_process_of_the_program() -> None:
+@pytest.mark.parametrize("fork", [True, False])
+def test_the_workers_end_and_no_other_process_of_the_program(fork: bool) -> None:
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
     other.start()
-    workers = study.Workers(1, train.start_worker)
+    workers = executors.Workers(fork)
+    workers.start(1, train.start_worker)
     future = workers.submit(time.sleep, HANGS)
     with no_hang():
         while not (future.running() and workers._processes[0].is_alive()):
             time.sleep(0.1)
-        workers.shutdown(cancel_futures=True)
+        workers.interrupt()
     assert [worker.is_alive() for worker in workers._processes] == [False]
     assert other.is_alive()
     other.terminate()

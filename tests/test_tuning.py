@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from pipeline.study import files, plan, tuning
 from pipeline.study import run as study
 from tests.test_conclusion import conclude
 from tests.test_study import runs_in
-from tests.toy import Toy
+from tests.toy import AtOnce, Toy
 
 CLAIM = {
     "says": "clever is better than plain.",
@@ -46,28 +45,10 @@ def parse(**changes: Any) -> plan.Study:
     return files.parse(yaml.safe_dump({**DECLARED, **changes}), "s.yaml")
 
 
-class AtOnce(Executor):
-    """Does what is submitted before it returns, up to a run at which somebody types Ctrl-C."""
-
-    def __init__(self, interrupted_at: str = "") -> None:
-        self._interrupted_at = interrupted_at
-
-    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        (children,) = args
-        if children[0].name == self._interrupted_at:
-            raise KeyboardInterrupt
-        future: Future[Any] = Future()
-        try:
-            future.set_result(call(children))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
 def make(folder: Path, declared: dict[str, Any] | None = None, interrupted_at: str = "", **options: Any) -> str:
     file = folder / "s.yaml"
     file.write_text(yaml.safe_dump(declared or DECLARED))
-    return study.run(study.Options(study=str(file), **options), lambda jobs, begin: AtOnce(interrupted_at))
+    return study.run(study.Options(study=str(file), **options), AtOnce(interrupted_at))
 
 
 # --- The plan

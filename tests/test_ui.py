@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from pipeline.study import run as study
 from tests.conftest import Server
+from tests.toy import AtOnce
 
 FLAGS = (
     "--headless=new",
@@ -179,13 +179,8 @@ def runs(store: str, server: Server, small_npz: Path, tmp_path: Path, monkeypatc
     }
     file = tmp_path / "optimizers.yaml"
     file.write_text(yaml.safe_dump(content))
-    assert "optimizers is finished: 4 runs" in study.run(study.Options(study=str(file)), in_this_process)
+    assert "optimizers is finished: 4 runs" in study.run(study.Options(study=str(file)), AtOnce())
     return list(mlflow.MlflowClient(server.uri).search_runs(["0"]))
-
-
-def in_this_process(jobs: int, begin: Callable[[], object]) -> Executor:
-    """A thread in place of processes that import TensorFlow anew."""
-    return ThreadPoolExecutor(1)
 
 
 def curves(runs: list[Run], uri: str) -> dict[str, np.ndarray]:

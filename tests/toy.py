@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,8 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import DivergenceError
 from pipeline.metrics import Metric, Part
+from pipeline.study.executors import Executor
 from pipeline.task import Child
-from pipeline.tracking import journal
 from pipeline.tracking import runs as tracking
 
 BEST = {"plain": 0.1, "clever": 1.0}  # the best rate of each method
@@ -79,8 +80,8 @@ class ToyProgram:
 
     def train_children(self, children: Sequence[Child]) -> None:
         for child in children:
-            with journal.locked(child.folder):
-                run = tracking.TrackedRun(child.config, tracking.open_journal(child.folder, child.name, child.tags))
+            with tracking.journal_of(child) as known:
+                run = tracking.TrackedRun(child.config, known)
                 try:
                     self.trained.append(child.name)
                     self._train(run)
@@ -121,6 +122,7 @@ class Toy:
         Metric("training_seconds", "training", "s"),
     )
     parameters = ToyConfig().params
+    imports = "tests.toy"
     schema = ToyConfig.model_json_schema()["properties"]
 
     def with_environment(self, env_manager: str) -> Toy:
@@ -154,3 +156,35 @@ class Toy:
 
     def seconds(self, config: ToyConfig, params: Mapping[str, str], metrics: Mapping[str, float], _: float) -> float:
         return metrics.get("training_seconds", float("nan"))
+
+
+class AtOnce(Executor):
+    """Does what is submitted before it returns, up to a run at which somebody types Ctrl-C."""
+
+    capacity = 1
+
+    def __init__(self, interrupted_at: str = "") -> None:
+        self._interrupted_at = interrupted_at
+
+    def start(self, jobs: int, prepare: Callable[[], object]) -> None:
+        pass
+
+    def submit(self, call: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        (children,) = args
+        if children[0].name == self._interrupted_at:
+            raise KeyboardInterrupt
+        future: Future[Any] = Future()
+        try:
+            future.set_result(call(children))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def give_up(self, job: Future[Any]) -> None:
+        pass
+
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -93,9 +93,8 @@ def train_children(children: Sequence[Child]) -> None:
         UserError: its files have changed, or the store has not made the run.
     """
     (child,) = children  # no two are alike
-    with journal.locked(child.folder):
-        made_by = _provenance(child.config)
-        run = TrackedRun(child.config, tracking.open_journal(child.folder, child.name, child.tags, made_by))
+    with tracking.journal_of(child, _provenance(child.config)) as known:
+        run = TrackedRun(child.config, known)
         try:
             require_unchanged(child.config.project, child.config.folder)
             _run(child, run)

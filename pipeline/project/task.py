@@ -140,6 +140,10 @@ class ProjectTask:
         return seconds if seconds > 0 else math.nan
 
     @property
+    def imports(self) -> str:
+        return "pipeline.project.run"
+
+    @property
     def program(self) -> Program:
         from pipeline.project import run
 

@@ -11,9 +11,9 @@ def main(argv: list[str] | None = None) -> int:
 
     def call() -> str:
         options = cli.parse_arguments(Options, argv, "study", "Run a study: its variations, over its seeds.")
-        from pipeline.study import run  # a mistake above should not wait for MLflow
+        from pipeline.study import executors, run  # a mistake above should not wait for MLflow
 
-        return run.run(options)
+        return run.run(options, executors.Workers(fork=True))
 
     return cli.run(call, "study")
 

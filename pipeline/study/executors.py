@@ -1,15 +1,17 @@
-"""What the runs of a study are submitted to."""
+"""What makes the runs of a study: the processes of this machine; `cluster` has those of others."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -23,65 +25,156 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux, cgroup v2: microseconds of pro
 _END_SECONDS = 60.0  # that a worker may take to end its epoch
 
 
+class Executor(ABC):
+    """Makes the jobs of a study, several at a time, each in a process that has one core for it.
+
+    What is submitted is a function of a module with arguments that can be pickled. It returns nothing: its runs are in
+    the folders of their journals, which must be the same folders there.
+    """
+
+    @property
+    @abstractmethod
+    def capacity(self) -> int:
+        """How many jobs it makes at a time, where nobody says how many."""
+
+    def warm_up(self, imports: str) -> None:  # noqa: B027 # there may be nothing to do
+        """Begin early what jobs need, of which `imports` is a module that imports it."""
+
+    @abstractmethod
+    def start(self, jobs: int, prepare: Callable[[], object]) -> None:
+        """Have so many processes, each of which calls `prepare` before its first job; those that are there stay."""
+
+    @abstractmethod
+    def submit(self, call: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Have a job made by the next process that is free."""
+
+    @abstractmethod
+    def give_up(self, job: Future[Any]) -> None:
+        """End a job at once, as one that hangs; its future has an error then."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Have all jobs end after their epoch, and the processes, too; returns when they have ended.
+
+        Raises:
+            KeyboardInterrupt, Interrupted: it was interrupted once more, and has ended them at once.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the processes when they have done everything."""
+
+    def reason(self, error: BaseException) -> str:
+        """How a job ended that did not return, for a person."""
+        return f"{type(error).__name__}: {first_line(error)}"
+
+
 class Workers(Executor):
-    """Processes that are prepared once and do one job after another.
+    """Processes of this machine that are prepared once and do one job after another.
 
     Where one is killed, the others go on, and another takes its place: the standard library's pool would break.
     """
 
-    def __init__(self, jobs: int, begin: Callable[[], object]) -> None:
-        """So many processes, each prepared by `begin`."""
-        pebble.CONSTS.term_timeout = _END_SECONDS
+    def __init__(self, fork: bool = False) -> None:
+        """The processes begin anew, or `fork` from one that has done their imports for all of them.
+
+        That one is the program's only one, with the environment that there is when it starts: for a program of ours.
+        """
+        self._method = "forkserver" if fork and sys.platform == "linux" else "spawn"
         self._processes: list[BaseProcess] = []
+        self._jobs = 0
+        self._pool: pebble.ProcessPool
+
+    @property
+    def capacity(self) -> int:
+        """One for each core."""
+        return cores()
+
+    def warm_up(self, imports: str) -> None:
+        """Start the process that the others fork from."""
+        if self._method == "forkserver":
+            forkserver.set_forkserver_preload(["pipeline.study.forked", imports])
+            forkserver.ensure_running()
+
+    def start(self, jobs: int, prepare: Callable[[], object]) -> None:
+        """See `Executor`."""
+        if self._jobs >= jobs:
+            return
+        self.close()
+        self._jobs = jobs
+        pebble.CONSTS.term_timeout = _END_SECONDS
         self._pool = pebble.ProcessPool(
             max_workers=jobs,
             initializer=_begin_worker,
-            initargs=(os.getpid(), begin),
-            context=_Context(self._processes),
+            initargs=(dict(os.environ), prepare),
+            context=_Remembering(self._method, self._processes),
         )
 
-    def submit(self, call: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have `call` run by the next worker that is free."""
-        return self._pool.schedule(_until_told_to_end, (call, *args), kwargs)
+    def submit(self, call: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """See `Executor`."""
+        return self._pool.schedule(_until_told_to_end, (call, *args))
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the workers: when they have done everything or have ended their epoch; when interrupted, at once."""
+    def give_up(self, job: Future[Any]) -> None:
+        """Kill the process that makes it."""
+        job.cancel()
+
+    def interrupt(self) -> None:
+        """See `Executor`."""
         try:
-            if cancel_futures:
-                for worker in self._processes:
-                    worker.terminate()
-                self._pool.stop()
-            else:
-                self._pool.close()
-            if wait:
-                self._pool.join()
+            for worker in self._processes:
+                worker.terminate()
+            self._pool.stop()
+            self._pool.join()
         except (KeyboardInterrupt, Interrupted):
             for worker in self._processes:
                 worker.kill()
             raise
+        finally:
+            self._jobs = 0
+
+    def close(self) -> None:
+        """See `Executor`."""
+        if self._jobs:
+            self._pool.close()
+            self._pool.join()
+        self._jobs = 0
+
+    def reason(self, error: BaseException) -> str:
+        """Of a process that was killed, by what."""
+        if not isinstance(error, pebble.ProcessExpired):
+            return super().reason(error)
+        number = -(error.exitcode or 0)
+        how = f"killed by {signal.Signals(number).name}" if number > 0 else f"gone with exit code {error.exitcode}"
+        return f"its process was {how}" + ("; out of memory, perhaps" if number == signal.SIGKILL else "")
 
 
-class _Context(SpawnContext):
-    """Starts processes that are new, and remembers them: the host program may have others of its own."""
+class _Remembering:
+    """A context of multiprocessing that remembers its processes: the host program may have others of its own."""
 
-    def __init__(self, processes: list[BaseProcess]) -> None:
-        super().__init__()
+    def __init__(self, method: str, processes: list[BaseProcess]) -> None:
+        self._context: Any = multiprocessing.get_context(method)
         self._processes = processes
 
-    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # type: ignore[override]  # noqa: N802
-        self._processes.append(SpawnProcess(*args, **kwargs))
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def Process(self, *args: Any, **kwargs: Any) -> BaseProcess:  # noqa: N802
+        self._processes.append(self._context.Process(*args, **kwargs))
         return self._processes[-1]
 
 
-def _begin_worker(parent: int, begin: Callable[[], object]) -> None:
-    def end_with_parent() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+def _begin_worker(environment: Mapping[str, str], prepare: Callable[[], object]) -> None:
+    os.environ.clear()  # that of a process from which this one has forked may be of before
+    os.environ.update(environment)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whose terminal is closed, the study tells its workers to end
-    begin()
+    prepare()
+
+
+def _end_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _until_told_to_end(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -93,15 +186,6 @@ def _until_told_to_end(call: Callable[..., Any], *args: Any, **kwargs: Any) -> A
         os._exit(cli.INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def what_ended(error: BaseException) -> str:
-    """How a call ended that did not return, for a person."""
-    if isinstance(error, pebble.ProcessExpired):
-        number = -(error.exitcode or 0)
-        how = f"killed by {signal.Signals(number).name}" if number > 0 else f"gone with exit code {error.exitcode}"
-        return f"its process was {how}" + ("; out of memory, perhaps" if number == signal.SIGKILL else "")
-    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def cores() -> int:

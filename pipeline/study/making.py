@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+import time
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,26 @@ from mlflow.entities import Run as MlflowRun
 
 from pipeline import cli, progress
 from pipeline.errors import Interrupted, UserError
-from pipeline.progress import Counts, StudyDisplay, Watched
+from pipeline.progress import Counts, StudyDisplay, Watched, duration
 from pipeline.study import plan
-from pipeline.study.executors import what_ended
+from pipeline.study.executors import Executor
 from pipeline.study.plan import Study
 from pipeline.task import Child, Task
 from pipeline.texts import several
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.delivery import record_end
-from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal, is_locked
+from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal, claim, is_locked
 from pipeline.tracking.names import ATTEMPT, REUSED_FROM
 from pipeline.tracking.search import Found, Identity
 
-MakeExecutor = Callable[[int, Callable[[], object]], Executor]
-
 _LOOK_SECONDS = 0.5  # between two looks at how far the runs are
+_HANGS_AFTER = 10  # times as long as any run's epoch has taken: then a run that says nothing is taken for hanging,
+_SLOW_SECONDS = 300.0  # but not before, for what is measured at its end takes its time, too;
+_FIRST_SECONDS = 3600.0  # and while no epoch has ended at all
+
+
+class HangingError(Exception):
+    """A run has said nothing for so long that it is taken for hanging, and was ended."""
 
 
 class StoppedError(UserError):
@@ -108,6 +114,7 @@ class _Job:
     watched: Watched
     attempt: int = 1
     offset: int = 0
+    said_at: float | None = None  # on the clock of `time.monotonic`
 
     @property
     def longest(self) -> Planned:
@@ -120,17 +127,32 @@ class _Job:
         folder = self.longest.child.folder
         return (folder / HEADER).exists() and is_locked(folder)
 
-    def poll(self) -> None:
-        """See in the journal how far it is."""
-        folder = self.longest.child.folder
+    def poll(self) -> float:
+        """See in the journal how far it is; returns how long it has taken for an epoch, 0 where none has ended."""
+        folder, before, took = self.longest.child.folder, self.offset, 0.0
+        self.said_at = self.said_at or time.monotonic()
         with contextlib.suppress(OSError, ValueError):
             for line, end in Journal(folder).read(self.offset):
                 self.offset = end
                 if str(line.get("key", "")).startswith("metrics epoch"):
                     points = {name: value for name, value, _, _ in line["points"]}
                     self.watched.update(line["points"][0][3], points)
+                    took = self.silent_for
             if noted := progress.noted(folder):
                 self.watched.update(*noted)
+        if self.offset > before:
+            self.said_at = time.monotonic()
+        return took
+
+    def disown(self) -> None:
+        """Have nobody write its journals who does so now: where a machine was cut off, its processes may live."""
+        for run in self.runs:
+            claim(run.child.folder)
+
+    @property
+    def silent_for(self) -> float:
+        """How many seconds it has said nothing."""
+        return time.monotonic() - (self.said_at or time.monotonic())
 
 
 class Making:
@@ -140,15 +162,16 @@ class Making:
         failures: the reasons of the runs that have failed, by their names.
     """
 
-    def __init__(self, study: Study, runs: Sequence[Planned], counts: Counts) -> None:
+    def __init__(self, study: Study, runs: Sequence[Planned], counts: Counts, executor: Executor) -> None:
         self.failures: dict[str, str] = {}
-        self._study, self._counts = study, counts
+        self._study, self._counts, self._executor = study, counts, executor
         self._program = study.task.program
         self._groups = jobs_of(runs, study.task)
         self._jobs: dict[Future[Any], _Job] = {}
         self._in_a_row: list[Planned] = []
+        self._slowest = 0.0  # epoch of any run, in seconds
 
-    def make(self, make_executor: MakeExecutor, at_once: int) -> None:
+    def make(self, at_once: int) -> None:
         """Make all of them.
 
         Raises:
@@ -159,22 +182,22 @@ class Making:
             return
         self._program.prepare(self._groups[0][0].child.config)
         jobs = min(at_once, len(self._groups))
-        executor = make_executor(jobs, self._program.start_worker)
+        self._executor.start(jobs, self._program.start_worker)
         try:
             with StudyDisplay() as display:
                 display.say(f"{self._counts.line}; {jobs} at a time")
                 for group in self._groups:
-                    self._submit(executor, group)
+                    self._submit(group)
                 for job, error in self._as_completed(display, jobs):
-                    self._ended(executor, job, error, display)
-        except (KeyboardInterrupt, Interrupted, StoppedError):
-            self._end_in_order(executor)
+                    self._ended(job, error, display)
+        except BaseException:
+            self._end_in_order()
             raise
-        executor.shutdown()
 
-    def _submit(self, executor: Executor, runs: list[Planned], attempt: int = 1) -> None:
+    def _submit(self, runs: list[Planned], attempt: int = 1) -> None:
         longest = runs[0].child
-        future = executor.submit(self._program.train_children, [run.child for run in runs])
+        children = [replace(run.child, writer=claim(run.child.folder)) for run in runs]
+        future = self._executor.submit(self._program.train_children, children)
         self._jobs[future] = _Job(runs, Watched(longest.name, self._study.task.steps(longest.config)), attempt)
 
     def _as_completed(self, display: StudyDisplay, jobs: int) -> Iterator[tuple[_Job, BaseException | None]]:
@@ -187,16 +210,27 @@ class Making:
                 yield job, future.exception()
             running = [job for job in self._jobs.values() if job.has_begun]
             for job in running:
-                job.poll()
+                self._slowest = max(self._slowest, job.poll())
+            for future, job in [each for each in self._jobs.items() if self._hangs(each[1])]:
+                job.disown()
+                del self._jobs[future]
+                self._executor.give_up(future)
+                yield job, HangingError(f"it has said nothing for {duration(job.silent_for)}, and was ended")
             self._counts.running = sum(len(job.runs) for job in running)
             display.show(self._counts, [job.watched for job in running], jobs)
 
-    def _ended(self, executor: Executor, job: _Job, error: BaseException | None, display: StudyDisplay) -> None:
+    def _hangs(self, job: _Job) -> bool:
+        """Whether a run whose steps are known has said nothing for far too long: it can go on from its checkpoint."""
+        patience = max(_SLOW_SECONDS, _HANGS_AFTER * self._slowest) if self._slowest else _FIRST_SECONDS
+        return self._study.task.steps(job.longest.child.config) > 0 and job.silent_for > patience
+
+    def _ended(self, job: _Job, error: BaseException | None, display: StudyDisplay) -> None:
         """Count the runs of a job, or start it again; see that those without an ending get one."""
         failures: dict[str, str] = {}
         if error is not None:
+            job.disown()
             self._program.end_leftovers(job.longest.child.folder)
-            failures = {run.child.name: reason for run in job.runs if (reason := _why(run, error))}
+            failures = {run.child.name: reason for run in job.runs if (reason := self._why(run, error))}
         failed = [run for run in job.runs if run.child.name in failures]
         again = bool(failed) and job.attempt <= self._study.retries and not isinstance(error, UserError)
         self._counts.finished += len(job.runs) - len(failed)
@@ -209,7 +243,7 @@ class Making:
             else:
                 display.say(f"finished: {run.child.name} (taken from the training of {job.longest.child.name})")
         if again:
-            self._submit(executor, [self._anew(run, job.attempt + 1) for run in failed], job.attempt + 1)
+            self._submit([self._anew(run, job.attempt + 1) for run in failed], job.attempt + 1)
             return
         self._in_a_row = [*self._in_a_row, *failed] if failed == job.runs else failed
         self.failures |= failures
@@ -220,34 +254,34 @@ class Making:
                 f"{_in_common(self._in_a_row, self.failures, self._study)}"
             )
 
+    def _why(self, run: Planned, error: BaseException) -> str:
+        """The reason of a run that has failed, in its journal, too, when this returns; empty where it has finished."""
+        child = run.child
+        known = tracking.open_journal(child.folder, child.name, child.tags)
+        if known.ending is None:
+            record_end(known, FAILED, self._executor.reason(error))
+        ending = known.ending or {"status": FAILED, "reason": self._executor.reason(error)}
+        return "" if ending["status"] == FINISHED else str(ending["reason"])
+
     def _anew(self, run: Planned, attempt: int) -> Planned:
         if not self._study.task.goes_on:
             return run.latest
         Journal(run.child.folder).append("tags", tags={ATTEMPT: str(attempt)})
         return run
 
-    def _end_in_order(self, executor: Executor) -> None:
+    def _end_in_order(self) -> None:
         """Have the workers end their epochs; another Ctrl-C ends them at once."""
         print("ending the runs after their epoch; Ctrl-C once more ends them at once", file=sys.stderr, flush=True)
         with contextlib.suppress(KeyboardInterrupt, Interrupted):
-            executor.shutdown(cancel_futures=True)
+            self._executor.interrupt()
         for runs in (*self._groups, *(job.runs for job in self._jobs.values())):
             for run in runs:
                 if (run.child.folder / HEADER).exists():
+                    claim(run.child.folder)
                     self._program.end_leftovers(run.child.folder)
                     known = Journal(run.child.folder)
                     if known.ending is None:
                         record_end(known, KILLED, "interrupted before the end of an epoch")
-
-
-def _why(run: Planned, error: BaseException) -> str:
-    """The reason of a run that has failed, which is in its journal when this returns; empty where it has finished."""
-    child = run.child
-    known = tracking.open_journal(child.folder, child.name, child.tags)
-    if known.ending is None:
-        record_end(known, FAILED, what_ended(error))
-    ending = known.ending or {"status": FAILED, "reason": what_ended(error)}
-    return "" if ending["status"] == FINISHED else str(ending["reason"])
 
 
 def _in_common(failed: Sequence[Planned], reasons: Mapping[str, str], study: Study) -> str:

@@ -26,8 +26,8 @@ import pandas as pd
 from pipeline.errors import Interrupted, UserError
 from pipeline.progress import Counts, duration
 from pipeline.study import files, plan, power
-from pipeline.study.executors import Workers, cores
-from pipeline.study.making import MakeExecutor, Making, Planned, Work, begun, jobs_of
+from pipeline.study.executors import Executor, Workers
+from pipeline.study.making import Making, Planned, Work, begun, jobs_of
 from pipeline.study.options import Options
 from pipeline.study.plan import Study
 from pipeline.study.tuning import Point, best, point_text
@@ -165,28 +165,29 @@ def _result(run: Planned, found: Found, metric: str) -> float:
     return float(stored.data.metrics.get(metric, math.nan)) if stored else math.nan
 
 
-def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
+def run(options: Options, executor: Executor | None = None) -> str:
     """Run a study; returns what to tell the user about it.
 
     Args:
-        make_executor: makes what the runs are submitted to, of how many are trained at a time and of what prepares a
-            process for them. Anything with the interface of `concurrent.futures.Executor` will do, such as a cluster's,
-            where the folder of `journal.state_folder` is one that its machines share.
+        executor: makes the runs; None = processes of this machine that begin anew.
 
     Raises:
         UserError: the study, the data or the store cannot be used, or some runs failed.
     """
+    executor = executor or Workers()
     study = _declared(options)
-    program = study.task.program
     if not options.dry_run:
-        program.require_surroundings()
+        executor.warm_up(study.task.imports)
+        study.task.program.require_surroundings()
+    program = study.task.program
     every = [*study.configurations().values(), *(trial.config for trial in study.trials())]
-    hashes = program.data_hashes(every, min(options.jobs or cores(), len(study.runs())))
+    at_once = options.jobs or executor.capacity
+    hashes = program.data_hashes(every, min(at_once, len(study.runs())))
     digests = study.digests(hashes)
     experiment = _experiment(options)
     place = _Place(options, study, hashes, digests, experiment, _folder(study, digests, experiment))
     if options.dry_run:
-        return _dry_run(place)
+        return _dry_run(place, at_once)
 
     folder = place.folder
     for told in journal.set_aside_damaged(folder):
@@ -194,6 +195,9 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
     if options.retrain:
         _set_aside(folder)
     with journal.locked(folder):
+        for known in journal.journals(folder):
+            if known.folder != folder:  # an earlier start's may be made yet, by a machine that was cut off
+                journal.claim(known.folder)
         for repaired in [known.repair() for known in journal.journals(folder)]:
             if repaired:
                 print(f"{repaired}; what is missing is made once more", file=sys.stderr, flush=True)
@@ -224,16 +228,18 @@ def run(options: Options, make_executor: MakeExecutor = Workers) -> str:
         with delivery:
             try:
                 if reported is None:
-                    _make(place, tuning, make_executor)
+                    _make(place, tuning, executor, at_once)
                     reported = _reported(place, _choose(study, tuning))
                 if study.nuisance and not _has_files(parent, TUNED_FILE):
                     _record_files(parent, {TUNED_FILE: json.dumps(reported.study.points, indent=2)})
-                failures = _make(place, reported, make_executor).failures
+                failures = _make(place, reported, executor, at_once).failures
                 with contextlib.suppress(store.StoreAwayError):
                     delivery.send()  # a run that the store refuses is not done
             except BaseException as error:
                 record_end(parent, *tracking.ending(error))
                 raise
+            finally:
+                executor.close()
             summary = _summary(reported.study, reported.work, failures)
             run_id = parent.sent.run_id
             _end(parent, reported.work, failures, summary)
@@ -411,7 +417,7 @@ def _set_aside(folder: Path) -> None:
     )
 
 
-def _make(place: _Place, stage: _Stage, make_executor: MakeExecutor) -> Making:
+def _make(place: _Place, stage: _Stage, executor: Executor, at_once: int) -> Making:
     """Link what can be reused and make the rest.
 
     Raises:
@@ -421,9 +427,10 @@ def _make(place: _Place, stage: _Stage, make_executor: MakeExecutor) -> Making:
     work = stage.work
     _link(work, stage.found)
     done = len(work.done) + len(work.reusable)
-    making = Making(stage.study, work.to_train, Counts(work.planned, done, len(work.reusable), phase=stage.phase))
+    counts = Counts(work.planned, done, len(work.reusable), phase=stage.phase)
+    making = Making(stage.study, work.to_train, counts, executor)
     try:
-        making.make(make_executor, place.options.jobs or cores())
+        making.make(at_once)
     except (KeyboardInterrupt, Interrupted) as error:
         raise type(error)(f"interrupted; go on with: {_command(place.options)}") from None
     return making
@@ -466,7 +473,7 @@ def _command(options: Options) -> str:
     return " ".join([command("study"), *words])
 
 
-def _dry_run(place: _Place) -> str:
+def _dry_run(place: _Place, at_once: int) -> str:
     study, options = place.study, place.options
     tuning, reported = _stages(place)
     if reported is None:  # which of them are done depends on what is chosen
@@ -478,7 +485,7 @@ def _dry_run(place: _Place) -> str:
     runs = {name: [*getattr(tuning.work, name), *getattr(reported.work, name)] for name in states}
     lines += [f"{states[name]}: {run.child.name}" for name, some in runs.items() for run in some]
     groups = [group for stage in (tuning, reported) for group in jobs_of(stage.work.to_train, study.task)]
-    jobs = max(1, min(options.jobs or cores(), len(groups)))
+    jobs = max(1, min(at_once, len(groups)))
     estimates = [_seconds(place.experiment, study.task, group[0]) for group in groups]
     known = [seconds for seconds in estimates if not math.isnan(seconds)]
     time_left = f"estimated time: {duration(sum(known) / jobs)}"

@@ -43,6 +43,7 @@ from pipeline.tracking.names import HEARTBEAT, OWNER
 
 HEADER, LINES, SENT, CHECKPOINT = "header.json", "journal.jsonl", "sent.json", "checkpoint.npz"
 ARTIFACTS, MODEL = "artifacts", "model"
+WRITER = "writer"  # the number of the process that may write
 RUNS, STUDIES, ASIDE, DAMAGED = "runs", "studies", "aside", "damaged"  # in the state folder
 END = "end"  # the operation that records how a run ended
 FINISHED, FAILED, KILLED = "FINISHED", "FAILED", "KILLED"
@@ -118,16 +119,26 @@ class DamagedJournalError(UserError):
     """A journal, or a line of one, that cannot be read."""
 
 
+class SupersededError(Exception):
+    """Another process has taken over what this one makes, and nobody wants to hear of it any more.
+
+    So it was cut off from the others, which could not know whether it lived.
+    """
+
+
 class Journal:
     """The journal in a folder. One process writes it, any number read.
+
+    Attributes:
+        writer: the number that `claim` gave to this process; 0 = it needs none, being the only one.
 
     Raises:
         FileNotFoundError: there is none.
         DamagedJournalError: it cannot be read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, writer: int = 0) -> None:
+        self.folder, self.writer = folder, writer
         try:
             self.header = Header(**json.loads((folder / HEADER).read_bytes()))
         except FileNotFoundError:
@@ -155,7 +166,9 @@ class Journal:
 
         Raises:
             UserError: the disk is full, or cannot be written; the journal stays as it was.
+            SupersededError: another process writes it now.
         """
+        require_newest(self.folder, self.writer)
         line = (json.dumps({"operation": operation, **content}) + "\n").encode()
         with writing(self.folder), (self.folder / LINES).open("ab", buffering=0) as file:
             file.truncate(self._whole())
@@ -396,6 +409,38 @@ def is_here(tags: dict[str, str]) -> bool:
 def signs_of_life() -> dict[str, str]:
     """The tags by which `is_dead` knows this process."""
     return {OWNER: owner(), HEARTBEAT: str(int(time.time()))}
+
+
+def claim(folder: Path) -> int:
+    """The number of a process that is going to write the journal in a folder: those before may not write any more.
+
+    To be called by the process that has the study's lock.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    with writing(folder):
+        make_folder(folder)
+        number = _writer_of(folder) + 1
+        replace_file(folder / WRITER, str(number))
+    return number
+
+
+def require_newest(folder: Path, writer: int) -> None:
+    """Refuse a process to write for which another one was started.
+
+    Raises:
+        SupersededError: `writer` is not the number that was claimed last.
+    """
+    if writer and writer != _writer_of(folder):
+        raise SupersededError(f"another process has taken over what is made in {folder}")
+
+
+def _writer_of(folder: Path) -> int:
+    try:
+        return int((folder / WRITER).read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-
 from numpy.typing import NDArray
 
 from pipeline.errors import HungUp, Interrupted, UserError, first_line
-from pipeline.task import Configuration
+from pipeline.task import Child, Configuration
 from pipeline.texts import command, redacted
 from pipeline.tracking import store
 from pipeline.tracking.delivery import Delivery, end_now, record_end
@@ -48,6 +48,7 @@ from pipeline.tracking.journal import (
     journals,
     locked,
     now,
+    require_newest,
     signs_of_life,
     state_folder,
     sync_files,
@@ -71,6 +72,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG_FILE = "config.json"
 
 _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
+_PATIENCE_SECONDS = 600.0  # an epoch of one that was cut off; NFS forgets the locks of a client that is gone after 90
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
 
 
@@ -386,6 +388,21 @@ def begin(
         journal.append("tags", tags=own)  # MLflow knows better what has launched it
         journal.append("rename", name=name)
     return journal
+
+
+@contextmanager
+def journal_of(child: Child, made_by: Mapping[str, str] | None = None) -> Iterator[Journal]:
+    """The journal of a run of a study, for the process that makes it: no other does so meanwhile.
+
+    Raises:
+        UserError: another process does, and has not ended when a server of files would have forgotten it.
+        SupersededError: another process shall do so.
+    """
+    with locked(child.folder, _PATIENCE_SECONDS):
+        require_newest(child.folder, child.writer)
+        known = open_journal(child.folder, child.name, child.tags, made_by)
+        known.writer = child.writer
+        yield known
 
 
 def open_journal(folder: Path, name: str, tags: Mapping[str, str], made_by: Mapping[str, str] | None = None) -> Journal:

@@ -166,9 +166,7 @@ def train_children(children: Sequence[Child]) -> None:
     config = children[0].config  # of all of them, but for the epochs
     images = split(config, load(config.dataset))
     with contextlib.ExitStack() as locks:
-        for child in children:
-            locks.enter_context(journal.locked(child.folder))
-        runs = [tracking.TrackedRun(c.config, tracking.open_journal(c.folder, c.name, c.tags)) for c in children]
+        runs = [tracking.TrackedRun(c.config, locks.enter_context(tracking.journal_of(c))) for c in children]
         try:
             for run in runs:
                 run.log_config(images)
@@ -304,20 +302,27 @@ def require_surroundings() -> None:
 
 def import_training(threads: int = 0) -> ModuleType:
     """TensorFlow, without what it prints while it looks for a GPU; with so many threads, 0 = its own choice."""
-    os.environ["KERAS_BACKEND"] = _BACKEND  # `~/.keras/keras.json` may name another
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    tf = import_tensorflow()
     with _silent_stderr():
-        import tensorflow as tf
-
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)  # others may train beside this process
-        tf.get_logger().setLevel("ERROR")  # it wonders why every run has a model of its own
         if threads:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
     from pipeline.train import training
 
     return training
+
+
+def import_tensorflow() -> ModuleType:
+    """TensorFlow, which has not looked for a GPU yet, nor begun a thread."""
+    os.environ["KERAS_BACKEND"] = _BACKEND  # `~/.keras/keras.json` may name another
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _silent_stderr():
+        import tensorflow as tf
+
+        tf.get_logger().setLevel("ERROR")  # it wonders why every run has a model of its own
+    return tf
 
 
 @contextmanager

@@ -84,6 +84,10 @@ class Autoencoder:
         return metrics.get(TRAINING_SECONDS, float("nan")) / RunConfig.from_params(params).epochs * config.epochs
 
     @property
+    def imports(self) -> str:
+        return "pipeline.train.imports"
+
+    @property
     def program(self) -> Program:
         from pipeline.train import run
 
