@@ -318,11 +318,14 @@ def run(*words: str, folder: Path, cwd: Path = ROOT, timeout: float = HANGS) -> 
     return subprocess.run(words, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True)
 
 
+_PRINTS_TO: dict[int, Path] = {}  # what the processes of `start` print
+
+
 def start(*words: str, folder: Path, **changes: str) -> subprocess.Popen[str]:
     """The same, not waited for, in a process group of its own; what it prints goes to `folder/output`."""
     env = {**environment(folder), **changes}
     with (folder / "output").open("w") as output:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             words,
             cwd=ROOT,
             env=env,
@@ -333,13 +336,16 @@ def start(*words: str, folder: Path, **changes: str) -> subprocess.Popen[str]:
             # Ctrl-C is ignored by whatever a shell has started in the background, a closed terminal under nohup.
             preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],
         )
+    _PRINTS_TO[process.pid] = folder / "output"
+    return process
 
 
 def wait_for(happened: Callable[[], object], process: subprocess.Popen[str], seconds: float = HANGS) -> None:
     """Until something has happened; fails when the process ends before or the time is up."""
     end = time.monotonic() + seconds
     while not happened():
-        assert process.poll() is None, f"it ended with {process.returncode} before"
+        printed = _PRINTS_TO.get(process.pid, Path(os.devnull))
+        assert process.poll() is None, f"it ended with {process.returncode} before: {printed.read_text()[-2000:]}"
         assert time.monotonic() < end, f"nothing in {seconds} s"
         time.sleep(0.2)
 

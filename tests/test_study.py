@@ -27,6 +27,7 @@ from pipeline.errors import UserError
 from pipeline.metrics import LOSSES, QUALITY
 from pipeline.study import executors, files, plan
 from pipeline.study import run as study
+from pipeline.study.executors import Executor
 from pipeline.study.run import Options
 from pipeline.task import Child
 from pipeline.tracking import delivery, journal, launched
@@ -58,8 +59,8 @@ def declared(path: Path, data: Path, variations: dict[str, dict[str, Any]], **mo
     return path
 
 
-def make(file: Path, **options: Any) -> str:
-    return study.run(Options(study=str(file), **options), AtOnce())
+def make(file: Path, executor: Executor | None = None, **options: Any) -> str:
+    return study.run(Options(study=str(file), **options), executor or AtOnce())
 
 
 def runs_in(folder: Path) -> dict[str, Run]:

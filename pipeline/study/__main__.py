@@ -13,7 +13,8 @@ def main(argv: list[str] | None = None) -> int:
         options = cli.parse_arguments(Options, argv, "study", "Run a study: its variations, over its seeds.")
         from pipeline.study import executors, run  # a mistake above should not wait for MLflow
 
-        return run.run(options, executors.Workers(fork=True))
+        executor = executors.chosen(options.executor, options.address, options.gpus_per_run, fork=True)
+        return run.run(options, executor)
 
     return cli.run(call, "study")
 

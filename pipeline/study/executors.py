@@ -22,7 +22,7 @@ from pipeline import cli
 from pipeline.errors import Interrupted, first_line
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux, cgroup v2: microseconds of processors in so many microseconds
-_END_SECONDS = 60.0  # that a worker may take to end its epoch
+END_SECONDS = 60.0  # that a worker may take to end its epoch
 
 
 class Executor(ABC):
@@ -36,6 +36,9 @@ class Executor(ABC):
     @abstractmethod
     def capacity(self) -> int:
         """How many jobs it makes at a time, where nobody says how many."""
+
+    def require_shared(self, folder: Path) -> None:  # noqa: B027 # nor anybody to share it with
+        """Raise a UserError where a process that makes runs may not find the folder of their journals."""
 
     def warm_up(self, imports: str) -> None:  # noqa: B027 # there may be nothing to do
         """Begin early what jobs need, of which `imports` is a module that imports it."""
@@ -102,7 +105,7 @@ class Workers(Executor):
             return
         self.close()
         self._jobs = jobs
-        pebble.CONSTS.term_timeout = _END_SECONDS
+        pebble.CONSTS.term_timeout = END_SECONDS
         self._pool = pebble.ProcessPool(
             max_workers=jobs,
             initializer=_begin_worker,
@@ -112,7 +115,7 @@ class Workers(Executor):
 
     def submit(self, call: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """See `Executor`."""
-        return self._pool.schedule(_until_told_to_end, (call, *args))
+        return self._pool.schedule(until_told_to_end, (call, *args))
 
     def give_up(self, job: Future[Any]) -> None:
         """Kill the process that makes it."""
@@ -148,6 +151,23 @@ class Workers(Executor):
         return f"its process was {how}" + ("; out of memory, perhaps" if number == signal.SIGKILL else "")
 
 
+def chosen(name: str, address: str, gpus_per_run: float, fork: bool) -> Executor:
+    """The executor that options name.
+
+    Args:
+        fork: see `Workers`.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if name == "local":
+        return Workers(fork)
+    cli.require_installed("ray", "ray")
+    from pipeline.study.cluster import Ray
+
+    return Ray(address, gpus_per_run)
+
+
 class _Remembering:
     """A context of multiprocessing that remembers its processes: the host program may have others of its own."""
 
@@ -177,15 +197,16 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _until_told_to_end(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Told to end (SIGTERM), a worker says so in the journals of its runs, and is gone."""
-    before = signal.signal(signal.SIGTERM, cli.interrupt)
+def until_told_to_end(call: Callable[..., Any], *args: Any) -> Any:
+    """Told to end (SIGTERM, or Ray's SIGINT), a process says so in the journals of its runs, and is gone."""
+    before = {number: signal.signal(number, cli.interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return call(*args, **kwargs)
-    except Interrupted:
+        return call(*args)
+    except (KeyboardInterrupt, Interrupted):
         os._exit(cli.INTERRUPTED)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def cores() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -22,6 +23,19 @@ class Options(BaseModel):
         "",
         description="of a study of another project: how its environment is made, once for all runs; empty = as `mlflow "
         "run` chooses, `local` = this one",
+    )
+    executor: Literal["local", "ray"] = Field(
+        "local",
+        description="what makes the runs: `local` = processes of this machine, `ray` = those of a cluster of Ray",
+    )
+    address: str = Field(
+        "",
+        description="of the cluster: `auto`, or HOST:PORT as `ray start` has said; empty = a Ray on this machine alone",
+    )
+    gpus_per_run: float = Field(
+        0.0,
+        ge=0,
+        description="of a cluster: how many GPUs a run is given, such as 0.25 for four runs on each; 0 = none",
     )
     retrain: bool = Field(
         False,
@@ -53,6 +67,19 @@ class Options(BaseModel):
         if not self.dry_run and self.model_fields_set & {"power", "detect"}:
             raise ValueError("power and detect are questions to a dry run; give dry_run, too")
         return self
+
+    @model_validator(mode="after")
+    def _of_a_cluster(self) -> Options:
+        if self.executor != "ray" and (self.address or self.gpus_per_run):
+            raise ValueError("address and gpus_per_run are said of a cluster; give executor=ray, too")
+        return self
+
+    @field_validator("address")
+    @classmethod
+    def _is_address(cls, address: str) -> str:
+        if address not in ("", "auto") and not re.fullmatch(r"[^\s:/@]+:\d+", address):
+            raise ValueError(f"{address!r} is no address of a cluster; give `auto` or HOST:PORT, such as 10.0.0.1:6379")
+        return address
 
     @field_validator("filter")
     @classmethod

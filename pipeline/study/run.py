@@ -25,8 +25,8 @@ import pandas as pd
 
 from pipeline.errors import Interrupted, UserError
 from pipeline.progress import Counts, duration
-from pipeline.study import files, plan, power
-from pipeline.study.executors import Executor, Workers
+from pipeline.study import executors, files, plan, power
+from pipeline.study.executors import Executor
 from pipeline.study.making import Making, Planned, Work, begun, jobs_of
 from pipeline.study.options import Options
 from pipeline.study.plan import Study
@@ -169,12 +169,12 @@ def run(options: Options, executor: Executor | None = None) -> str:
     """Run a study; returns what to tell the user about it.
 
     Args:
-        executor: makes the runs; None = processes of this machine that begin anew.
+        executor: makes the runs; None = the one that the options name, without processes that fork.
 
     Raises:
         UserError: the study, the data or the store cannot be used, or some runs failed.
     """
-    executor = executor or Workers()
+    executor = executor or executors.chosen(options.executor, options.address, options.gpus_per_run, fork=False)
     study = _declared(options)
     if not options.dry_run:
         executor.warm_up(study.task.imports)
@@ -189,6 +189,7 @@ def run(options: Options, executor: Executor | None = None) -> str:
     if options.dry_run:
         return _dry_run(place, at_once)
 
+    executor.require_shared(journal.state_folder())
     folder = place.folder
     for told in journal.set_aside_damaged(folder):
         print(told, file=sys.stderr, flush=True)
