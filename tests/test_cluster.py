@@ -1,14 +1,24 @@
-"""Studies on a cluster of Ray: two machines of one processor each, as far as Ray knows."""
+"""Studies on a cluster of Ray: two machines of one processor each, as far as Ray knows.
+
+python -m tests.test_cluster 20    # so many times one of them is lost at a random moment, and what became of the runs
+"""
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -20,12 +30,13 @@ from pipeline.errors import UserError
 from pipeline.study import cluster, executors
 from pipeline.study.cluster import Ray
 from pipeline.study.options import Options
+from pipeline.train import dataset
 from tests.conftest import HANGS, run, start, wait_for
 from tests.test_study import ALL_KILLED, checkpoints, declared, epochs_said, killed, make, results, runs_in, words_of
 
 
-@pytest.fixture
-def machines() -> Iterator[Cluster]:
+@contextmanager
+def two_machines() -> Iterator[Cluster]:
     """A head without processors, and two machines with one each."""
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
@@ -36,9 +47,38 @@ def machines() -> Iterator[Cluster]:
         made.shutdown()
 
 
+@pytest.fixture
+def machines() -> Iterator[Cluster]:
+    """The same, for a test."""
+    with two_machines() as made:
+        yield made
+
+
 def tasks() -> list[psutil.Process]:
     """The processes that make runs at this moment, of any cluster here."""
     return [process for process in psutil.process_iter() if any("ray::_make" in word for word in words_of(process))]
+
+
+def of_two_runs(folder: Path, data: Path) -> Path:
+    """A study that takes some seconds, on images in a file."""
+    variations: dict[str, dict[str, Any]] = {"adam": {}, "sgd": {"optimizer": "sgd"}}
+    return declared(
+        folder / "s.yaml", data, variations, base={"dataset": str(data), "optimizer": "adam", "epochs": 400}
+    )
+
+
+def begun_on(machines: Cluster, file: Path, folder: Path) -> subprocess.Popen[str]:
+    """The study, begun on a cluster, with a store in `folder`."""
+    where = ("--executor", "ray", "--address", machines.address)
+    return start("python", "-m", "pipeline.study", "--study", str(file), *where, folder=folder)
+
+
+def undisturbed(file: Path, folder: Path) -> dict[str, Any]:
+    """What the runs of a study give that nothing disturbs, on this machine."""
+    folder.mkdir()
+    made = run("python", "-m", "pipeline.study", "--study", str(file), folder=folder)
+    assert made.returncode == 0, made.stderr
+    return results(folder)
 
 
 @pytest.mark.slow
@@ -46,14 +86,11 @@ def tasks() -> list[psutil.Process]:
 def test_interrupted_and_its_driver_killed_and_a_machine_lost_it_ends_as_if_never_disturbed(
     machines: Cluster, small_npz: Path, tmp_path: Path
 ) -> None:
-    variations: dict[str, dict[str, Any]] = {"adam": {}, "sgd": {"optimizer": "sgd"}}
-    base = {"dataset": str(small_npz), "optimizer": "adam", "epochs": 400}
-    file = declared(tmp_path / "s.yaml", small_npz, variations, base=base)
+    file = of_two_runs(tmp_path, small_npz)
 
     def begun_and_training() -> subprocess.Popen[str]:
-        options = ("--study", str(file), "--executor", "ray", "--address", machines.address)
         before = epochs_said(tmp_path)
-        process = start("python", "-m", "pipeline.study", *options, folder=tmp_path)
+        process = begun_on(machines, file, tmp_path)
         wait_for(lambda: epochs_said(tmp_path) > before + 20 and len(checkpoints(tmp_path)) == 2, process)
         return process
 
@@ -71,10 +108,7 @@ def test_interrupted_and_its_driver_killed_and_a_machine_lost_it_ends_as_if_neve
     assert "raylet" not in printed
     assert sorted(made.data.tags.get("attempt", "1") for made in runs_in(tmp_path).values()) == ["1", "1", "2"]
 
-    (tmp_path / "undisturbed").mkdir()
-    undisturbed = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path / "undisturbed")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert results(tmp_path) == results(tmp_path / "undisturbed")
+    assert results(tmp_path) == undisturbed(file, tmp_path / "undisturbed")
 
 
 @pytest.mark.slow
@@ -131,3 +165,40 @@ def test_where_no_cluster_is_that_is_said(address: str, monkeypatch: pytest.Monk
 )
 def test_what_is_lost_is_said_to_be(error: Exception, reason: str) -> None:
     assert Ray().reason(error) == reason
+
+
+def main(count: int) -> None:
+    """Lose a machine so many times, each in a study of its own, and print what became of the runs."""
+    chance, outcomes = random.Random(0), Counter[str]()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        images = dataset.load("mnist")
+        data = root / "small.npz"
+        np.savez_compressed(data, x_train=_bytes(images.train[:600]), x_test=_bytes(images.test[:200]))
+        file = of_two_runs(root, data)
+        expected = undisturbed(file, root / "undisturbed")
+        for n in range(count):
+            folder = root / str(n)
+            folder.mkdir()
+            with two_machines() as machines:
+                process = begun_on(machines, file, folder)
+                wait_for(lambda folder=folder: epochs_said(folder), process)  # type: ignore[misc]
+                time.sleep(chance.uniform(0, 6))
+                machines.remove_node(chance.choice(list(machines.worker_nodes)), allow_graceful=False)
+                code = process.wait(HANGS)
+            printed = (folder / "output").read_text()
+            outcomes["a run was lost and started again"] += "lost; it is started again" in printed
+            if code == 0 and results(folder) == expected:
+                outcomes["as undisturbed: no run lost, no step missing, none twice, the same weights"] += 1
+            else:
+                outcomes["WRONG"] += 1
+                print(printed)
+    print(f"{count} machines lost: {dict(outcomes)}")
+
+
+def _bytes(images: np.ndarray) -> np.ndarray:
+    return np.round(images[..., 0] * 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
