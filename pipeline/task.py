@@ -60,11 +60,18 @@ class Program(Protocol):
     def require_surroundings(self) -> None:
         """Raise a UserError where this machine cannot train."""
 
-    def data_hashes(self, configs: Sequence[Any], at_once: int) -> dict[str, str]:
+    def data_hashes(self, configs: Sequence[Any]) -> dict[str, str]:
         """The hash of what `configs` are trained on, by `Configuration.data`.
 
         Raises:
-            UserError: something cannot be read, or so many of them cannot be trained at a time.
+            UserError: something cannot be read.
+        """
+
+    def fitting(self, configs: Sequence[Any], at_once: int) -> int:
+        """How many of `configs` this machine has memory for at a time, `at_once` at most.
+
+        Raises:
+            UserError: not for one.
         """
 
     def prepare(self, config: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +24,7 @@ from pipeline.tracking import journal
 from pipeline.tracking import runs as tracking
 from pipeline.tracking.delivery import record_end
 from pipeline.tracking.journal import Journal
+from tests.conftest import HANGS
 from tests.test_tuning import make
 from tests.toy import AtOnce, Toy, ToyConfig, ToyProgram, _Data
 
@@ -189,6 +192,59 @@ def test_who_is_not_the_newest_writer_may_not_write(tmp_path: Path) -> None:
         record_end(first, "FAILED")
     Journal(tmp_path / "run").append("tags", tags={})  # the study itself
     assert [line["operation"] for line, _ in second.read()] == ["end", "tags"]
+
+
+@pytest.mark.usefixtures("db")
+def test_no_more_are_made_at_a_time_than_memory_holds(
+    toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.program.room = 2
+    with pytest.raises(UserError, match=r"jobs=3: 2 of these runs fit into the memory of this machine at a time; give"):
+        make(tmp_path, DECLARED, jobs=3)
+    executor = InThreads()
+    executor.capacity = 4
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(DECLARED))
+    assert "methods is finished: 4 runs" in study.run(study.Options(study=str(tmp_path / "s.yaml")), executor)
+    printed = capsys.readouterr().out
+    assert "2 of these runs fit into the memory of this machine at a time, not 4\n" in printed
+    assert "; 2 at a time\n" in printed
+
+
+def _write_what_is_visible(folder: Path) -> None:
+    (folder / str(os.getpid())).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+    time.sleep(1)  # so that the other has the next
+
+
+@pytest.mark.slow
+def test_gpus_are_shared_out_among_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "gpus", lambda: ["2", "5"])
+    workers = executors.Workers()
+    workers.start(2, _nothing)
+    futures = [workers.submit(_write_what_is_visible, tmp_path) for _ in range(4)]
+    for future in futures:
+        future.result(HANGS)
+    workers.close()
+    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["2", "5"]
+
+
+@pytest.mark.parametrize(
+    ("visible", "devices", "expected"),
+    [(None, ["1", "0"], ["0", "1"]), ("3,GPU-8a", ["0"], ["3", "GPU-8a"]), ("", ["0"], []), (None, [], [])],
+)
+def test_which_gpus_there_are(
+    visible: str | None, devices: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*devices, "ctl"):
+        (tmp_path / f"nvidia{name}").touch()
+    monkeypatch.setattr(executors, "_DEVICES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert executors.gpus() == expected
+
+
+def _nothing() -> None:
+    pass
 
 
 @pytest.mark.parametrize(

@@ -498,8 +498,9 @@ def test_a_model_that_memory_does_not_hold_is_refused_with_its_size(
     needed = 16 * parameters + 4 * 800 * 784 + 4 * 256 * (10 + 20 + 784)
     monkeypatch.setattr(dataset, "free_memory", lambda: needed)
     train.require_memory(config, small)
-    with pytest.raises(UserError, match=r"24,534 parameters; to train it 2 at once takes 0\.0 GB .* make it smaller"):
-        train.require_memory(config, small, at_once=2)
+    monkeypatch.setattr(dataset, "free_memory", lambda: needed - 1)
+    with pytest.raises(UserError, match=r"24,534 parameters; to train it takes 0\.0 GB .* make it smaller"):
+        train.require_memory(config, small)
     # 600 of the images are divided into two other arrays.
     held_out = config.model_copy(update={"validation": 100})
     monkeypatch.setattr(dataset, "free_memory", lambda: needed + 4 * 600 * 784)
@@ -510,6 +511,17 @@ def test_a_model_that_memory_does_not_hold_is_refused_with_its_size(
     huge = RunConfig(encoding_dim=65536, decoder_hidden=65536)
     with pytest.raises(UserError, match=r"4,397,859,600 parameters; to train it takes 70\.5 GB of memory, 0\.0 GB are"):
         train.require_memory(huge, small)
+
+
+@pytest.mark.parametrize(("room", "fit"), [(2.9, 2), (3.0, 3), (0.5, 1), (100, 4)])
+def test_as_many_are_trained_at_a_time_as_memory_holds(
+    room: float, fit: int, small: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(optimizer="sgd")
+    each = train.needed_memory(config, small) + train._PROCESS_BYTES
+    monkeypatch.setattr(train, "load", lambda name: small)
+    monkeypatch.setattr(dataset, "free_memory", lambda: room * each)
+    assert train.fitting([config], 4) == fit
 
 
 def test_images_too_small_for_the_architecture_are_refused_before_a_run_is_made(small: Images) -> None:

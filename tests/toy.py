@@ -62,12 +62,16 @@ class ToyProgram:
     """Trains at once, and remembers what."""
 
     trained: list[str] = field(default_factory=list)
+    room: int = 1000
 
     def require_surroundings(self) -> None:
         pass
 
-    def data_hashes(self, configs: Sequence[Any], at_once: int) -> dict[str, str]:
+    def data_hashes(self, configs: Sequence[Any]) -> dict[str, str]:
         return {config.data: "0" * 64 for config in configs}
+
+    def fitting(self, configs: Sequence[Any], at_once: int) -> int:
+        return min(at_once, self.room)
 
     def prepare(self, config: ToyConfig) -> None:
         pass

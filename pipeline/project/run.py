@@ -54,9 +54,14 @@ def require_surroundings() -> None:
     """See `pipeline.task.Program`."""
 
 
-def data_hashes(configs: Sequence[ProjectConfig], at_once: int) -> dict[str, str]:
+def data_hashes(configs: Sequence[ProjectConfig]) -> dict[str, str]:
     """Nobody knows what a project reads."""
     return dict.fromkeys((config.data for config in configs), "")
+
+
+def fitting(configs: Sequence[ProjectConfig], at_once: int) -> int:
+    """Nobody knows what a project takes."""
+    return at_once
 
 
 def prepare(config: ProjectConfig) -> None:

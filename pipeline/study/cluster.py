@@ -67,6 +67,11 @@ class Ray(Executor):
         has = ray.cluster_resources()
         return max(1, int(min(has.get("CPU", 0), has.get("GPU", 0) / self._gpus if self._gpus else float("inf"))))
 
+    def on_one_machine(self, jobs: int) -> int:
+        """One for each of its processors."""
+        self._connect()
+        return min(jobs, max(1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])))
+
     def _connect(self) -> None:
         """Be a program of the cluster.
 

@@ -8,11 +8,12 @@ import signal
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from pipeline import cli
 from pipeline.errors import Interrupted, first_line
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux, cgroup v2: microseconds of processors in so many microseconds
+_DEVICES = Path("/dev")  # where Linux has a file for each GPU
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 END_SECONDS = 60.0  # that a worker may take to end its epoch
 
 
@@ -36,6 +39,10 @@ class Executor(ABC):
     @abstractmethod
     def capacity(self) -> int:
         """How many jobs it makes at a time, where nobody says how many."""
+
+    def on_one_machine(self, jobs: int) -> int:
+        """How many of so many jobs at a time this machine, or one like it, makes."""
+        return jobs
 
     def require_shared(self, folder: Path) -> None:  # noqa: B027 # nor anybody to share it with
         """Raise a UserError where a process that makes runs may not find the folder of their journals."""
@@ -106,11 +113,12 @@ class Workers(Executor):
         self.close()
         self._jobs = jobs
         pebble.CONSTS.term_timeout = END_SECONDS
+        context = _Remembering(self._method, self._processes)
         self._pool = pebble.ProcessPool(
             max_workers=jobs,
             initializer=_begin_worker,
-            initargs=(dict(os.environ), prepare),
-            context=_Remembering(self._method, self._processes),
+            initargs=(dict(os.environ), gpus(), context.Value("i", 0), prepare),
+            context=context,
         )
 
     def submit(self, call: Callable[..., Any], /, *args: Any) -> Future[Any]:
@@ -183,9 +191,15 @@ class _Remembering:
         return self._processes[-1]
 
 
-def _begin_worker(environment: Mapping[str, str], prepare: Callable[[], object]) -> None:
+def _begin_worker(
+    environment: Mapping[str, str], gpus: Sequence[str], begun: Synchronized[int], prepare: Callable[[], object]
+) -> None:
     os.environ.clear()  # that of a process from which this one has forked may be of before
     os.environ.update(environment)
+    if len(gpus) > 1:  # in turns
+        with begun.get_lock():
+            begun.value += 1
+            os.environ[_VISIBLE] = gpus[begun.value % len(gpus)]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # whose terminal is closed, the study tells its workers to end
     prepare()
@@ -207,6 +221,13 @@ def until_told_to_end(call: Callable[..., Any], *args: Any) -> Any:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA calls them."""
+    if _VISIBLE in os.environ:
+        return [name for name in os.environ[_VISIBLE].split(",") if name]
+    return [path.name.removeprefix("nvidia") for path in sorted(_DEVICES.glob("nvidia[0-9]*"))]
 
 
 def cores() -> int:

@@ -181,8 +181,8 @@ def run(options: Options, executor: Executor | None = None) -> str:
         study.task.program.require_surroundings()
     program = study.task.program
     every = [*study.configurations().values(), *(trial.config for trial in study.trials())]
-    at_once = options.jobs or executor.capacity
-    hashes = program.data_hashes(every, min(at_once, len(study.runs())))
+    hashes = program.data_hashes(every)
+    at_once = _at_once(options, executor, study, every)
     digests = study.digests(hashes)
     experiment = _experiment(options)
     place = _Place(options, study, hashes, digests, experiment, _folder(study, digests, experiment))
@@ -248,6 +248,23 @@ def run(options: Options, executor: Executor | None = None) -> str:
     if failures:
         raise UserError(summary)
     return told
+
+
+def _at_once(options: Options, executor: Executor, study: Study, configs: Sequence[Any]) -> int:
+    """How many runs are made at a time, by what was asked for, by what makes them, and by memory.
+
+    Raises:
+        UserError: memory is not enough for one, or for as many as were asked for.
+    """
+    at_once = min(options.jobs or executor.capacity, max(len(study.runs()), len(study.trials())))
+    here = executor.on_one_machine(at_once)
+    fit = study.task.program.fitting(configs, here)
+    if fit < here:
+        few = f"{fit} of these runs fit{'s' * (fit == 1)} into the memory of this machine at a time"
+        if options.jobs:
+            raise UserError(f"jobs={options.jobs}: {few}; give jobs={fit}, or none")
+        print(f"{few}, not {here}", flush=True)
+    return at_once * fit // here
 
 
 def _told(summary: str, run_id: str | None, study: Study) -> str:

@@ -52,6 +52,7 @@ LOSS_CURVE = "loss_curve.png"
 _SHOWN = 10  # test images in the pictures
 _BACKEND = "tensorflow"
 _PROC = "/proc/self/exe"
+_PROCESS_BYTES = 2**30  # that TensorFlow takes in a process, whatever it trains: docs/benchmarks.md
 _TENSORFLOW_BYTES = 4 * 2**30  # of addresses, most of them never touched; with less it may end in a segmentation fault
 
 
@@ -199,21 +200,33 @@ def split(config: RunConfig, images: Images) -> Images:
     return images.split(config.validation, config.seed_of("split"))
 
 
-def data_hashes(configs: Sequence[RunConfig], at_once: int) -> dict[str, str]:
+def data_hashes(configs: Sequence[RunConfig]) -> dict[str, str]:
     """The hash of every data set, by `RunConfig.data`.
 
     Raises:
-        UserError: one cannot be read, is too small for a batch, or memory does not hold what is trained at a time.
+        UserError: one cannot be read, or is too small for a batch.
     """
     hashes = {}
-    for name in dict.fromkeys(config.data for config in configs):
-        images = load(name)
-        for config in configs:
-            if config.data == name:
-                require_full_batch(config, images)
-                require_memory(config, images, at_once)
-        hashes[name] = images.sha256
+    for images, some in _by_images(configs):
+        for config in some:
+            require_full_batch(config, images)
+        hashes[some[0].data] = images.sha256
     return hashes
+
+
+def fitting(configs: Sequence[RunConfig], at_once: int) -> int:
+    """See `pipeline.task.Program`; counted is what `require_memory` counts, and for each process its program."""
+    for images, some in _by_images(configs):
+        for config in some:
+            require_memory(config, images)
+            each = needed_memory(config, images) + _PROCESS_BYTES
+            at_once = max(1, min(at_once, int(dataset.free_memory() // each)))
+    return at_once
+
+
+def _by_images(configs: Sequence[RunConfig]) -> Iterator[tuple[Images, list[RunConfig]]]:
+    for name in dict.fromkeys(config.data for config in configs):
+        yield load(name), [config for config in configs if config.data == name]
 
 
 def prepare(config: RunConfig) -> None:
@@ -248,29 +261,35 @@ def require_full_batch(config: RunConfig, images: Images) -> None:
         )
 
 
-def require_memory(config: RunConfig, images: Images, at_once: int = 1) -> None:
-    """Refuse a model that would not fit into memory while so many of its kind are trained at once.
+def require_memory(config: RunConfig, images: Images) -> None:
+    """Refuse a model that would not fit into memory.
+
+    Raises:
+        UserError: it would not, or the images are too small for this architecture.
+    """
+    needed, free = needed_memory(config, images), dataset.free_memory()
+    if needed > free:
+        raise UserError(
+            f"encoding_dim={config.encoding_dim} and decoder_hidden={config.decoder_hidden} on images of "
+            f"{math.prod(images.shape):,} pixels make a model of {size(config, images.shape)[0]:,} parameters; to "
+            f"train it takes {gigabytes(needed)} of memory, {gigabytes(free)} are free; make it smaller"
+        )
+
+
+def needed_memory(config: RunConfig, images: Images) -> int:
+    """The bytes that training a model takes.
 
     Counted are numbers of 32 bits: four for each parameter (its value, its gradient, and the two that most optimizers
     keep of it), the images once more, as TensorFlow holds them, those for training a third time where some are held out
     of them, and what the layers say of the largest batch: all test images, when their reconstructions are measured.
 
     Raises:
-        UserError: it would not, or the images are too small for this architecture.
+        UserError: the images are too small for this architecture.
     """
-    pixels = math.prod(images.shape)
     parameters, outputs = size(config, images.shape)
     batch = max(config.batch_size, config.validation, len(images.test))
     copies = 2 if config.validation else 1
-    needed = 4 * (4 * parameters + copies * images.train.size + images.test.size + batch * outputs) * at_once
-    free = dataset.free_memory()
-    if needed > free:
-        several = f" {at_once} at once" * (at_once > 1)
-        raise UserError(
-            f"encoding_dim={config.encoding_dim} and decoder_hidden={config.decoder_hidden} on images of {pixels:,} "
-            f"pixels make a model of {parameters:,} parameters; to train it{several} takes {gigabytes(needed)} of "
-            f"memory, {gigabytes(free)} are free; make it smaller"
-        )
+    return 4 * (4 * parameters + copies * images.train.size + images.test.size + batch * outputs)
 
 
 def summarise(history: pd.DataFrame) -> dict[str, float]:
