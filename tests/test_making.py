@@ -92,7 +92,7 @@ def test_a_run_that_cannot_go_on_is_another_one_each_time(toy: Toy, tmp_path: Pa
     declared = {**DECLARED, "variations": [{"name": "only"}], "retries": 1}
     with pytest.raises(UserError, match="1 of 2 runs failed"):
         make(tmp_path, declared)
-    assert "only is finished" not in make(tmp_path, declared)  # lost once more, and then made
+    assert "methods is finished: 2 runs" in make(tmp_path, declared)  # lost once more, and then made
     found = [each for each in mlflow.MlflowClient().search_runs(["0"]) if "variation" in each.data.tags]
     attempts = [(each.data.tags["seed"], each.data.tags.get("attempt"), each.info.status) for each in found]
     failed = [("1", attempt, "FAILED") for attempt in (None, "2", "3")]
@@ -167,7 +167,7 @@ def test_a_run_that_hangs_is_given_up_and_started_again_and_what_hung_is_not_hea
     toy.program = program = Hanging(executor)
     file = tmp_path / "s.yaml"
     file.write_text(yaml.safe_dump({**DECLARED, "variations": [{"name": "only"}]}))
-    assert "only is finished" not in study.run(study.Options(study=str(file)), executor)
+    assert "methods is finished: 2 runs" in study.run(study.Options(study=str(file)), executor)
     assert program.heard[0] == "only seed 1"
     assert program.heard[1].startswith("another process has taken over what is made in ")
     told = r"failed: only seed 1: HangingError: it has said nothing for \d s, and was ended; it is started again"
@@ -177,6 +177,22 @@ def test_a_run_that_hangs_is_given_up_and_started_again_and_what_hung_is_not_hea
     (made,) = client.search_runs(["0"], "tags.seed = '1'")
     history = client.get_metric_history(made.info.run_id, "error")
     assert [point.step for point in history] == [1, 2, 3]  # what it had said before counts, and nothing twice
+
+
+@pytest.mark.usefixtures("db")
+def test_a_study_that_was_suspended_takes_no_run_for_hanging(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_FIRST_SECONDS", 60.0)
+    executor = InThreads()
+    toy.program = Hanging(executor)
+    threading.Timer(3.0, executor.given_up.set).start()
+    clock = time.monotonic
+    begin = clock()
+    monkeypatch.setattr(making.time, "monotonic", lambda: clock() + 3600 * (clock() > begin + 1.5))
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**DECLARED, "variations": [{"name": "only"}]}))
+    assert "methods is finished: 2 runs" in study.run(study.Options(study=str(tmp_path / "s.yaml")), executor)
+    assert runs() == {"only seed 0": ("FINISHED", None), "only seed 1": ("FINISHED", None)}
 
 
 def test_who_is_not_the_newest_writer_may_not_write(tmp_path: Path) -> None:

@@ -161,21 +161,32 @@ class Ray(Executor):
             self._made[task.remote(_surroundings(), self._prepare, job.call, job.args)] = job
 
     def _keep_looking(self) -> None:
-        while self._most:
+        try:
+            while self._most:
+                self._look()
+        except Exception as error:  # whatever it is by which Ray says that the head of the cluster is gone
             with self._turn:
-                made = list(self._made)
-            ended = ray.wait(made, timeout=_LOOK_SECONDS)[0] if made else []
-            if not made:
-                time.sleep(_LOOK_SECONDS)
-            for ref in ended:
-                error = _error_of(ref)
-                with self._turn:
-                    job = self._made.pop(ref, None)
-                    self._begin_waiting()
-                if job and error:
-                    job.future.set_exception(error)
-                elif job:
-                    job.future.set_result(None)
+                lost = [*self._made.values(), *self._waiting]
+                self._made.clear()
+                self._waiting.clear()
+            for job in lost:
+                job.future.set_exception(UserError(f"the cluster was lost ({first_line(error)})"))
+
+    def _look(self) -> None:
+        with self._turn:
+            made = list(self._made)
+        if not made:
+            time.sleep(_LOOK_SECONDS)
+            return
+        for ref in ray.wait(made, timeout=_LOOK_SECONDS)[0]:
+            error = _error_of(ref)
+            with self._turn:
+                job = self._made.pop(ref, None)
+                self._begin_waiting()
+            if job and error:
+                job.future.set_exception(error)
+            elif job:
+                job.future.set_result(None)
 
     def give_up(self, job: Future[Any]) -> None:
         """Kill the process that makes it, where the machine can be reached."""

@@ -28,6 +28,7 @@ from pipeline.tracking.names import ATTEMPT, REUSED_FROM
 from pipeline.tracking.search import Found, Identity
 
 _LOOK_SECONDS = 0.5  # between two looks at how far the runs are
+_LONGEST_LOOK = 5.0  # of which so much counts, for whoever suspends a study suspends its runs, too
 _HANGS_AFTER = 10  # times as long as any run's epoch has taken: then a run that says nothing is taken for hanging,
 _SLOW_SECONDS = 300.0  # but not before, for what is measured at its end takes its time, too;
 _FIRST_SECONDS = 3600.0  # and while no epoch has ended at all
@@ -114,7 +115,7 @@ class _Job:
     watched: Watched
     attempt: int = 1
     offset: int = 0
-    said_at: float | None = None  # on the clock of `time.monotonic`
+    silent_for: float = 0.0  # seconds
 
     @property
     def longest(self) -> Planned:
@@ -127,32 +128,30 @@ class _Job:
         folder = self.longest.child.folder
         return (folder / HEADER).exists() and is_locked(folder)
 
-    def poll(self) -> float:
-        """See in the journal how far it is; returns how long it has taken for an epoch, 0 where none has ended."""
-        folder, before, took = self.longest.child.folder, self.offset, 0.0
-        self.said_at = self.said_at or time.monotonic()
+    def poll(self, seconds: float = 0.0) -> float:
+        """See in the journal how far it is; returns how long it has taken for an epoch, 0 where none has ended.
+
+        Args:
+            seconds: since the last time.
+        """
+        folder, took = self.longest.child.folder, 0.0
+        self.silent_for += seconds
         with contextlib.suppress(OSError, ValueError):
             for line, end in Journal(folder).read(self.offset):
                 self.offset = end
                 if str(line.get("key", "")).startswith("metrics epoch"):
                     points = {name: value for name, value, _, _ in line["points"]}
                     self.watched.update(line["points"][0][3], points)
-                    took = self.silent_for
+                    took = max(took, self.silent_for)
+                self.silent_for = 0.0
             if noted := progress.noted(folder):
                 self.watched.update(*noted)
-        if self.offset > before:
-            self.said_at = time.monotonic()
         return took
 
     def disown(self) -> None:
         """Have nobody write its journals who does so now: where a machine was cut off, its processes may live."""
         for run in self.runs:
             claim(run.child.folder)
-
-    @property
-    def silent_for(self) -> float:
-        """How many seconds it has said nothing."""
-        return time.monotonic() - (self.said_at or time.monotonic())
 
 
 class Making:
@@ -201,6 +200,7 @@ class Making:
         self._jobs[future] = _Job(runs, Watched(longest.name, self._study.task.steps(longest.config)), attempt)
 
     def _as_completed(self, display: StudyDisplay, jobs: int) -> Iterator[tuple[_Job, BaseException | None]]:
+        looked = time.monotonic()
         while self._jobs:
             completed, _ = wait(self._jobs, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
             cli.end_if_interrupted()
@@ -209,8 +209,9 @@ class Making:
                 job.poll()
                 yield job, future.exception()
             running = [job for job in self._jobs.values() if job.has_begun]
+            seconds, looked = min(time.monotonic() - looked, _LONGEST_LOOK), time.monotonic()
             for job in running:
-                self._slowest = max(self._slowest, job.poll())
+                self._slowest = max(self._slowest, job.poll(seconds))
             for future, job in [each for each in self._jobs.items() if self._hangs(each[1])]:
                 job.disown()
                 del self._jobs[future]

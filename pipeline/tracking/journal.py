@@ -8,6 +8,7 @@ The folder of a run:
     artifacts/      files, as they shall lie in the artifact store
     model/          an MLflow model
     checkpoint.npz  where the training stands; see `training.Checkpoint`
+    writer          of a study's run: the number of the process that may write; see `claim`
 
 Beside it lies `<folder>.lock`, as long as a process works in it.
 
