@@ -333,12 +333,16 @@ def leave(main: Callable[[], int]) -> None:
     sys.exit(code)
 
 
+def _ignore(signum: int, frame: Any) -> None:
+    """In place of SIG_IGN: of a signal that has come just before, Python says with a traceback that it was ignored."""
+
+
 def interrupt(signum: int, frame: Any) -> None:
     """Make an exception of a signal, of which a run can end as KILLED."""
     # On Ctrl-C `mlflow run` sends SIGTERM after the terminal's SIGINT: it must not disturb the ending of the run. A
     # terminal that is closed sends SIGHUP, and then takes what was to be printed.
     for number in _SIGNALS[1:]:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _ignore)
     kinds: dict[int | None, type[BaseException]] = {signal.SIGINT: KeyboardInterrupt, _HANG_UP: HungUp}
     _interrupted.append(kinds.get(signum, Interrupted))
     if signum == _HANG_UP:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -156,3 +157,30 @@ def test_its_help_lists_them(argv: list[str], capsys: pytest.CaptureFixture[str]
 def test_a_command_is_shown_as_it_was_called(called: str, typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [called])
     assert command("train") == typed
+
+
+_INTERRUPTED = """
+import signal, sys
+from pipeline import cli
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, cli.interrupt)
+print("ready", flush=True)
+try:
+    while True:
+        sum(range(1000))
+except KeyboardInterrupt:
+    sum(range(1000))
+    print("ended")
+"""
+
+
+def test_two_signals_that_come_at_once_interrupt_once_and_print_nothing() -> None:
+    """Ctrl-C of a terminal, and what `mlflow run` or a study sends after it."""
+    words = [sys.executable, "-c", _INTERRUPTED]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):  # so that both wait for it
+            process.send_signal(number)
+        printed = process.communicate(timeout=60)
+    assert printed == ("ended\n", "")

@@ -31,8 +31,19 @@ from pipeline.study import cluster, executors
 from pipeline.study.cluster import Ray
 from pipeline.study.options import Options
 from pipeline.train import dataset
-from tests.conftest import HANGS, run, start, wait_for
-from tests.test_study import ALL_KILLED, checkpoints, declared, epochs_said, killed, make, results, runs_in, words_of
+from tests.conftest import HANGS, start, wait_for
+from tests.test_study import (
+    ALL_KILLED,
+    checkpoints,
+    declared,
+    epochs_said,
+    killed,
+    make,
+    results,
+    runs_in,
+    undisturbed,
+    words_of,
+)
 
 
 @contextmanager
@@ -71,14 +82,6 @@ def begun_on(machines: Cluster, file: Path, folder: Path) -> subprocess.Popen[st
     """The study, begun on a cluster, with a store in `folder`."""
     where = ("--executor", "ray", "--address", machines.address)
     return start("python", "-m", "pipeline.study", "--study", str(file), *where, folder=folder)
-
-
-def undisturbed(file: Path, folder: Path) -> dict[str, Any]:
-    """What the runs of a study give that nothing disturbs, on this machine."""
-    folder.mkdir()
-    made = run("python", "-m", "pipeline.study", "--study", str(file), folder=folder)
-    assert made.returncode == 0, made.stderr
-    return results(folder)
 
 
 @pytest.mark.slow

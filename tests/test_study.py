@@ -406,6 +406,14 @@ def results(folder: Path) -> dict[str, Any]:
         return {name: (weights(made), curves(made), deterministic(made)) for name, made in runs.items()}
 
 
+def undisturbed(file: Path, folder: Path) -> dict[str, Any]:
+    """What the runs of a study give that nothing disturbs, on this machine, on one thread each."""
+    folder.mkdir()
+    made = run("python", "-m", "pipeline.study", "--study", str(file), folder=folder)
+    assert made.returncode == 0, made.stderr
+    return results(folder)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("db")
 def test_killed_at_random_moments_it_chooses_and_ends_as_if_never_interrupted(small_npz: Path, tmp_path: Path) -> None:
@@ -441,10 +449,7 @@ def test_killed_at_random_moments_it_chooses_and_ends_as_if_never_interrupted(sm
             assert process.wait(HANGS) == 2
     again = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path)
     assert again.returncode == 0, again.stderr
-    (tmp_path / "undisturbed").mkdir()
-    undisturbed = run("python", "-m", "pipeline.study", "--study", str(file), folder=tmp_path / "undisturbed")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert results(tmp_path) == results(tmp_path / "undisturbed")
+    assert results(tmp_path) == undisturbed(file, tmp_path / "undisturbed")
 
 
 @pytest.mark.slow
