@@ -75,6 +75,7 @@ bench: $(INSTALLED) ## speed and memory, as ratios measured side by side
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.study
 	$(BIN)/python -m benchmarks.compare
+	$(BIN)/python -m benchmarks.cluster
 
 docs: $(INSTALLED) ## the tables of README.md and docs/, made of the code and of results/
 	$(BIN)/python -m docs.generate

@@ -11,6 +11,7 @@ import argparse
 import statistics
 from pathlib import Path
 
+from benchmarks import machine
 from benchmarks.study import RUNS, declared, launch, timed
 
 AIM = 1.10
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="how often each is measured")
     options = parser.parse_args()
     taken: dict[str, list[float]] = {name: [] for name in EXECUTORS}
-    print(f"{RUNS} runs of adam, {options.epochs} epochs each, in turns:", flush=True)
+    print(f"{RUNS} runs of adam, {options.epochs} epochs each, in turns, {machine.line()}:", flush=True)
     for _ in range(options.rounds):
         for name in EXECUTORS:
             taken[name].append(timed(lambda folder, name=name: study(folder, options.epochs, name)))  # type: ignore[misc]

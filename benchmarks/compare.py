@@ -30,6 +30,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from benchmarks import machine
+
 RUNS = 10_000
 SEEDS = 10  # so that there are 1,000 variations
 METRICS = ("val_loss", *(f"metric_{i}" for i in range(1, 12)))
@@ -47,6 +49,7 @@ def main() -> None:
     if options.probe:
         print(json.dumps(PROBES[options.probe]()))
         return
+    print(machine.line(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store.db"
         fill(path, options.runs)

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import machine
 from pipeline.train import dataset
 from pipeline.train.config import RunConfig
 
@@ -47,6 +48,7 @@ def main() -> None:
     if options.probe:
         print(json.dumps(PROBES[options.probe]()))
         return
+    print(machine.line(), flush=True)
     compare_epochs(options.epochs)
     compare_tracking()
     compare_memory()

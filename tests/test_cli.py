@@ -160,15 +160,16 @@ def test_a_command_is_shown_as_it_was_called(called: str, typed: str, monkeypatc
 
 
 _INTERRUPTED = """
-import signal, sys
+import signal
 from pipeline import cli
+from pipeline.errors import Interrupted
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, cli.interrupt)
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     while True:
         sum(range(1000))
-except KeyboardInterrupt:
+except (KeyboardInterrupt, Interrupted):
     sum(range(1000))
     print("ended")
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -226,21 +227,17 @@ def test_no_more_are_made_at_a_time_than_memory_holds(
     assert "; 2 at a time\n" in printed
 
 
-def _write_what_is_visible(folder: Path) -> None:
-    (folder / str(os.getpid())).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
-    time.sleep(1)  # so that the other has the next
-
-
 @pytest.mark.slow
 def test_gpus_are_shared_out_among_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "gpus", lambda: ["2", "5"])
     workers = executors.Workers()
-    workers.start(2, _nothing)
-    futures = [workers.submit(_write_what_is_visible, tmp_path) for _ in range(4)]
+    workers.start(2, os.getpid)
+    told = ["sh", "-c", f"echo $CUDA_VISIBLE_DEVICES > {tmp_path}/$PPID; sleep 1"]  # so that each has some
+    futures = [workers.submit(subprocess.run, told) for _ in range(4)]
     for future in futures:
         future.result(HANGS)
     workers.close()
-    assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["2", "5"]
+    assert sorted(path.read_text().strip() for path in tmp_path.iterdir()) == ["2", "5"]
 
 
 @pytest.mark.parametrize(
@@ -257,10 +254,6 @@ def test_which_gpus_there_are(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert executors.gpus() == expected
-
-
-def _nothing() -> None:
-    pass
 
 
 @pytest.mark.parametrize(

@@ -617,6 +617,28 @@ def test_a_store_that_another_keeps_locked_for_ten_seconds(
     assert not logging.getLogger("mlflow.store.db.utils").isEnabledFor(logging.ERROR)
 
 
+_KILLED_IN_A_TRANSACTION = """
+import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("PRAGMA cache_size = 1")  # so that it writes to the file before the transaction ends
+connection.executemany("INSERT INTO experiment_tags VALUES (?, ?, 0)", ((str(n), "x" * 4000) for n in range(100)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_store_whose_writer_was_killed_in_the_middle_of_a_transaction(ready: mlflow.MlflowClient) -> None:
+    path = Path(store.tracking_uri().removeprefix("sqlite:///"))
+    killed = subprocess.run([sys.executable, "-c", _KILLED_IN_A_TRANSACTION, str(path)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    with closing(reader), pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("SELECT * FROM experiments")
+    store.require_reachable(must_exist=True)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM experiment_tags").fetchone() == (0,)
+    assert ready.get_experiment("0").name == "Default"
+
+
 # --- The living and the dead
 
 

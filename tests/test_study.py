@@ -771,6 +771,7 @@ def test_the_workers_end_and_no_other_process_of_the_program(fork: bool) -> None
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
     other.start()
     workers = executors.Workers(fork)
+    workers.warm_up("pipeline.train.imports")
     workers.start(1, train.start_worker)
     future = workers.submit(time.sleep, HANGS)
     with no_hang():

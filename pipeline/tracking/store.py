@@ -365,7 +365,8 @@ def _require_sqlite(uri: str, path: Path, must_exist: bool, otherwise: str) -> N
                     _make_sqlite(path)
         with path.open("rb"):
             pass  # for a file that cannot be read, a clearer error than SQLite's
-        _require_schema(uri, f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true", must_exist, otherwise)
+        # Not to make it, but to write: what a kill has left of a transaction is to be rolled back before anybody reads.
+        _require_schema(uri, f"sqlite:///file:{quote(str(path))}?mode=rw&uri=true", must_exist, otherwise)
         if not must_exist:
             with tracking_store(uri):
                 client_of(uri)  # seconds, the first time: not to be taken for a store that is slow to answer
