@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the user's home
+
 import numpy as np
 import psutil
 import pytest

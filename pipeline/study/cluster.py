@@ -23,6 +23,9 @@ from typing import Any
 # What Ray reads when it is imported: it tells nobody that it is used, and begins workers as they are.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+# A cluster that was started where there is a token wants it, and `ray.init` does not show it by itself.
+if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ) or (Path.home() / ".ray" / "auth_token").exists():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 from ray import exceptions
