@@ -33,7 +33,7 @@ from pipeline.study import cluster, executors
 from pipeline.study.cluster import Ray
 from pipeline.study.options import Options
 from pipeline.train import dataset
-from tests.conftest import HANGS, start, wait_for
+from tests.conftest import HANGS, no_hang, start, wait_for
 from tests.test_study import (
     ALL_KILLED,
     checkpoints,
@@ -68,15 +68,16 @@ def machines() -> Iterator[Cluster]:
 
 
 def tasks() -> list[psutil.Process]:
-    """The processes that make runs at this moment, of any cluster here."""
-    return [process for process in psutil.process_iter() if any("ray::_make" in word for word in words_of(process))]
+    """The processes that make runs at this moment, of this test's machines."""
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if any("ray::_make" in word for word in words_of(process))]
 
 
 def of_two_runs(folder: Path, data: Path) -> Path:
     """A study that takes some seconds, on images in a file."""
     variations: dict[str, dict[str, Any]] = {"adam": {}, "sgd": {"optimizer": "sgd"}}
     return declared(
-        folder / "s.yaml", data, variations, base={"dataset": str(data), "optimizer": "adam", "epochs": 400}
+        folder / "s.yaml", data, variations, base={"dataset": str(data), "optimizer": "adam", "epochs": 600}
     )
 
 
@@ -97,13 +98,16 @@ def test_interrupted_and_its_driver_killed_and_a_machine_lost_it_ends_as_if_neve
         before = epochs_said(tmp_path)
         process = begun_on(machines, file, tmp_path)
         wait_for(lambda: epochs_said(tmp_path) > before + 20 and len(checkpoints(tmp_path)) == 2, process)
+        assert tasks()
         return process
 
     process = begun_and_training()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert process.wait(HANGS) == 130
     assert {name: made.info.status for name, made in runs_in(tmp_path).items()} == ALL_KILLED
-    assert tasks() == []
+    with no_hang():
+        while tasks():
+            time.sleep(0.1)
     killed(begun_and_training())
     process = begun_and_training()
     machines.remove_node(next(iter(machines.worker_nodes)), allow_graceful=False)
