@@ -180,6 +180,46 @@ def test_a_run_that_hangs_is_given_up_and_started_again_and_what_hung_is_not_hea
     assert [point.step for point in history] == [1, 2, 3]  # what it had said before counts, and nothing twice
 
 
+class Vanishing(InThreads):
+    """Never says of the first job that has an error that it has ended."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        silent: Future[Any] = Future()
+
+        def tell(done: Future[Any]) -> None:
+            if done.exception() is None or self.given_up.is_set():
+                silent.set_result(done.result())
+
+        self._pool.submit(call, *args).add_done_callback(tell)
+        return silent
+
+
+class Short(ToyProgram):
+    """The first attempt at a run of seed 1 is gone after a while."""
+
+    gone = False
+
+    def _train(self, run: tracking.TrackedRun[ToyConfig]) -> None:
+        if run.config.seed == 1 and not self.gone:
+            self.gone = True
+            run.log_config(_Data())
+            run.log_epoch(1, {"error": 1.501})
+            time.sleep(2)
+            raise ConnectionError("gone")
+        super()._train(run)
+
+
+@pytest.mark.usefixtures("db")
+def test_a_run_whose_process_is_gone_is_started_again_where_the_cluster_does_not_notice(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_GONE_SECONDS", 2.0)
+    toy.program = Short()
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump({**DECLARED, "variations": [{"name": "only"}]}))
+    assert "methods is finished: 2 runs" in study.run(study.Options(study=str(tmp_path / "s.yaml")), Vanishing())
+    assert runs() == {"only seed 0": ("FINISHED", None), "only seed 1": ("FINISHED", "2")}
+
+
 @pytest.mark.usefixtures("db")
 def test_a_study_that_was_suspended_takes_no_run_for_hanging(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

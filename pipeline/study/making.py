@@ -32,10 +32,15 @@ _LONGEST_LOOK = 5.0  # of which so much counts, for whoever suspends a study sus
 _HANGS_AFTER = 10  # times as long as any run's epoch has taken: then a run that says nothing is taken for hanging,
 _SLOW_SECONDS = 300.0  # but not before, for what is measured at its end takes its time, too;
 _FIRST_SECONDS = 3600.0  # and while no epoch has ended at all
+_GONE_SECONDS = 60.0  # that a job may be neither at work nor ended: a cluster may not notice that it lost a machine
 
 
 class HangingError(Exception):
     """A run has said nothing for so long that it is taken for hanging, and was ended."""
+
+
+class GoneError(Exception):
+    """The process that made a run is gone, and its engine has not said so."""
 
 
 class StoppedError(UserError):
@@ -116,6 +121,7 @@ class _Job:
     attempt: int = 1
     offset: int = 0
     silent_for: float = 0.0  # seconds
+    gone_for: float | None = None  # seconds; None = it has not begun
 
     @property
     def longest(self) -> Planned:
@@ -210,20 +216,31 @@ class Making:
                 yield job, future.exception()
             running = [job for job in self._jobs.values() if job.has_begun]
             seconds, looked = min(time.monotonic() - looked, _LONGEST_LOOK), time.monotonic()
-            for job in running:
-                self._slowest = max(self._slowest, job.poll(seconds))
-            for future, job in [each for each in self._jobs.items() if self._hangs(each[1])]:
+            for job in self._jobs.values():
+                if job in running:
+                    self._slowest = max(self._slowest, job.poll(seconds))
+                    job.gone_for = 0.0
+                elif job.gone_for is not None:
+                    job.gone_for += seconds
+            for future, job, error in self._lost():
                 job.disown()
                 del self._jobs[future]
                 self._executor.give_up(future)
-                yield job, HangingError(f"it has said nothing for {duration(job.silent_for)}, and was ended")
+                yield job, error
             self._counts.running = sum(len(job.runs) for job in running)
             display.show(self._counts, [job.watched for job in running], jobs)
 
-    def _hangs(self, job: _Job) -> bool:
-        """Whether a run whose steps are known has said nothing for far too long: it can go on from its checkpoint."""
+    def _lost(self) -> list[tuple[Future[Any], _Job, Exception]]:
+        """Jobs whose process is gone, or has said nothing for far too long, where it is known how many steps it has."""
         patience = max(_SLOW_SECONDS, _HANGS_AFTER * self._slowest) if self._slowest else _FIRST_SECONDS
-        return self._study.task.steps(job.longest.child.config) > 0 and job.silent_for > patience
+        lost: list[tuple[Future[Any], _Job, Exception]] = []
+        for future, job in self._jobs.items():
+            if (job.gone_for or 0.0) > _GONE_SECONDS:
+                lost.append((future, job, GoneError("its process is gone, or its machine was lost")))
+            elif self._study.task.steps(job.longest.child.config) > 0 and job.silent_for > patience:
+                told = f"it has said nothing for {duration(job.silent_for)}, and was ended"
+                lost.append((future, job, HangingError(told)))
+        return lost
 
     def _ended(self, job: _Job, error: BaseException | None, display: StudyDisplay) -> None:
         """Count the runs of a job, or start it again; see that those without an ending get one."""
