@@ -10,8 +10,8 @@ Eight runs of adam on MNIST that differ in their seeds, four ways, one after ano
 (d) as many epochs of `benchmarks.training`'s hand-written JAX scan, in a process of one thread for each processor:
     imports and compilation included, but no tracking, no quality, no pictures and no models.
 
-Then the same training by two processes of one thread each beside one of two threads, which is why `study.Workers` has
-one thread each; and what a study asks a store of 10,000 runs before it begins.
+Then the same training by two processes of one thread each beside one of two threads, which is why `executors.Workers`
+have one thread each; and what a study asks a store of 10,000 runs before it begins.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def compare_studies(epochs: int) -> None:
-    """Print the wall time of the three ways, and their ratios."""
+    """Print the wall time of the four ways, and their ratios."""
     print(f"{RUNS} runs of adam, {epochs} epochs each, {machine.line()}:", flush=True)
     separate = timed(lambda folder: one_by_one(folder, epochs))
     print(f"  (a) {RUNS} x mlflow run         {separate:7.1f} s", flush=True)

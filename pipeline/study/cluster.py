@@ -32,8 +32,8 @@ from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import pipeline
-from pipeline.errors import Interrupted, UserError, first_line
-from pipeline.study.executors import END_SECONDS, Executor, cores, until_told_to_end
+from pipeline.errors import UserError, first_line
+from pipeline.study.executors import END_SECONDS, Executor, cores, gpus, until_told_to_end
 from pipeline.texts import listed, quoted
 from pipeline.tracking import journal, store
 
@@ -66,12 +66,16 @@ class Ray(Executor):
     @property
     def capacity(self) -> int:
         """One for each processor of the cluster, or as many as its GPUs are enough for."""
-        self._connect()
-        has = ray.cluster_resources()
+        has = {"CPU": cores(), "GPU": len(gpus())}  # of the Ray that is to be started here, not before it is needed
+        if self._address:
+            self._connect()
+            has = ray.cluster_resources()
         return max(1, int(min(has.get("CPU", 0), has.get("GPU", 0) / self._gpus if self._gpus else float("inf"))))
 
     def on_one_machine(self, jobs: int) -> int:
         """One for each of its processors."""
+        if not self._address:
+            return jobs
         self._connect()
         return min(jobs, max(1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])))
 
@@ -79,7 +83,7 @@ class Ray(Executor):
         """Be a program of the cluster.
 
         Raises:
-            UserError: there is none, or it has not what a run needs.
+            UserError: there is none.
         """
         if ray.is_initialized():
             return
@@ -240,7 +244,7 @@ def _error_of(ref: Any) -> BaseException | None:
         ray.get(ref)
     except exceptions.RayTaskError as error:
         return error.cause if isinstance(error.cause, BaseException) else error
-    except (exceptions.RayError, Interrupted) as error:
+    except exceptions.RayError as error:
         return error
     return None
 

@@ -214,10 +214,11 @@ class Making:
                 job = self._jobs.pop(future)
                 job.poll()
                 yield job, future.exception()
-            running = [job for job in self._jobs.values() if job.has_begun]
+            running: list[_Job] = []
             seconds, looked = min(time.monotonic() - looked, _LONGEST_LOOK), time.monotonic()
             for job in self._jobs.values():
-                if job in running:
+                if job.has_begun:
+                    running.append(job)
                     self._slowest = max(self._slowest, job.poll(seconds))
                     job.gone_for = 0.0
                 elif job.gone_for is not None:
@@ -237,7 +238,7 @@ class Making:
         for future, job in self._jobs.items():
             if (job.gone_for or 0.0) > _GONE_SECONDS:
                 lost.append((future, job, GoneError("its process is gone, or its machine was lost")))
-            elif self._study.task.steps(job.longest.child.config) > 0 and job.silent_for > patience:
+            elif job.silent_for > patience and self._study.task.steps(job.longest.child.config) > 0:
                 told = f"it has said nothing for {duration(job.silent_for)}, and was ended"
                 lost.append((future, job, HangingError(told)))
         return lost

@@ -262,7 +262,7 @@ def _at_once(options: Options, executor: Executor, study: Study, configs: Sequen
     if fit < here:
         few = f"{fit} of these runs fit{'s' * (fit == 1)} into the memory of this machine at a time"
         if options.jobs:
-            raise UserError(f"jobs={options.jobs}: {few}; give jobs={fit}, or none")
+            raise UserError(f"jobs={options.jobs}: {few}; give jobs={at_once * fit // here}, or none")
         print(f"{few}, not {here}", flush=True)
     return at_once * fit // here
 

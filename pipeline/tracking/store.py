@@ -30,7 +30,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from pipeline.errors import UserError, first_line
 from pipeline.texts import quoted, redacted
 from pipeline.tracking import mlflow_compat
-from pipeline.tracking.journal import KILLED, absolute, journals, place, state_folder
+from pipeline.tracking.journal import KILLED, Journal, absolute, journals, place, state_folder
 from pipeline.tracking.locks import alone_at, is_locked
 from pipeline.tracking.names import FAILURE, HEARTBEAT, MLFLOW_PROJECT_ENTRY_POINT, MLFLOW_SOURCE_NAME, OWNER
 
@@ -160,15 +160,20 @@ def end_dead_runs(client: mlflow.MlflowClient, experiment_id: str) -> None:
     known = journals(state_folder())
     # Of what `mlflow run` opened, only the journal may know yet for which process.
     launched = {each.header.run_id: each.header.tags for each in known}
-    in_hands = {each.sent.run_id for each in known if is_locked(each.folder) or is_locked(each.folder.parent)}
     for run in client.search_runs([experiment_id], "attributes.status = 'RUNNING'"):
         tags = {**launched.get(run.info.run_id, {}), **run.data.tags}
         gone = tags.get(OWNER, "the `mlflow run` that opened it")
-        dead = run.info.run_id not in in_hands and (is_dead(tags) or _is_forsaken(run))
+        dead = (is_dead(tags) or _is_forsaken(run)) and not _is_in_hands(run.info.run_id, known)
         # It may have finished since the query, and only then have gone.
         if dead and client.get_run(run.info.run_id).info.status == "RUNNING":
             client.set_tag(run.info.run_id, FAILURE, f"{DIED}: {gone}")
             client.set_terminated(run.info.run_id, KILLED)
+
+
+def _is_in_hands(run_id: str, known: list[Journal]) -> bool:
+    """Whether a process works on the journal of a run, or on those of its study."""
+    own = [each.folder for each in known if each.sent.run_id == run_id]
+    return any(is_locked(place) for folder in own for place in (folder, folder.parent))
 
 
 def _is_forsaken(run: Run) -> bool:
