@@ -58,17 +58,9 @@ _LABEL_INCHES = 0.19  # between the labels of two lines
 
 
 def reconstructions(originals: NDArray[np.float32], reconstructed: NDArray[np.float32], title: str) -> Figure:
-    """Originals above reconstructions, one column per image."""
-    columns = len(originals)
-    figure = Figure(figsize=(max(columns, 4), 2.7), layout="constrained")
-    figure.suptitle(short(title, 100), fontsize=11, parse_math=False)
-    axes = figure.subplots(2, columns, squeeze=False)
-    for row, images, label in ((0, originals, "original"), (1, reconstructed, "reconstruction")):
-        for column, image in enumerate(images):
-            axis = axes[row, column]
-            axis.imshow(_displayable(image), cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-        axes[row, 0].set_ylabel(label, fontsize=9)
+    """Originals above reconstructions, one column per image; values are clipped to [0, 1], not stretched."""
+    figure = _grid([("original", originals), ("reconstruction", reconstructed)])
+    figure.suptitle(short(title, 80), fontsize=11, parse_math=False)
     return figure
 
 
@@ -115,20 +107,26 @@ def digit_grid(originals: NDArray[np.float32], reconstructed: Mapping[str, NDArr
     and the others counted.
     """
     shown = list(reconstructed.items())[:MOST_ROWS]
-    rows = [_row(images) for images in (originals, *(images for _, images in shown))]
+    figure = _grid([("input image", originals), *shown])
+    if len(reconstructed) > len(shown):
+        figure.axes[0].set_xlabel(f"not shown: {len(reconstructed) - len(shown):,} more", color=_INK)
+    return figure
+
+
+def _grid(named: Sequence[tuple[str, NDArray[np.float32]]]) -> Figure:
+    """A row of pictures for each name, all in one axis: to draw one takes as long as to draw any number in it."""
+    rows = [_row(images) for _, images in named]
     grid = np.concatenate(rows)[:-_GAP]  # [height, width, RGBA]
-    height = originals.shape[1] + _GAP
-    inches = 0.55 * len(originals) / grid.shape[1] * grid.shape[0]  # 0.55 inches a picture
-    figure = Figure(figsize=(0.55 * len(originals) + 2.4, inches + 0.5), layout="compressed")
+    columns, height = named[0][1].shape[:2]
+    inches = 0.55 * columns / grid.shape[1] * grid.shape[0]  # 0.55 inches a picture
+    figure = Figure(figsize=(0.55 * columns + 2.4, inches + 0.5), layout="compressed")
     axis = figure.subplots()
     axis.imshow(grid.repeat(_ENLARGEMENT, axis=0).repeat(_ENLARGEMENT, axis=1), interpolation="none")
-    middle = [(_ENLARGEMENT * (row * height + originals.shape[1] / 2)) for row in range(len(rows))]
-    axis.set_yticks(middle, ["input image", *(short(name) for name, _ in shown)], color=_INK, parse_math=False)
+    middle = [_ENLARGEMENT * (row * (height + _GAP) + height / 2) for row in range(len(rows))]
+    axis.set_yticks(middle, [short(name) for name, _ in named], color=_INK, parse_math=False)
     axis.set_xticks([])
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    if len(reconstructed) > len(shown):
-        axis.set_xlabel(f"not shown: {len(reconstructed) - len(shown):,} more", color=_INK)
     return figure
 
 
@@ -508,7 +506,3 @@ def _empty(figure: Figure, axis: Axes, why: str) -> Figure:
     axis.set_axis_off()
     axis.text(0.5, 0.5, why, ha="center", va="center", color=_INK)
     return figure
-
-
-def _displayable(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.clip(image[..., 0] if image.shape[-1] == 1 else image, 0, 1)

@@ -5,10 +5,8 @@ Images are [images, height, width, channels] float32 in [0, 1]; `x` are the orig
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from inspect import signature
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +16,8 @@ from pipeline.metrics import QUALITY
 
 Array = NDArray[np.float32]
 
-_CHUNK = 1000  # images at a time through TensorFlow: SSIM holds some ten copies of its input
+_CHUNK = 1000  # images at a time: SSIM holds some ten copies of its input
+_WINDOW = 11  # pixels: of SSIM, wide and high
 _STROKE = 3  # pixels: what is narrower than this is thin
 
 
@@ -29,26 +28,48 @@ def mse(x: Array, y: Array) -> float:
 
 def psnr(x: Array, y: Array) -> float:
     """Peak signal-to-noise ratio in dB, per image, then the mean; inf where an image is reproduced exactly."""
-    import tensorflow as tf
-
-    return _mean_over_chunks(lambda a, b: tf.image.psnr(a, b, max_val=1.0), x, y)
+    errors = np.mean(np.square(x - y), axis=(1, 2, 3), dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        return float(np.mean(-10 * np.log10(errors)))
 
 
 def ssim(x: Array, y: Array) -> float:
     """Structural similarity, per image, then the mean; 1 = identical.
 
     Wang et al., "Image quality assessment: from error visibility to structural similarity" (IEEE TIP 2004),
-    with their 11 x 11 Gaussian window, or the largest that fits into a smaller image.
+    with their 11 x 11 Gaussian window, or the largest that fits into a smaller image, and their constants.
     """
-    return _mean_over_chunks(_compiled_ssim(min(11, *x.shape[1:3])), x, y)
+    chunks = (slice(i, i + _CHUNK) for i in range(0, len(x), _CHUNK))
+    return float(np.mean(np.concatenate([_similarities(x[c], y[c]) for c in chunks]), dtype=np.float64))
 
 
-@lru_cache  # of many runs in one process
-def _compiled_ssim(window: int) -> Callable[[Array, Array], Any]:
-    """Compiled, because TensorFlow's own convolution takes three times as long."""
-    import tensorflow as tf
+def _similarities(x: Array, y: Array) -> Array:
+    """The structural similarity of each image, the mean over its channels and the places where the window fits."""
+    x, y = (images.transpose(0, 3, 1, 2) for images in (x, y))
+    window = min(_WINDOW, *x.shape[2:])
+    down, across = (_gaussian(length, window) for length in x.shape[2:])
+    c1, c2 = 0.01**2, 0.03**2
 
-    return tf.function(lambda a, b: tf.image.ssim(a, b, max_val=1.0, filter_size=window), jit_compile=True)
+    def weighted(images: Array) -> Array:
+        return down @ (images @ across.T)  # an 11 x 11 Gaussian is one down the columns of one along the rows
+
+    mean_x, mean_y = weighted(x), weighted(y)
+    product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
+    covariance, variances = weighted(x * y) - product, weighted(x**2 + y**2) - squares
+    similarity = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
+    return similarity.mean(axis=(1, 2, 3))
+
+
+@lru_cache
+def _gaussian(length: int, window: int) -> Array:
+    """[places, length]: a row for each place where the window fits, its weights by Wang et al.'s sigma of 1.5."""
+    offsets = np.arange(window) - (window - 1) / 2
+    weights = np.exp(-(offsets**2) / (2 * 1.5**2))
+    places = length - window + 1
+    rows = np.zeros((places, length), np.float32)
+    for place in range(places):
+        rows[place, place : place + window] = weights / weights.sum()
+    return rows
 
 
 def dark_noise(x: Array, y: Array) -> float:
@@ -82,11 +103,6 @@ def variance_ratio(x: Array, y: Array) -> float:
 def dead_units(codes: Array) -> float:
     """How many of the encoder's units are never active (> 0) on any image; `codes` is [images, units]."""
     return float(np.sum(~(codes > 0).any(axis=0)))
-
-
-def _mean_over_chunks(per_image: Callable[[Array, Array], Any], x: Array, y: Array) -> float:
-    chunks = (slice(i, i + _CHUNK) for i in range(0, len(x), _CHUNK))
-    return float(np.mean(np.concatenate([per_image(x[c], y[c]).numpy() for c in chunks]), dtype=np.float64))
 
 
 def bce(x: NDArray, logits: NDArray) -> float:
