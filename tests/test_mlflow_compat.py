@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import mlflow
 import numpy as np
@@ -22,7 +23,7 @@ import psutil
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.projects import _maybe_set_run_terminated
-from mlflow.utils import mlflow_tags
+from mlflow.utils import mlflow_tags, requirements_utils
 from PIL import Image
 from sqlalchemy import create_engine, text
 
@@ -253,6 +254,17 @@ def test_pictures_are_what_mlflow_makes_of_them(client: mlflow.MlflowClient, tmp
         ):
             assert np.array_equal(np.asarray(theirs), np.asarray(same))
     assert client.get_run(run_id).data.tags[names.MLFLOW_LOGGED_IMAGES] == "True"
+
+
+def test_requirements_that_are_known_are_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements_utils, "_MODULES_TO_PACKAGES", None)
+    searched = Mock(return_value={})
+    monkeypatch.setattr(requirements_utils.importlib_metadata, "packages_distributions", searched)
+    with mlflow_compat.trusting_requirements():
+        requirements_utils.warn_dependency_requirement_mismatches([f"numpy=={np.__version__}"])
+    searched.assert_not_called()
+    requirements_utils.warn_dependency_requirement_mismatches([f"numpy=={np.__version__}"])
+    searched.assert_called_once()  # nothing is left behind for others
 
 
 def test_local_addresses(tmp_path: Path) -> None:

@@ -11,10 +11,15 @@ def main(argv: list[str] | None = None) -> int:
 
     def call() -> str:
         options = cli.parse_arguments(Options, argv, "study", "Run a study: its variations, over its seeds.")
-        from pipeline.study import executors, run  # a mistake above should not wait for MLflow
+        from pipeline.study import executors, files  # a mistake in the options should not wait for them
 
         executor = executors.chosen(options.executor, options.address, options.gpus_per_run, fork=True)
-        return run.run(options, executor)
+        study = files.declared(options)
+        if not options.dry_run:
+            executor.warm_up(study.task.imports)
+        from pipeline.study import run  # while this one imports MLflow, that one imports TensorFlow
+
+        return run.run(options, executor, study)
 
     return cli.run(call, "study")
 

@@ -21,8 +21,9 @@ from pipeline import cli, task
 from pipeline.errors import UserError
 from pipeline.study import document
 from pipeline.study.existing import StudyOfRuns
+from pipeline.study.options import Options
 from pipeline.study.parts import FORMERLY, Declaration, MisplacedError, words
-from pipeline.study.plan import DEFINITION, MOST_SEEDS, Study, varied
+from pipeline.study.plan import DEFINITION, MOST_SEEDS, Study, as_seeds, varied
 from pipeline.study.project import Source
 from pipeline.task import Task
 from pipeline.texts import command, did_you_mean, quoted, redacted, several
@@ -44,6 +45,20 @@ def load(study: str) -> Study:
         UserError: there is none, or it is not such a study; the line names the key, what was given and what is allowed.
     """
     return parse(read(study), str(_shipped().get(study, study)))
+
+
+def declared(options: Options) -> Study:
+    """The study that options name, with what they change.
+
+    Raises:
+        UserError: as `load`, or the options do not fit it.
+    """
+    wanted = [name.strip() for name in options.filter.split(",")] if options.filter else []
+    study = load(options.study)
+    if options.env_manager:
+        study = study.run_by(study.task.with_environment(options.env_manager))
+    seeds = as_seeds(options.seeds) if options.seeds else ()
+    return study.narrowed(wanted, seeds).model_copy(update={"aa_test": options.aa_test or study.aa_test})
 
 
 def load_any(study: str) -> Study | StudyOfRuns:

@@ -165,17 +165,18 @@ def _result(run: Planned, found: Found, metric: str) -> float:
     return float(stored.data.metrics.get(metric, math.nan)) if stored else math.nan
 
 
-def run(options: Options, executor: Executor | None = None) -> str:
+def run(options: Options, executor: Executor | None = None, study: Study | None = None) -> str:
     """Run a study; returns what to tell the user about it.
 
     Args:
         executor: makes the runs; None = the one that the options name, without processes that fork.
+        study: what the options declare, where that has been read.
 
     Raises:
         UserError: the study, the data or the store cannot be used, or some runs failed.
     """
     executor = executor or executors.chosen(options.executor, options.address, options.gpus_per_run, fork=False)
-    study = _declared(options)
+    study = study or files.declared(options)
     if not options.dry_run:
         executor.warm_up(study.task.imports)
         study.task.program.require_surroundings()
@@ -272,15 +273,6 @@ def _told(summary: str, run_id: str | None, study: Study) -> str:
     if run_id:
         launched.link(run_id, study.name)
     return f"{summary}\nrun ID: {run_id or 'not known until it is delivered'}\nto see it: {tracking.ui_command()}"
-
-
-def _declared(options: Options) -> Study:
-    wanted = [name.strip() for name in options.filter.split(",")] if options.filter else []
-    study = files.load(options.study)
-    if options.env_manager:
-        study = study.run_by(study.task.with_environment(options.env_manager))
-    seeds = plan.as_seeds(options.seeds) if options.seeds else ()
-    return study.narrowed(wanted, seeds).model_copy(update={"aa_test": options.aa_test or study.aa_test})
 
 
 def _key(parts: Sequence[str | None]) -> str:

@@ -22,7 +22,7 @@ from mlflow.store.tracking.rest_store import RestStore
 from mlflow.tracking import multimedia
 from mlflow.tracking._tracking_service import utils
 from mlflow.tracking.context import registry
-from mlflow.utils import credentials, file_utils, name_utils, rest_utils, uri
+from mlflow.utils import credentials, file_utils, name_utils, requirements_utils, rest_utils, uri
 from sqlalchemy import Connection
 from yaml import YAMLError
 
@@ -221,6 +221,22 @@ def is_local_uri(address: str) -> bool:
 def local_file_uri_to_path(address: str) -> str:
     """The path of a local URI, or of a path; published as `is_local_uri` is."""
     return str(file_utils.local_file_uri_to_path(address))
+
+
+@contextmanager
+def trusting_requirements() -> Iterator[None]:
+    """Save a model without a look at the files of every installed package, which takes most of the time of the first.
+
+    For requirements that say what is installed. Published: `pip_requirements`, whose names MLflow compares with what is
+    installed; to find the modules of one package it lists those of all.
+    """
+    module: Any = requirements_utils  # the variable has no type
+    known = module._MODULES_TO_PACKAGES
+    module._MODULES_TO_PACKAGES = known or {}
+    try:
+        yield
+    finally:
+        module._MODULES_TO_PACKAGES = known
 
 
 # --- Projects -----------------------------------------------------------------------------------------------------

@@ -61,6 +61,7 @@ from pipeline.tracking.mlflow_compat import (
     is_random_name,
     local_file_uri_to_path,
     resolve_tags,
+    trusting_requirements,
 )
 from pipeline.tracking.names import DATA_HASH, FINGERPRINT, GIT_DIRTY, LOCK_HASH, MLFLOW_LOGGED_IMAGES, OWNER
 
@@ -181,7 +182,7 @@ class TrackedRun(Generic[C]):
         folder = self.journal.folder / MODEL
         shutil.rmtree(folder, ignore_errors=True)  # what a kill may have left
         # Keras shows a progress bar for the example.
-        with writing(self.journal.folder), redirect_stdout(io.StringIO()):
+        with writing(self.journal.folder), redirect_stdout(io.StringIO()), trusting_requirements():
             mlflow.tensorflow.save_model(
                 model, str(folder), signature=signature, input_example=example, pip_requirements=requirements
             )
