@@ -38,7 +38,7 @@ def kill(process: subprocess.Popen[str], kind: str) -> bool:
     """Kill something of a started study; whether there was such a thing."""
     family = psutil.Process(process.pid).children(recursive=True)
     studies = [each for each in family if "pipeline.study" in " ".join(each.cmdline())]
-    workers = [each for each in family if "spawn_main" in " ".join(each.cmdline())]
+    workers = [each for each in family if "forkserver" in " ".join(each.cmdline())]  # and what they fork from
     if kind == "launcher":
         process.kill()
     elif kind in ("group", "terminal"):
