@@ -188,6 +188,11 @@ SURROUNDINGS = [
     ),
     (f"VARIATIONS_STATE={LONG} deliver", 2, r"error: 'x+\.\.\.x+' cannot be opened \(File name too long\); .*"),
     ("VARIATIONS_STATE=/dev/null deliver", 2, "error: '/dev/null' is not a directory; set VARIATIONS_STATE to .*"),
+    (
+        "VARIATIONS_STATE=s3://bucket/state deliver",
+        2,
+        "error: .s3://bucket/state. is an address: what runs keep is locked and added to, .*; set VARIATIONS_STATE .*",
+    ),
     ("conclusion > /dev/full", 2, r"error: not all of the output could be written \(No space left on device\); .*"),
     ("conclusion | true; exit ${PIPESTATUS[0]}", 2, r"error: not all of the output .* \(Broken pipe\); .*"),
 ]

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import unquote
 
 import jsonschema  # type: ignore[import-untyped]
@@ -1323,6 +1324,37 @@ def test_it_runs_under_mlflow_run_and_leaves_itself_out(tmp_path: Path) -> None:
     assert logged.info.run_id in done.stdout
     require_invisible([logged.info.run_id, only_looked.info.run_id])
     assert not list((tmp_path / "state").rglob("header.json"))  # the store has all that they said
+
+
+@pytest.mark.usefixtures("store")
+def test_for_many_configurations_the_runs_of_their_data_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = mlflow.MlflowClient()
+    ids: dict[str, tuple[str, str]] = {}
+    for fingerprint, data, reused, status in (
+        ("f1", "d1", "", "FINISHED"),
+        ("f1", "d1", "", "FINISHED"),  # newer, so not the original
+        ("f2", "d1", "another", "FINISHED"),
+        ("f3", "d1", "", "FAILED"),
+        ("f1", "d2", "", "FINISHED"),
+        ("f4", "", "", "FINISHED"),
+        ("f5", "d1", "", "FINISHED"),  # which nobody asks for
+    ):
+        tags = {"fingerprint": fingerprint, "data_hash": data, "reused_from": reused}
+        run = client.create_run(
+            "0", start_time=len(ids) + 1, tags={name: value for name, value in tags.items() if value}
+        )
+        client.set_terminated(run.info.run_id, status)
+        ids[run.info.run_id] = fingerprint, data
+    first = {pair: run_id for run_id, pair in reversed(ids.items()) if pair in [("f1", "d1"), ("f1", "d2"), ("f4", "")]}
+    wanted = [[("v", *pair)] for pair in [("f1", "d1"), ("f2", "d1"), ("f3", "d1"), ("f1", "d2"), ("f4", "")]]
+    for most, requests in ((100, 5), (2, 3)):
+        asked = Mock(side_effect=search.runs)
+        with monkeypatch.context() as patched:
+            patched.setattr(search, "_ONE_BY_ONE", most)
+            patched.setattr(search, "runs", asked)
+            found = search.find("0", "s", [], wanted, look_only=True)
+        assert {pair: run.info.run_id for pair, run in found.elsewhere.items()} == first
+        assert asked.call_count == requests
 
 
 def runs_there() -> list[Any]:

@@ -105,7 +105,8 @@ class Ray(Executor):
                 "call this on one of its machines, with `auto` or HOST:PORT, or leave the address out"
             ) from None
         finally:
-            signal.signal(signal.SIGTERM, before)
+            if threading.current_thread() is threading.main_thread():  # Ray, too, takes it over there only
+                signal.signal(signal.SIGTERM, before)
         self._is_ours = True
         # What machines say of themselves breaks into the display in spite of `log_to_driver`; Ray has no other way.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
@@ -201,6 +202,7 @@ class Ray(Executor):
             for ref in [ref for ref, made in self._made.items() if made.future is job]:
                 del self._made[ref]
                 ray.cancel(ref, force=True)
+                job.cancel()
             self._begin_waiting()
 
     def interrupt(self) -> None:

@@ -541,7 +541,7 @@ def state_folder() -> Path:
     """Where journals lie: `$VARIATIONS_STATE`, else where a user's programs keep their state on this system.
 
     Raises:
-        UserError: it is a file, or no path at all.
+        UserError: it is a file, an address, or no path at all.
     """
     chosen = os.environ.get("VARIATIONS_STATE")
     # Where it was on every system, before this followed macOS's customs: what lies there is yet to be delivered.
@@ -552,6 +552,8 @@ def state_folder() -> Path:
         if not chosen and not folder.exists():
             folder = user_state_path(_APPLICATION, appauthor=False)
         reason = "is not a directory" if folder.exists() and not folder.is_dir() else ""
+        if "://" in str(chosen):  # S3 and its like
+            reason = "is an address: what runs keep is locked and added to, which takes a file system"
     except RuntimeError:  # `~`, where there is no such user, or this one has no home
         reason = "is in a home that is not known here"
     except OSError as error:

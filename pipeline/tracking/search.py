@@ -34,6 +34,8 @@ from pipeline.tracking.runs import Experiment, open_journal
 
 _MADE_BY = (FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, MLFLOW_GIT_COMMIT)
 
+_ONE_BY_ONE = 100  # configurations: to ask for one takes some ms, to read 1000 runs a second
+
 Identity = tuple[str, str, str]  # variation, fingerprint, data hash
 
 
@@ -101,23 +103,30 @@ def find(
         parent = parents[0].info.run_id if parents else None
         own = runs(client, experiment, {MLFLOW_PARENT_RUN_ID: parent}) if parent else []
         finished = {_identity(run): run for run in own if run.info.status == FINISHED}
-        elsewhere: dict[tuple[str, str], MlflowRun] = {}
-        for identities in wanted:
-            if any(identity in finished for identity in identities):
-                continue
-            for _, fingerprint, data_hash in identities:
-                pair = fingerprint, data_hash
-                if run := elsewhere.get(pair) or _original(client, experiment, *pair):
-                    elsewhere[pair] = run
-                    break
+        missing = [each for each in wanted if not any(identity in finished for identity in each)]
+        pairs = list(dict.fromkeys((fingerprint, data) for each in missing for _, fingerprint, data in each))
+        elsewhere = _originals(client, experiment, pairs)
         return Found(parent, bool(parents) and parents[0].info.status == FINISHED, finished, elsewhere)
 
 
-def _original(client: mlflow.MlflowClient, experiment: str, fingerprint: str, data_hash: str) -> MlflowRun | None:
-    """The first finished run of a configuration that stands for no other."""
-    tags = {FINGERPRINT: fingerprint, **({DATA_HASH: data_hash} if data_hash else {})}
-    newest_first = runs(client, experiment, tags, "attributes.status = 'FINISHED'")
-    return next((run for run in reversed(newest_first) if REUSED_FROM not in run.data.tags), None)
+def _originals(
+    client: mlflow.MlflowClient, experiment: str, pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], MlflowRun]:
+    """By (fingerprint, data hash), the first finished run that stands for no other.
+
+    MLflow has no `IN` for tags: a few are asked for one by one, and for many all runs on the same data are read.
+    """
+    asked = [(f"= '{fingerprint}'", data) for fingerprint, data in pairs]
+    if len(pairs) > _ONE_BY_ONE:
+        asked = [("LIKE '%'", data) for data in dict.fromkeys(data for _, data in pairs)]
+    originals: dict[tuple[str, str], MlflowRun] = {}
+    for which, data in asked:
+        tags = {DATA_HASH: data} if data else {}  # a project's runs have none
+        conditions = [f"tags.`{FINGERPRINT}` {which}", "attributes.status = 'FINISHED'"]
+        for run in runs(client, experiment, tags, *conditions):  # the newest first
+            if REUSED_FROM not in run.data.tags:
+                originals[run.data.tags[FINGERPRINT], data] = run
+    return {pair: originals[pair] for pair in pairs if pair in originals}
 
 
 def _identity(run: MlflowRun) -> Identity:

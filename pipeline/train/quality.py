@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from inspect import signature
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def ssim(x: Array, y: Array) -> float:
     return float(np.mean(np.concatenate([_similarities(x[c], y[c]) for c in chunks]), dtype=np.float64))
 
 
-def _similarities(x: Array, y: Array) -> Array:
+def _similarities(x: Array, y: Array) -> NDArray[Any]:
     """The structural similarity of each image, the mean over its channels and the places where the window fits."""
     x, y = (images.transpose(0, 3, 1, 2) for images in (x, y))
     window = min(_WINDOW, *x.shape[2:])
