@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import mlflow
 import numpy as np
@@ -32,6 +33,30 @@ from tests.test_store import CONFIG, doubling, own, ready, say  # noqa: F401 # f
 
 def deliver() -> str:
     return deliver_all()
+
+
+@pytest.mark.usefixtures("ready")
+def test_what_has_ended_and_was_sent_is_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = tracking.open_journal(tmp_path / "s", "s", {STUDY: "s", PLAN: "p"})
+    child = tracking.open_journal(tmp_path / "s" / "a", "a", {STUDY: "s"})
+    going_on = tracking.open_journal(tmp_path / "s" / "b", "b", {STUDY: "s"})
+    delivery.record_end(child, FINISHED)
+    sending = delivery.Delivery(tmp_path / "s", parent.header.tracking_uri)
+    asked = Mock(side_effect=delivery.send)
+    monkeypatch.setattr(delivery, "send", asked)
+
+    def sent() -> set[Path]:
+        asked.reset_mock()
+        sending.send()
+        return {call.args[0].folder for call in asked.call_args_list}
+
+    assert sent() == {parent.folder, child.folder, going_on.folder}
+    assert sent() == {parent.folder, going_on.folder}
+    child.append("tags", tags={"attempt": "2"})  # as one that is started again
+    assert sent() == {parent.folder, child.folder, going_on.folder}
+    client = mlflow.MlflowClient()
+    (run,) = client.search_runs([own(client)], "tags.attempt = '2'")
+    assert run.info.run_name == "a"
 
 
 # --- The real training

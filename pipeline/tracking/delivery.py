@@ -38,6 +38,7 @@ from pipeline.tracking.journal import (
     journals,
     now,
     replace_file,
+    written,
 )
 from pipeline.tracking.names import (
     FAILURE,
@@ -91,6 +92,7 @@ class Delivery:
         self._thread = threading.Thread(target=self._keep_sending, daemon=True)
         # By the keys of the journals: these are deleted when they have done their duty.
         self.run_ids: dict[str, str] = {}
+        self._settled: dict[Path, tuple[int, int]] = {}  # by folder, what `written` was
 
     def begin(self) -> None:
         """The first attempt, so that a mistake is known before anything long begins.
@@ -179,7 +181,8 @@ class Delivery:
         """
         refused: UserError | None = None
         with self._turn:
-            for journal in journals(self._root):
+            unsettled = [(journal, written(journal.folder)) for journal in self._unsettled()]
+            for journal, _ in unsettled:
                 try:
                     with tracking_store(self._uri):
                         self.run_ids[journal.header.key] = send(journal, self._uri)
@@ -187,11 +190,17 @@ class Delivery:
                     raise
                 except UserError as error:
                     refused = refused or error
-            for journal in reversed(journals(self._root)):
+            for journal, before in reversed(unsettled):
                 with suppress(DamagedJournalError), tracking_store(self._uri):
                     _tidy(journal, self._uri)
+                    if PLAN not in journal.header.tags and journal.ending and journal.all_sent:
+                        self._settled[journal.folder] = before
         if refused:
             raise refused
+
+    def _unsettled(self) -> list[Journal]:
+        """Those of which something may be left to do: of a study's thousands, most have ended, and were sent."""
+        return journals(self._root, lambda folder: self._settled.get(folder) == written(folder))
 
     def _keep_sending(self) -> None:
         attempt = 0
@@ -209,7 +218,7 @@ class Delivery:
     def _show_life(self) -> None:
         if time.monotonic() - self._heartbeat < _HEARTBEAT_SECONDS:
             return
-        for journal in journals(self._root):
+        for journal in self._unsettled():
             if journal.ending is None and journal.sent.run_id:
                 with suppress(*STORE_ERRORS):  # one that was deleted shall not keep the others from being alive
                     client_of(self._uri).set_tag(journal.sent.run_id, HEARTBEAT, int(time.time()))
@@ -283,7 +292,7 @@ def _tidy(journal: Journal, uri: str) -> None:
         return
     finished = ending["status"] == FINISHED
     if STUDY in tags:
-        within = [other for other in journals(journal.folder) if other.folder != journal.folder]
+        within = (other for other in journals(journal.folder) if other.folder != journal.folder)
         done = PLAN in tags and finished and all(other.all_sent and other.ending for other in within)
     else:
         done = finished or not (journal.folder / CHECKPOINT).exists()

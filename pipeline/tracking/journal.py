@@ -25,7 +25,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, field, replace
 from pathlib import Path
@@ -461,16 +461,28 @@ def locked(folder: Path, patience: float = _LOCK_SECONDS) -> Iterator[None]:
         yield
 
 
-def journals(root: Path) -> list[Journal]:
+def journals(root: Path, skip: Callable[[Path], bool] = lambda folder: False) -> list[Journal]:
     """The journals in `root` and in the folders below it that can be read, a study's own before those of its runs.
 
     Other processes may delete theirs in the meantime.
+
+    Args:
+        skip: folders whose journals are not even looked at.
     """
     found = []
     for folder in _folders(root):
-        with suppress(FileNotFoundError, DamagedJournalError):
-            found.append(Journal(folder))
+        if not skip(folder):
+            with suppress(FileNotFoundError, DamagedJournalError):
+                found.append(Journal(folder))
     return found
+
+
+def written(folder: Path) -> tuple[int, int]:
+    """What changes with every line of a journal: when it was written, in nanoseconds, and the bytes of all of them."""
+    with suppress(FileNotFoundError):
+        found = (folder / LINES).stat()
+        return found.st_mtime_ns, found.st_size
+    return 0, 0
 
 
 def set_aside_damaged(root: Path) -> list[str]:
@@ -524,15 +536,15 @@ def _unique(path: Path) -> Path:
 
 def _folders(root: Path) -> list[Path]:
     """Those in which a journal lies or lay; links to folders are followed."""
-    found, seen = [], set()
+    found, seen, damaged = [], set(), state_folder() / DAMAGED
     for name, below, files in os.walk(root, followlinks=True):
         folder, real = Path(name), os.path.realpath(name)
-        if real in seen or folder == state_folder() / DAMAGED:
+        if real in seen or folder == damaged:
             below.clear()
             continue
         seen.add(real)
         below[:] = [name for name in below if name not in (ARTIFACTS, MODEL, HEADER, LINES)]
-        if {HEADER, LINES} & {*files, *(name for name in (HEADER, LINES) if (folder / name).exists())}:
+        if {HEADER, LINES} & set(files) or any((folder / name).exists() for name in (HEADER, LINES)):
             found.append(folder)
     return sorted(found, key=lambda path: (len(path.parts), path))
 
