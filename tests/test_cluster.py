@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else Ray writes a token into the user's home
 
@@ -26,6 +27,7 @@ import pytest
 import ray
 from pydantic import ValidationError
 from ray import exceptions
+from ray._private import services
 from ray.cluster_utils import Cluster
 
 from pipeline.errors import UserError
@@ -159,6 +161,8 @@ def test_options_that_do_not_fit(options: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
 def test_where_no_cluster_is_that_is_said(address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where `auto` looks for one
+    # It would also take the cluster of a test beside this one, and Ray ends the process of those whose cluster ends.
+    monkeypatch.setattr(services, "find_gcs_addresses", Mock(return_value=set()))
     with pytest.raises(UserError, match=f"address='{address}' is no cluster of Ray to be used from here"):
         Ray(address).start(1, print)
 
