@@ -34,7 +34,7 @@ from pipeline.tracking.runs import Experiment, open_journal
 
 _MADE_BY = (FINGERPRINT, DATA_HASH, LOCK_HASH, GIT_DIRTY, HARDWARE, MLFLOW_GIT_COMMIT)
 
-_ONE_BY_ONE = 100  # configurations: to ask for one takes some ms, to read 1000 runs a second
+_ONE_BY_ONE = 100  # configurations: 40 take a second in a store of 10,000 runs (`benchmarks/study.py`)
 
 Identity = tuple[str, str, str]  # variation, fingerprint, data hash
 
