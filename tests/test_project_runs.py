@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipeline.project import run as project_run
 from pipeline.project.source import require_unchanged
 from pipeline.study import files
 from pipeline.study.plan import Study
+from pipeline.tracking import journal
 from tests.conftest import HANGS, ROOT, environment, served_by_git, start, wait_for
 from tests.conftest import run as typed
 
@@ -315,6 +317,24 @@ def test_an_environment_that_cannot_be_made_is_told(project: Path, tmp_path: Pat
     task = files.load(str(declared(tmp_path / "s.yaml", project))).task.with_environment("conda")
     with pytest.raises(UserError, match=r"the environment of .*theirs cannot be made: .*conda"):
         project_run.prepare(task.configure({"how": "well"}))
+
+
+def test_an_environment_that_is_not_whole_is_made_anew(project: Path, tmp_path: Path) -> None:
+    version = ".".join(map(str, sys.version_info[:3]))
+    (project / "python_env.yaml").write_text(f"python: '{version}'\n")
+    config = files.load(str(declared(tmp_path / "s.yaml", project))).task.with_environment("uv").configure({"how": ""})
+    project_run.prepare(config)
+    (made,) = (journal.state_folder() / "environments").iterdir()
+    python, whole = made / "bin" / "python", made / "whole"
+    assert python.exists()
+    assert whole.exists()
+    python.unlink()
+    whole.unlink()  # as a kill leaves it, while it is made
+    project_run.prepare(config)
+    assert python.exists()
+    (made / "used").touch()
+    project_run.prepare(config)
+    assert (made / "used").exists(), "what is whole is made once"
 
 
 def test_the_schema_covers_it(project: Path, tmp_path: Path) -> None:

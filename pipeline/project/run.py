@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,9 @@ from pipeline.tracking.runs import TrackedRun
 
 OUTPUT = "output.log"  # artifact: what a run has printed
 
+_ENV_ROOT = "MLFLOW_ENV_ROOT"  # MLflow's: where it makes environments
+_WHOLE = "whole"  # file in an environment that was made to its end
+_PREPARING_SECONDS = 3600.0  # that another study may take to make one
 _JOURNAL = "VARIATIONS_JOURNAL"  # in the environment of what a run has started: the folder of its journal
 _LAST_LINES = 2  # of the output, in the reason of a failure
 _MAKING_SECONDS = 300.0  # that a store may take to make a run
@@ -72,17 +76,33 @@ def prepare(config: ProjectConfig) -> None:
     """
     if config.env_manager == "local":
         return
-    with tempfile.TemporaryDirectory() as folder:
+    root = _environments()
+    with journal.locked(root, _PREPARING_SECONDS), tempfile.TemporaryDirectory() as folder:
+        journal.make_folder(root)
+        end_leftovers(root)  # of a program that was killed here
+        for half in (each for each in root.iterdir() if not (each / _WHOLE).exists()):  # MLflow would take it as it is
+            shutil.rmtree(half)
         nothing = Path(folder) / "nothing.sh"
         nothing.touch()  # MLflow makes the environment before it runs a command, whatever that is
         asked = f"{config.folder!r}, {str(nothing)!r}, env_manager={config.env_manager or None!r}"
         code = f"import mlflow; mlflow.projects.run({asked})"
-        env = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/nothing.db"}
+        store_of_nothing = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/nothing.db"}
+        env = {**os.environ, **store_of_nothing, _ENV_ROOT: str(root), _JOURNAL: str(root)}
         for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
             env.pop(name, None)
-        made = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=folder)
-    if made.returncode:
-        raise UserError(f"the environment of {config.project.uri} cannot be made: {_end_of(made.stderr)}")
+        try:
+            made = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=folder)
+        finally:
+            end_leftovers(root)
+        if made.returncode:
+            raise UserError(f"the environment of {config.project.uri} cannot be made: {_end_of(made.stderr)}")
+        for whole in root.iterdir():
+            (whole / _WHOLE).touch()
+
+
+def _environments() -> Path:
+    """Where they lie: what was killed while it made one must be told from what is whole, and is not among MLflow's."""
+    return journal.state_folder() / "environments"
 
 
 def start_worker() -> None:
@@ -118,7 +138,7 @@ def _run(child: Child, run: TrackedRun[ProjectConfig]) -> None:
     over = threading.Event()
     looking = threading.Thread(target=_keep_looking, args=(child.folder, run_id, over), daemon=True)
     looking.start()
-    os.environ[_JOURNAL] = str(child.folder)
+    os.environ |= {_JOURNAL: str(child.folder), _ENV_ROOT: str(_environments())}
     try:
         with _printing_to(output):
             mlflow.projects.run(
@@ -132,7 +152,7 @@ def _run(child: Child, run: TrackedRun[ProjectConfig]) -> None:
         raise ProjectFailedError(_end_of(output.read_text(errors="replace")) or first_line(error)) from None
     finally:
         over.set()
-        del os.environ[_JOURNAL]
+        del os.environ[_JOURNAL], os.environ[_ENV_ROOT]
         end_leftovers(child.folder)
         looking.join(_LOOK_SECONDS)
         run.log_files([OUTPUT])
