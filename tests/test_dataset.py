@@ -542,8 +542,8 @@ def test_of_the_largest_images_the_logged_pictures_can_be_read_back() -> None:
 def test_a_small_file_that_unpacks_to_more_than_memory_is_refused_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """20 MB of black pixels, each of which takes one byte and four more as a float, where 100 MB are free."""
-    monkeypatch.setattr(dataset, "free_memory", lambda: 100_000_000 - 1)
+    """20 MB of black pixels: each takes one byte, and those that nobody trains on four more as floats, 60 MB in all."""
+    monkeypatch.setattr(dataset, "free_memory", lambda: 60_000_000 - 1)
     black = np.zeros((20_000, 25, 20), np.uint8)
     np.savez_compressed(tmp_path / "bomb.npz", x_train=black, x_test=black)
     assert (tmp_path / "bomb.npz").stat().st_size < 50_000
@@ -577,4 +577,4 @@ def test_a_split_holds_images_out_and_loses_none() -> None:
     assert one.train_labels is not None
     assert one.train_labels.tolist() == kept  # of the images that are left
     assert again.validation.tolist() == one.validation.tolist() != other.validation.tolist()
-    assert {name: len(each) for name, each in one.arrays.items()} == {"train": 30, "validation": 20, "test": 5}
+    assert {name: len(each) for name, each in one.forms.items()} == {"train": 30, "validation": 20, "test": 5}

@@ -312,6 +312,7 @@ def test_an_environment_is_that_of_another_project(project: Path, tmp_path: Path
         files.load("published").task.with_environment("uv")
 
 
+@pytest.mark.usefixtures("store")
 def test_an_environment_that_cannot_be_made_is_told(project: Path, tmp_path: Path) -> None:
     (project / "python_env.yaml").write_text("python: '2.7'\n")
     task = files.load(str(declared(tmp_path / "s.yaml", project))).task.with_environment("conda")
@@ -319,6 +320,7 @@ def test_an_environment_that_cannot_be_made_is_told(project: Path, tmp_path: Pat
         project_run.prepare(task.configure({"how": "well"}))
 
 
+@pytest.mark.usefixtures("store")
 def test_an_environment_that_is_not_whole_is_made_anew(project: Path, tmp_path: Path) -> None:
     version = ".".join(map(str, sys.version_info[:3]))
     (project / "python_env.yaml").write_text(f"python: '{version}'\n")

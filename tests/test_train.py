@@ -525,7 +525,7 @@ def test_as_many_are_trained_at_a_time_as_memory_holds(
 
 
 def test_images_too_small_for_the_architecture_are_refused_before_a_run_is_made(small: Images) -> None:
-    tiny = dataclasses.replace(small, train=small.train[:, :3], test=small.test[:, :3])
+    tiny = dataclasses.replace(small, stored=small.stored[:, :3], test=small.test[:, :3])
     with pytest.raises(UserError, match="architecture='conv' halves the images twice, and these are 3 x 28"):
         train.require_memory(RunConfig(architecture="conv"), tiny)
     train.require_memory(RunConfig(), tiny)

@@ -62,9 +62,24 @@ def test_the_numbers_of_runs_that_were_made_are_unchanged(trained: training.Trai
     )
 
 
+@pytest.mark.parametrize(("kept", "white"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_images_that_are_kept_as_they_were_stored_train_the_same_bits(
+    kept: type, white: int, trained: training.Trained, small: Images
+) -> None:
+    values = np.random.default_rng(0).integers(white + 1, size=small.stored.shape, dtype=kept)
+    values.flat[: white + 1] = np.arange(white + 1)  # every one of them
+    compact = dataclasses.replace(small, stored=values, scale=1 / white)
+    floats = dataclasses.replace(small, stored=values / np.float32(white))
+    np.testing.assert_array_equal(compact.train, floats.stored)
+    assert floats.stored.dtype == np.float32
+    assert weights(training.train(ADAM, compact)) == weights(training.train(ADAM, floats))
+
+
 def test_the_dense_model_does_not_know_the_shape_of_its_images(trained: training.Trained, small: Images) -> None:
     """What it sees are pixels in a row: the same bits whether they lie in 28 rows or in one."""
-    row = dataclasses.replace(small, train=small.train.reshape(600, 1, 784, 1), test=small.test.reshape(200, 1, 784, 1))
+    row = dataclasses.replace(
+        small, stored=small.stored.reshape(600, 1, 784, 1), test=small.test.reshape(200, 1, 784, 1)
+    )
     assert weights(training.train(ADAM, row)) == weights(trained)
 
 

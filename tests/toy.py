@@ -107,7 +107,7 @@ class ToyProgram:
 
 class _Data:
     name, source, sha256 = "toy", "nowhere", "0" * 64
-    arrays: dict[str, NDArray[Any]] = {"train": np.zeros((2, 1))}  # noqa: RUF012
+    forms: dict[str, NDArray[Any]] = {"train": np.zeros((2, 1))}  # noqa: RUF012
 
 
 @dataclass

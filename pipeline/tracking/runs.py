@@ -96,8 +96,8 @@ class Data(Protocol):
         """The same for the same content."""
 
     @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Its parts by name, such as `train`."""
+    def forms(self) -> dict[str, NDArray[Any]]:
+        """Of its parts by name, such as `train`, arrays of their shape and type, whatever they hold."""
 
 
 class TrackedRun(Generic[C]):
@@ -469,7 +469,7 @@ def require_room(artifact_uri: str, variable: str = "MLFLOW_TRACKING_URI") -> No
 
 def _as_mlflow_dataset(data: Data) -> mlflow.data.dataset.Dataset:
     source = LocalArtifactDatasetSource(data.source)  # of the URI alone MLflow would warn: it is registered twice
-    return numpy_dataset.from_numpy(data.arrays, source, name=data.name, digest=data.sha256[:16])
+    return numpy_dataset.from_numpy(data.forms, source, name=data.name, digest=data.sha256[:16])
 
 
 def _lock_hash() -> str:

@@ -41,6 +41,7 @@ _KEYS = {
     TRAIN: ("x_train", "train_x", "xtrain", "trainx", "train_images", "training_images", "images_train"),
     TEST: ("x_test", "test_x", "xtest", "testx", "test_images", "testing_images", "images_test"),
 }
+_KEPT = (np.uint8, np.uint16)  # types of pixels that take less memory than floats
 _WHITES = (1, 255, 65535)  # values that white has where nobody says another
 _LONGEST_SIDE = 50  # times the shorter one: of longer pictures MLflow makes previews that are no pixel high
 MOST_PIXELS = 512 * 512  # of an image: of larger ones Pillow does not read back the pictures that a run logs
@@ -68,21 +69,29 @@ class Images:
         name: what the user called it (a path's last part).
         source: the URI that it was read from.
         sha256: of the pixel values as they were stored, with their type and shape, train then test.
-        train: [images, height, width, channels] float32 in [0, 1].
-        test: the same, for the images that are never trained on.
+        stored: [images, height, width, channels], those to train on as they were stored, or float32 in [0, 1] where
+            that would take more memory; multiplied in double precision by `scale` they are `train`.
+        test: [images, height, width, channels] float32 in [0, 1], never trained on.
         train_labels: [images] integers, or None where the source has none. Nothing is trained on them.
         test_labels: the same.
-        held_out: images taken from those for training by `split`; None where validation is on the test images.
+        held_out: as `test`, taken from those to train on by `split`; None where validation is on the test images.
+        scale: 1 / white.
     """
 
     name: str
     source: str
     sha256: str
-    train: NDArray[np.float32]
+    stored: NDArray
     test: NDArray[np.float32]
     train_labels: NDArray[np.int64] | None = None
     test_labels: NDArray[np.int64] | None = None
     held_out: NDArray[np.float32] | None = None
+    scale: float = 1.0
+
+    @property
+    def train(self) -> NDArray[np.float32]:
+        """[images, height, width, channels] in [0, 1]: those to train on, made anew each time."""
+        return _times(self.stored, self.scale)
 
     @property
     def validation(self) -> NDArray[np.float32]:
@@ -93,21 +102,23 @@ class Images:
         """With so many of the training images held out for validation, drawn by a seed; their order stays."""
         if not validation:
             return self
-        drawn = np.random.default_rng((_SPLIT, seed)).permutation(len(self.train))
+        drawn = np.random.default_rng((_SPLIT, seed)).permutation(len(self.stored))
         kept, held_out = np.sort(drawn[validation:]), np.sort(drawn[:validation])
         labels = None if self.train_labels is None else self.train_labels[kept]
-        return replace(self, train=self.train[kept], train_labels=labels, held_out=self.train[held_out])
+        validation_images = _times(self.stored[held_out], self.scale)
+        return replace(self, stored=self.stored[kept], train_labels=labels, held_out=validation_images)
 
     @property
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The images by what they are for."""
+    def forms(self) -> dict[str, NDArray[np.float32]]:
+        """By what images are for, an array of their shape and type that holds nothing."""
         held_out = {} if self.held_out is None else {"validation": self.held_out}
-        return {"train": self.train, **held_out, "test": self.test}
+        arrays = {"train": self.stored, **held_out, "test": self.test}
+        return {name: np.broadcast_to(np.float32(0), array.shape) for name, array in arrays.items()}
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of one image: (height, width, channels)."""
-        _, height, width, channels = self.train.shape
+        _, height, width, channels = self.stored.shape
         return height, width, channels
 
 
@@ -135,12 +146,24 @@ def load(dataset: str) -> Images:
     path, white = path_and_white(dataset)
     source, stored = _find(dataset, path)
     _require_images(dataset, stored)
-    _require_memory(dataset, sum(math.prod(array.shape) * (array.dtype.itemsize + 4) for array in stored.values()))
+    bytes_each = {
+        name: array.dtype.itemsize + 4 * (name == TEST or array.dtype not in _KEPT) for name, array in stored.items()
+    }
+    _require_memory(dataset, sum(math.prod(array.shape) * bytes_each[name] for name, array in stored.items()))
     raw = {name: array.read() for name, array in stored.items()}
     divisor = _white(dataset, raw, white)
-    train, test = (_scaled(array, divisor) for array in raw.values())
     of_train, of_test = (_labels(array) for array in stored.values())
-    return Images(Path(dataset).name or dataset, source, _content_hash(raw.values()), train, test, of_train, of_test)
+    train, scale = _kept(raw[TRAIN], divisor)
+    return Images(
+        name=Path(dataset).name or dataset,
+        source=source,
+        sha256=_content_hash(raw.values()),
+        stored=train,
+        test=_scaled(raw[TEST], divisor),
+        train_labels=of_train,
+        test_labels=of_test,
+        scale=scale,
+    )
 
 
 def free_memory() -> int:
@@ -434,6 +457,19 @@ def _likely_white(most: float) -> int | None:
 
 def _scaled(array: NDArray, white: float) -> NDArray[np.float32]:
     return np.divide(array.reshape(*array.shape[:3], -1), float(white), dtype=np.float32, casting="same_kind")
+
+
+def _kept(array: NDArray, white: float) -> tuple[NDArray, float]:
+    """`Images.stored` and `Images.scale`."""
+    if array.dtype in _KEPT:
+        values = np.arange(np.iinfo(array.dtype).max + 1).reshape(-1, 1, 1, 1)
+        if np.array_equal(_times(values, 1 / white), _scaled(values, white)):
+            return array.reshape(*array.shape[:3], -1), 1 / white
+    return _scaled(array, white), 1.0
+
+
+def _times(stored: NDArray, scale: float) -> NDArray[np.float32]:
+    return np.multiply(stored, scale, dtype=np.float64).astype(np.float32)
 
 
 def _labels(images: _Stored) -> NDArray[np.int64] | None:

@@ -248,7 +248,7 @@ def require_full_batch(config: RunConfig, images: Images) -> None:
     Raises:
         UserError: they do not.
     """
-    count = len(images.train)
+    count = len(images.stored)
     if config.batch_size > count:
         raise UserError(
             f"batch_size={config.batch_size} is larger than the data: {images.name} has {count} training images; "
@@ -279,7 +279,7 @@ def require_memory(config: RunConfig, images: Images) -> None:
 def needed_memory(config: RunConfig, images: Images) -> int:
     """The bytes that training a model takes.
 
-    Counted are numbers of 32 bits: four for each parameter (its value, its gradient, and the two that most optimizers
+    Counted are four numbers of 32 bits for each parameter (its value, its gradient, and the two that most optimizers
     keep of it), the images once more, as TensorFlow holds them, those for training a third time where some are held out
     of them, and what the layers say of the largest batch: all test images, when their reconstructions are measured.
 
@@ -289,7 +289,7 @@ def needed_memory(config: RunConfig, images: Images) -> int:
     parameters, outputs = size(config, images.shape)
     batch = max(config.batch_size, config.validation, len(images.test))
     copies = 2 if config.validation else 1
-    return 4 * (4 * parameters + copies * images.train.size + images.test.size + batch * outputs)
+    return 4 * (4 * parameters + batch * outputs) + copies * images.stored.nbytes + images.test.nbytes
 
 
 def summarise(history: pd.DataFrame) -> dict[str, float]:

@@ -102,13 +102,18 @@ def train(
         observe(Trained(model, epochs))
         return Trained(model, epochs)
     trainer = _trainer(
-        build, config.model_copy(update=_NOT_COMPILED), len(images.train), len(images.validation), images.shape
+        build,
+        config.model_copy(update=_NOT_COMPILED),
+        images.stored.dtype,
+        len(images.stored),
+        len(images.validation),
+        images.shape,
     )
     trainer.take(model, optimizer, images)
     trained = Trained(trainer.autoencoder, epochs)
     try:
         trainer.fit(
-            _training_orders(len(images.train), config.batch_size, config.seed_of("order"), len(epochs) + 1),
+            _training_orders(len(images.stored), config.batch_size, config.seed_of("order"), len(epochs) + 1),
             initial_epoch=len(epochs),
             epochs=config.epochs,
             steps_per_epoch=1,
@@ -266,7 +271,7 @@ class _EpochTrainer(keras.Model):
 
     def _train_on(self, indices: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            loss, bce = self._loss_and_bce(tf.gather(self._held.train, indices), training=True)
+            loss, bce = self._loss_and_bce(self._held.to_train_on(indices), training=True)
         weights = self.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         self._displayed_loss.update_state(loss, tf.size(indices))
@@ -297,17 +302,25 @@ class _EpochTrainer(keras.Model):
 class _Held:
     """Images in TensorFlow's memory, flat: to gather rows of pixels takes less time than to gather images."""
 
-    def __init__(self, train: int, validation: int, shape: tuple[int, int, int]) -> None:
+    def __init__(self, stored: np.dtype, train: int, validation: int, shape: tuple[int, int, int]) -> None:
         self.shape = shape
-        self.train, self.validation = (tf.Variable(tf.zeros((n, math.prod(shape)))) for n in (train, validation))
+        self._stored = tf.Variable(tf.zeros((train, math.prod(shape)), stored))
+        self._scale = tf.Variable(1.0, dtype=tf.float64)
+        self.validation = tf.Variable(tf.zeros((validation, math.prod(shape))))
         self._taken: Images | None = None
 
     def take(self, images: Images) -> None:
         """Hold these."""
         if images is not self._taken:
-            for held, given in ((self.train, images.train), (self.validation, images.validation)):
+            for held, given in ((self._stored, images.stored), (self.validation, images.validation)):
                 held.assign(given.reshape(held.shape))
+            self._scale.assign(images.scale)
             self._taken = images
+
+    def to_train_on(self, indices: tf.Tensor) -> tf.Tensor:
+        """[indices, pixels] of `Images.train`."""
+        stored = tf.gather(self._stored, indices)
+        return stored if stored.dtype == tf.float32 else tf.cast(tf.cast(stored, tf.float64) * self._scale, tf.float32)
 
 
 _held = lru_cache(maxsize=1)(_Held)
@@ -317,14 +330,15 @@ _held = lru_cache(maxsize=1)(_Held)
 def _trainer(
     new_model: Callable[[RunConfig, tuple[int, int, int]], keras.Model],
     config: RunConfig,
+    stored: np.dtype,
     train: int,
     validation: int,
     shape: tuple[int, int, int],
 ) -> _EpochTrainer:
-    """One for so many images of a shape; to compile it takes seconds, so the next run of that kind has it, too."""
+    """One for so many images of a kind; to compile it takes seconds, so the next run of that kind has it, too."""
     with _default_seed(0):  # whatever it draws, `take` replaces it
         model = new_model(config, shape)
-    trainer = _EpochTrainer(model, config.l1, _held(train, validation, shape))
+    trainer = _EpochTrainer(model, config.l1, _held(stored, train, validation, shape))
     trainer.compile(optimizer=_optimizer(config), jit_compile=True)
     trainer.optimizer.build(trainer.trainable_variables)
     return trainer
