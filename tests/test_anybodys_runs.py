@@ -203,6 +203,17 @@ def test_a_step_that_is_a_time_is_no_budget() -> None:
     assert {caveat.flag for caveat in pair.caveats} == {"not converged"}  # it had risen by as much as before
 
 
+def test_a_metric_that_is_logged_where_it_improves_says_nothing_of_the_budget() -> None:
+    """Ten epochs on either side, of which one has measured the test data after ten, the other after five."""
+    client = mlflow.MlflowClient()
+    for opt, measured in (("a", range(10)), ("b", (0, 1, 3, 4, 6))):
+        for seed in range(3):
+            run_id = make({"opt": opt, "seed": seed}, {"val_loss": falling(0.3, seed, 10)})
+            client.log_batch(run_id, [Metric("test_rmse", 1 - step / 100 + seed, 1, step) for step in measured])
+    (pair,) = (pair for pair in concluded(metric="test_rmse").pairs if pair.asked == "test_rmse")
+    assert not [caveat for caveat in pair.caveats if caveat.kind == "unequal budget"]
+
+
 def test_values_without_a_step_count_by_their_time() -> None:
     for opt, centre in CENTRES.items():
         for seed in range(3):

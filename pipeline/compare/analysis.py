@@ -543,11 +543,11 @@ class Analysis:
         if self._stops_early:
             return ()
         counted, last = zip(*(self._steps[name] for name in (variation, against)), strict=True)
-        # What counts epochs on one side may count batches on the other.
-        steps = counted if not any(map(math.isnan, counted)) else last
+        # What counts epochs on one side may count batches on the other; some metrics are logged where they improve.
+        known = [(one, other) for one, other in (counted, last) if not (math.isnan(one) or math.isnan(other))]
         a, b = (self.grouped.by_variation[name] for name in (variation, against))
         parameters = [column for column in self._columns.values() if column in self._differing]
-        return steps if evidence.are_unequal_budgets((steps[0], steps[1]), a, b, parameters) else ()
+        return known[0] if known and all(evidence.are_unequal_budgets(s, a, b, parameters) for s in known) else ()
 
     @cached_property
     def _stops_early(self) -> bool:
