@@ -111,6 +111,9 @@ def test_its_runs_are_made_once_and_judged(project: Path, tmp_path: Path, monkey
     file = declared(tmp_path / "s.yaml", project, aa_test=True)
     planned = typed(*words(file, "--dry_run"), folder=tmp_path)
     assert "rates: 7 runs, 2 variations x 2 seeds" in planned.stdout
+    assert "to train: small seed 1\n" in planned.stdout
+    once = declared(tmp_path / "once.yaml", project, repetitions=None, seeds=1)
+    assert "to train: small\n" in typed(*words(once, "--dry_run"), folder=tmp_path).stdout, "it has no seed"
     assert not runs_of(tmp_path)
 
     made = typed(*words(file), folder=tmp_path)

@@ -72,10 +72,11 @@ class _Place:
         """A run with its tags; with a `point`, one by which its variation is tuned."""
         data_hash, seed = self.hashes[config.data], config.params[self.study.task.repetition]
         tags = {STUDY: self.study.name, VARIATION: variation, SEED: str(seed)}
-        name = f"{variation} seed {seed}"
+        repetition = f" seed {seed}" if self.study.task.repeats else ""
+        name = f"{variation}{repetition}"
         if point is not None:
             tags |= {ROLE: TUNING, GRID_POINT: point_text(point)}
-            name = f"{variation} tuning {point_text(point)} seed {seed}"
+            name = f"{variation} tuning {point_text(point)}{repetition}"
         places = [self.folder / _key([variation, each, data_hash]) for each in config.fingerprints]
         place = next((each for each in places if each.exists()), places[0])
         planned = Planned(variation, data_hash, Child(place, name, config, tags))
