@@ -280,6 +280,23 @@ def test_gpus_are_shared_out_among_the_workers(tmp_path: Path, monkeypatch: pyte
     assert sorted(path.read_text().strip() for path in tmp_path.iterdir()) == ["2", "5"]
 
 
+@pytest.mark.parametrize(("said", "expected"), [(None, "3 3"), ("5", "5 3")])
+def test_cores_are_shared_out_among_the_workers(
+    said: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executors, "cores", lambda: 7)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    workers = executors.Workers()
+    workers.start(2, os.getpid)
+    told = ["sh", "-c", f"echo $OMP_NUM_THREADS $TF_NUM_INTRAOP_THREADS > {tmp_path}/told"]
+    workers.submit(subprocess.run, told).result(HANGS)
+    workers.close()
+    assert (tmp_path / "told").read_text().strip() == expected
+
+
 @pytest.mark.parametrize(
     ("visible", "devices", "expected"),
     [(None, ["1", "0"], ["0", "1"]), ("3,GPU-8a", ["0"], ["3", "GPU-8a"]), ("", ["0"], []), (None, [], [])],

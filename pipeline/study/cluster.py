@@ -33,14 +33,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import pipeline
 from pipeline.errors import UserError, first_line
-from pipeline.study.executors import END_SECONDS, Executor, cores, gpus, until_told_to_end
+from pipeline.study.executors import END_SECONDS, Executor, cores, gpus, until_told_to_end, with_threads
 from pipeline.texts import listed, quoted
 from pipeline.tracking import journal, store
 
 _LOOK_SECONDS = 0.2  # between two looks at what has ended
 _CONNECT_SECONDS = 10.0  # that the head of a cluster may take to answer at all
 _ANSWER_SECONDS = 60.0  # that a machine may take to begin a process and read a file
-_HANDED_OVER = ("KERAS_", "MLFLOW_", "TF_", "VARIATIONS_")  # variables of the environment, by how they begin
+_HANDED_OVER = ("KERAS_", "MLFLOW_", "OMP_", "TF_", "VARIATIONS_")  # variables of the environment, by how they begin
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def _make(
     args: tuple[Any, ...],
 ) -> None:
     folder, environment = surroundings
-    os.environ.update(environment)
+    os.environ.update({**with_threads(1), **environment})
     with suppress(OSError):  # another machine may not have it, nor need it
         os.chdir(folder)
     prepare()

@@ -25,6 +25,7 @@ from pipeline.errors import Interrupted, first_line
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux, cgroup v2: microseconds of processors in so many microseconds
 _DEVICES = Path("/dev")  # where Linux has a file for each GPU
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+_THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")  # what else than ours goes by, such as OpenBLAS and XGBoost
 END_SECONDS = 60.0  # that a worker may take to end its epoch
 
 
@@ -117,7 +118,7 @@ class Workers(Executor):
         self._pool = pebble.ProcessPool(
             max_workers=jobs,
             initializer=_begin_worker,
-            initargs=(dict(os.environ), gpus(), context.Value("i", 0), prepare),
+            initargs=(with_threads(max(1, cores() // jobs)), gpus(), context.Value("i", 0), prepare),
             context=context,
         )
 
@@ -221,6 +222,11 @@ def until_told_to_end(call: Callable[..., Any], *args: Any) -> Any:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def with_threads(number: int) -> dict[str, str]:
+    """The environment, in which programs that say no number themselves take so many threads, if it has none yet."""
+    return {**dict.fromkeys(_THREADS, str(number)), **os.environ}
 
 
 def gpus() -> list[str]:
