@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 Array = NDArray[Any]
 
@@ -263,6 +262,8 @@ def spread(wanted: Array, gap: float) -> Array:
     """
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(wanted))
+    from scipy.optimize import isotonic_regression  # which takes long to import, and a run does not need it
+
     ascending = isotonic_regression(wanted[order] - steps).x
     placed = np.empty(len(wanted))
     placed[order] = np.clip(ascending, 0, max(1 - steps[-1], 0)) + steps

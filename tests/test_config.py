@@ -180,6 +180,17 @@ def test_tensorflow_is_not_imported_before_it_is_needed(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.slow
+def test_training_imports_nothing_that_only_others_need() -> None:
+    """Keras imports scikit-learn for a wrapper; whoever imports it later has it."""
+    code = (
+        "import sys; from pipeline.train import run; run.import_training(); "
+        "assert not {'sklearn', 'matplotlib.pyplot', 'scipy.stats'} & set(sys.modules); "
+        "import sklearn, matplotlib.pyplot; sys.exit(sklearn.__name__ != 'sklearn')"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
 def test_what_varies_is_named_in_one_order_and_stands_still_otherwise() -> None:
     assert RunConfig(vary="order+init") == RunConfig(vary=["init", "order"]) == RunConfig()
     held = RunConfig(vary="order", seed=7)

@@ -51,6 +51,7 @@ LOSS_CURVE = "loss_curve.png"
 
 _SHOWN = 10  # test images in the pictures
 _BACKEND = "tensorflow"
+_NOT_NEEDED = ("sklearn", "matplotlib.pyplot", "jax")  # TensorFlow and Keras import them where they are: over a second
 _PROC = "/proc/self/exe"
 _PROCESS_BYTES = 2**30  # that TensorFlow takes in a process, whatever it trains: docs/benchmarks.md
 _TENSORFLOW_BYTES = 4 * 2**30  # of addresses, most of them never touched; with less it may end in a segmentation fault
@@ -337,11 +338,23 @@ def import_tensorflow() -> ModuleType:
     """TensorFlow, which has not looked for a GPU yet, nor begun a thread."""
     os.environ["KERAS_BACKEND"] = _BACKEND  # `~/.keras/keras.json` may name another
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _silent_stderr():
+    with _silent_stderr(), _hidden(_NOT_NEEDED):
         import tensorflow as tf
 
         tf.get_logger().setLevel("ERROR")  # it wonders why every run has a model of its own
     return tf
+
+
+@contextmanager
+def _hidden(modules: Sequence[str]) -> Iterator[None]:
+    """Have imports of modules fail as where they are not installed; those that are imported already stay."""
+    hidden = [name for name in modules if name not in sys.modules]
+    sys.modules |= dict.fromkeys(hidden)  # type: ignore[arg-type] # the import system's own way to say that
+    try:
+        yield
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
 
 
 @contextmanager
