@@ -25,7 +25,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline import terminal
 from pipeline.errors import HungUp, Interrupted, UserError, first_line
 from pipeline.texts import command, did_you_mean, quoted, several
-from pipeline.tracking import journal
+from pipeline.tracking.names import LAUNCHED
 
 try:
     import resource
@@ -206,7 +206,7 @@ def run(call: Callable[[], str], entry_point: str = "") -> int:
         if code or not lost:
             return code
         _say(f"not all of the output could be written ({lost.strerror}); what it is about is done")
-        return 0 if os.environ.get(journal.LAUNCHED) else 2  # for which `mlflow run` would mark the run as FAILED
+        return 0 if os.environ.get(LAUNCHED) else 2  # for which `mlflow run` would mark the run as FAILED
 
 
 def _run(call: Callable[[], str], output: terminal.Output | None, entry_point: str) -> int:
@@ -214,12 +214,14 @@ def _run(call: Callable[[], str], output: terminal.Output | None, entry_point: s
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as it is under nohup
             signal.signal(number, interrupt)
-    launched_run, launcher = os.environ.get(journal.LAUNCHED), _launcher()
+    launched_run, launcher = os.environ.get(LAUNCHED), _launcher()
     if launched_run:
         threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
     try:
         _enter_callers_folder()
         if launched_run:
+            from pipeline.tracking import journal  # a mistake should not wait for what few need
+
             journal.begin_launched(launched_run, entry_point)
         _require_surroundings(output)
         print(terminal.printable(call()))
@@ -390,7 +392,7 @@ def _end_with(launcher: int) -> None:
 
 
 def _end_launched_run(error: BaseException | None, name: str) -> None:
-    if os.environ.get(journal.LAUNCHED):
+    if os.environ.get(LAUNCHED):
         with contextlib.suppress(MemoryError, ImportError):  # there may be no room for MLflow, either
             from pipeline.tracking import launched
 

@@ -18,10 +18,11 @@ from pipeline.compare.grouping import GroupedRuns
 from pipeline.compare.reading import Experiment
 from pipeline.errors import UserError, first_line
 from pipeline.tracking import mlflow_compat, search, store
-from pipeline.tracking.journal import HEADER, LAUNCHED, RUNS, Journal, state_folder
+from pipeline.tracking.journal import HEADER, RUNS, Journal, state_folder
 from pipeline.tracking.names import (
     COMPARED,
     GOES_ON_IN,
+    LAUNCHED,
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_PROJECT_ENTRY_POINT,
     SUMMARY_OF,

@@ -40,6 +40,7 @@ from pipeline.tracking.journal import FAILED, FINISHED, HEADER, KILLED, Journal
 from pipeline.tracking.names import (
     DATA_HASH,
     GRID_POINT,
+    LAUNCHED,
     NOTE,
     PLAN,
     PLAN_FILE,
@@ -359,9 +360,9 @@ def _parent(place: _Place, found: Found) -> Journal:
         known.append("go_on", tags=tags)
         return known
     note = {} if found.parent else {NOTE: study.description}
-    run_id = found.parent or os.environ.get(journal.LAUNCHED)
+    run_id = found.parent or os.environ.get(LAUNCHED)
     parent = tracking.begin(folder, study.name, run_id, {**tags, **note}, place.experiment)
-    if run_id and run_id == os.environ.get(journal.LAUNCHED):
+    if run_id and run_id == os.environ.get(LAUNCHED):
         launched.take_up()
     if run_id:
         parent.mark_sent(ask=True)

@@ -52,7 +52,6 @@ FORMAT = 2  # of a journal; 1 had no number, and fewer fields
 _APPLICATION = "autoencoder-variations"
 _END_BEGINS = json.dumps({"operation": END}).rstrip("}").encode()
 _LAST_LINE = 2**16  # bytes that hold the line which records how a run ended
-LAUNCHED = "MLFLOW_RUN_ID"  # the run that `mlflow run` opened for this process
 _LOCK_SECONDS = 30.0  # a process that was killed releases it at once; one that was asked to end, soon
 
 

@@ -14,8 +14,8 @@ import mlflow
 from pipeline.errors import UserError
 from pipeline.tracking import store
 from pipeline.tracking.delivery import Delivery, record_end
-from pipeline.tracking.journal import FINISHED, HEADER, LAUNCHED, RUNS, Journal, state_folder
-from pipeline.tracking.names import GOES_ON_IN, NOTE
+from pipeline.tracking.journal import FINISHED, HEADER, RUNS, Journal, state_folder
+from pipeline.tracking.names import GOES_ON_IN, LAUNCHED, NOTE
 from pipeline.tracking.runs import ending
 
 _LONGEST_NAME = 80  # characters, where it is made of a reason

@@ -1,6 +1,8 @@
-"""Names in the tracking store that writers and readers share: artifacts and tags."""
+"""Names in the tracking store that writers and readers share: artifacts and tags; and one in the environment."""
 
 from __future__ import annotations
+
+LAUNCHED = "MLFLOW_RUN_ID"  # variable of the environment: the run that `mlflow run` opened for this process
 
 # Artifacts that are read back: what a study's run was to make and has chosen, and the key of a run's pictures.
 PLAN_FILE = "plan.json"

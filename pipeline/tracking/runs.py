@@ -40,7 +40,6 @@ from pipeline.tracking.journal import (
     FORMAT,
     HEADER,
     KILLED,
-    LAUNCHED,
     MODEL,
     RUNS,
     Header,
@@ -63,7 +62,7 @@ from pipeline.tracking.mlflow_compat import (
     resolve_tags,
     trusting_requirements,
 )
-from pipeline.tracking.names import DATA_HASH, FINGERPRINT, GIT_DIRTY, LOCK_HASH, MLFLOW_LOGGED_IMAGES, OWNER
+from pipeline.tracking.names import DATA_HASH, FINGERPRINT, GIT_DIRTY, LAUNCHED, LOCK_HASH, MLFLOW_LOGGED_IMAGES, OWNER
 
 if TYPE_CHECKING:
     import keras
