@@ -9,8 +9,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import popen_spawn_posix
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import mlflow
 import pytest
@@ -265,6 +268,15 @@ def test_no_more_are_made_at_a_time_than_memory_holds(
     printed = capsys.readouterr().out
     assert "2 of these runs fit into the memory of this machine at a time, not 4\n" in printed
     assert "; 2 at a time\n" in printed
+
+
+def test_workers_that_cannot_be_started_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(popen_spawn_posix.Popen, "_launch", Mock(side_effect=EOFError("no process more")))
+    workers = executors.Workers()
+    workers.start(1, os.getpid)
+    with pytest.raises(BrokenProcessPool):
+        workers.submit(os.getpid)
+    workers.interrupt()
 
 
 @pytest.mark.slow

@@ -133,12 +133,12 @@ class Workers(Executor):
     def interrupt(self) -> None:
         """See `Executor`."""
         try:
-            for worker in self._processes:
+            for worker in filter(BaseProcess.is_alive, self._processes):  # not those that could not be started, either
                 worker.terminate()
             self._pool.stop()
             self._pool.join()
         except (KeyboardInterrupt, Interrupted):
-            for worker in self._processes:
+            for worker in filter(BaseProcess.is_alive, self._processes):
                 worker.kill()
             raise
         finally:
