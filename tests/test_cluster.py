@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ from pipeline.study import cluster, executors
 from pipeline.study.cluster import Ray
 from pipeline.study.options import Options
 from pipeline.train import dataset
-from tests.conftest import HANGS, no_hang, start, wait_for
+from tests.conftest import HANGS, ROOT, no_hang, start, wait_for
 from tests.test_study import (
     ALL_KILLED,
     checkpoints,
@@ -178,6 +180,34 @@ def test_where_no_cluster_is_that_is_said(address: str, monkeypatch: pytest.Monk
 )
 def test_what_is_lost_is_said_to_be(error: Exception, reason: str) -> None:
     assert Ray().reason(error) == reason
+
+
+def test_a_head_that_does_not_answer_any_more_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_CONNECT_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "_HEAD_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        host, port = head.getsockname()
+        monkeypatch.setattr(ray, "get_runtime_context", lambda: Mock(gcs_address=f"{host}:{port}"))
+        executor = Ray()
+        executor._require_head()  # which has not been seen for long, and answers
+        before = executor._head_seen
+        assert time.monotonic() - before < 1
+    executor._most = 1
+    executor._waiting.append(cluster._Job(print, (), Future()))
+    (job,) = executor._waiting
+    executor._keep_looking()
+    assert 0.5 < time.monotonic() - before < HANGS
+    with pytest.raises(executors.LostError, match=r"the cluster was lost \(.*refused.*\); start the study again"):
+        job.future.result(0)
+
+
+def test_what_ray_interrupts_is_woken_where_it_waits_for_a_process() -> None:
+    code = (
+        "import _thread, subprocess, threading; from pipeline.study import cluster, executors; "
+        "threading.Timer(1, _thread.interrupt_main).start()  # as Ray does\n"
+        "with cluster._waking(): executors.until_told_to_end(subprocess.run, ['sleep', '3600'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=HANGS).returncode == 130
 
 
 def main(count: int) -> None:

@@ -122,6 +122,28 @@ def test_after_so_many_failures_in_a_row_no_more_are_made(toy: Toy, tmp_path: Pa
     assert parent.data.tags["failure"].startswith("StoppedError: 3 runs in a row")
 
 
+class Lost(AtOnce):
+    """Is gone as a whole when it is at seed 1."""
+
+    def submit(self, call: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        if args[0][0].config.seed < 1:
+            return super().submit(call, *args)
+        future: Future[Any] = Future()
+        future.set_exception(executors.LostError("the cluster was lost"))
+        return future
+
+
+@pytest.mark.usefixtures("db", "toy")
+def test_what_was_not_begun_has_not_failed_when_the_cluster_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump({**DECLARED, "seeds": 3, "variations": [{"name": "only"}]}))
+    with pytest.raises(UserError, match="the cluster was lost"):
+        study.run(study.Options(study=str(file)), Lost())
+    runs = mlflow.MlflowClient().search_runs(["0"])
+    assert {run.info.run_name: run.info.status for run in runs} == {"methods": "FAILED", "only seed 0": "FINISHED"}
+    assert "methods is finished: 3 runs" in study.run(study.Options(study=str(file)), AtOnce())
+
+
 class InThreads(AtOnce):
     """Makes each job in a thread; what is given up is told so, and goes on as if it had not heard."""
 

@@ -13,9 +13,9 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ from typing import Any
 # What Ray reads when it is imported: it tells nobody that it is used, and begins workers as they are.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+# Ray ends a program whose cluster has lost its head: later than this one has said so, and how its runs ended.
+os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "600")
+# Nor is it told of an attempt that failed after another one was begun.
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 # A cluster that was started where there is a token wants it, and `ray.init` does not show it by itself.
 if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ) or (Path.home() / ".ray" / "auth_token").exists():
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -33,12 +37,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import pipeline
 from pipeline.errors import UserError, first_line
-from pipeline.study.executors import END_SECONDS, Executor, cores, gpus, until_told_to_end, with_threads
+from pipeline.study.executors import END_SECONDS, Executor, LostError, cores, gpus, until_told_to_end, with_threads
 from pipeline.texts import listed, quoted
 from pipeline.tracking import journal, store
 
 _LOOK_SECONDS = 0.2  # between two looks at what has ended
 _CONNECT_SECONDS = 10.0  # that the head of a cluster may take to answer at all
+_HEAD_SECONDS = 60.0  # without the head of a cluster, after which that is lost: Ray's machines then end their processes
 _ANSWER_SECONDS = 60.0  # that a machine may take to begin a process and read a file
 _HANDED_OVER = ("KERAS_", "MLFLOW_", "OMP_", "TF_", "VARIATIONS_")  # variables of the environment, by how they begin
 
@@ -62,6 +67,7 @@ class Ray(Executor):
         self._made: dict[Any, _Job] = {}
         self._turn = threading.RLock()
         self._looking: threading.Thread | None = None
+        self._head_seen = 0.0
 
     @property
     def capacity(self) -> int:
@@ -108,6 +114,7 @@ class Ray(Executor):
             if threading.current_thread() is threading.main_thread():  # Ray, too, takes it over there only
                 signal.signal(signal.SIGTERM, before)
         self._is_ours = True
+        self._head_seen = time.monotonic()
         # What machines say of themselves breaks into the display in spite of `log_to_driver`; Ray has no other way.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
@@ -177,10 +184,25 @@ class Ray(Executor):
                 lost = [*self._made.values(), *self._waiting]
                 self._made.clear()
                 self._waiting.clear()
+            again = "start the study again on another, and it goes on"
             for job in lost:
-                job.future.set_exception(UserError(f"the cluster was lost ({first_line(error)})"))
+                job.future.set_exception(LostError(f"the cluster was lost ({first_line(error)}); {again}"))
+
+    def _require_head(self) -> None:
+        """Raise an error where the head has been away for too long: Ray itself would end the program, in no order."""
+        away = time.monotonic() - self._head_seen
+        if away < _CONNECT_SECONDS:
+            return
+        host, port = ray.get_runtime_context().gcs_address.rsplit(":", 1)
+        try:
+            socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+            self._head_seen = time.monotonic()
+        except OSError:
+            if away > _HEAD_SECONDS:
+                raise
 
     def _look(self) -> None:
+        self._require_head()
         with self._turn:
             made = list(self._made)
         if not made:
@@ -270,7 +292,30 @@ def _make(
     with suppress(OSError):  # another machine may not have it, nor need it
         os.chdir(folder)
     prepare()
-    until_told_to_end(call, *args)
+    with _waking():
+        until_told_to_end(call, *args)
+
+
+@contextmanager
+def _waking() -> Iterator[None]:
+    """Be woken by Ray's interruption: it sends no signal, but says that one came, which no wait for a process hears."""
+    hears, says = socket.socketpair()  # which Python writes the number of a signal to
+    says.setblocking(False)
+
+    def wake() -> None:
+        if hears.recv(1):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+
+    before = signal.set_wakeup_fd(says.fileno(), warn_on_full_buffer=False)
+    waking = threading.Thread(target=wake, daemon=True)
+    waking.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        says.close()
+        waking.join()
+        hears.close()
 
 
 @ray.remote(num_cpus=0, max_retries=0)

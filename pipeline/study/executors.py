@@ -20,13 +20,17 @@ from typing import Any
 import pebble
 
 from pipeline import cli
-from pipeline.errors import Interrupted, first_line
+from pipeline.errors import Interrupted, UserError, first_line
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux, cgroup v2: microseconds of processors in so many microseconds
 _DEVICES = Path("/dev")  # where Linux has a file for each GPU
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _THREADS = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")  # what else than ours goes by, such as OpenBLAS and XGBoost
 END_SECONDS = 60.0  # that a worker may take to end its epoch
+
+
+class LostError(UserError):
+    """What makes the runs is gone as a whole: no more can be made."""
 
 
 class Executor(ABC):

@@ -17,7 +17,7 @@ from pipeline import cli, progress
 from pipeline.errors import Interrupted, UserError
 from pipeline.progress import Counts, StudyDisplay, Watched, duration
 from pipeline.study import plan
-from pipeline.study.executors import Executor
+from pipeline.study.executors import Executor, LostError
 from pipeline.study.plan import Study
 from pipeline.task import Child, Task
 from pipeline.texts import several
@@ -180,7 +180,7 @@ class Making:
         """Make all of them.
 
         Raises:
-            KeyboardInterrupt, Interrupted, StoppedError: the others were ended.
+            KeyboardInterrupt, Interrupted, StoppedError, LostError: the others were ended.
             UserError: what they share cannot be made.
         """
         if not self._groups:
@@ -211,9 +211,12 @@ class Making:
             completed, _ = wait(self._jobs, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
             cli.end_if_interrupted()
             for future in completed:
+                error = future.exception()
+                if isinstance(error, LostError):
+                    raise error
                 job = self._jobs.pop(future)
                 job.poll()
-                yield job, future.exception()
+                yield job, error
             running: list[_Job] = []
             seconds, looked = min(time.monotonic() - looked, _LONGEST_LOOK), time.monotonic()
             for job in self._jobs.values():
