@@ -66,7 +66,7 @@ def test_the_numbers_of_runs_that_were_made_are_unchanged(trained: training.Trai
 def test_images_that_are_kept_as_they_were_stored_train_the_same_bits(
     kept: type, white: int, trained: training.Trained, small: Images
 ) -> None:
-    values = np.random.default_rng(0).integers(white + 1, size=small.stored.shape, dtype=kept)
+    values: NDArray = np.random.default_rng(0).integers(white + 1, size=small.stored.shape, dtype=kept)
     values.flat[: white + 1] = np.arange(white + 1)  # every one of them
     compact = dataclasses.replace(small, stored=values, scale=1 / white)
     floats = dataclasses.replace(small, stored=values / np.float32(white))
