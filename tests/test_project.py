@@ -66,9 +66,10 @@ def test_every_make_target_of_the_documents_exists() -> None:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Each call of an entry point in a text, as words, up to a comment or the end of its quotation."""
+    """Each call of an entry point in a text, as words, up to a comment, an `&` or the end of its quotation."""
     text = re.sub(r"variations (train|study|compare|deliver|store)\b", r"python -m pipeline.\1", text)
-    found = re.findall(r"(?:mlflow run|python -m pipeline\.)[^`\n]*", text)
+    text = text.replace('"$head"', "10.0.0.1:6399")  # a variable of a script for Slurm
+    found = re.findall(r"(?:mlflow run|python -m pipeline\.)[^`&\n]*", text)
     return [words for words in (shlex.split(line, comments=True) for line in found) if len(words) > 2]
 
 

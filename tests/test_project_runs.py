@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -324,7 +325,10 @@ def test_an_environment_that_cannot_be_made_is_told(project: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("store")
-def test_an_environment_that_is_not_whole_is_made_anew(project: Path, tmp_path: Path) -> None:
+def test_an_environment_that_is_not_whole_is_made_anew(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{sys.base_prefix}/bin", prepend=os.pathsep)  # where uv finds this very Python
     version = ".".join(map(str, sys.version_info[:3]))
     (project / "python_env.yaml").write_text(f"python: '{version}'\n")
     config = files.load(str(declared(tmp_path / "s.yaml", project))).task.with_environment("uv").configure({"how": ""})
