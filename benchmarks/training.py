@@ -213,7 +213,7 @@ def jax_scan(images: dataset.Images) -> Epoch:
     def orders() -> Iterator[np.ndarray]:
         random = np.random.default_rng(0)
         while True:
-            yield random.permutation(len(images.train)).astype(np.int32)
+            yield random.permutation(len(images.stored)).astype(np.int32)
 
     order = orders()
 

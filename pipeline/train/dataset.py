@@ -17,6 +17,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,9 +89,9 @@ class Images:
     held_out: NDArray[np.float32] | None = None
     scale: float = 1.0
 
-    @property
+    @cached_property
     def train(self) -> NDArray[np.float32]:
-        """[images, height, width, channels] in [0, 1]: those to train on, made anew each time."""
+        """[images, height, width, channels] in [0, 1]: those to train on, which then lie in memory once more."""
         return _times(self.stored, self.scale)
 
     @property
