@@ -185,3 +185,22 @@ def test_two_signals_that_come_at_once_interrupt_once_and_print_nothing() -> Non
             process.send_signal(number)
         printed = process.communicate(timeout=60)
     assert printed == ("ended\n", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "printed"),
+    [
+        ("return 2", 2, "said at the end"),
+        ("return 0", 0, "said at the end"),
+        ("raise SystemExit(3)", 3, "said at the end"),
+        ("raise ZeroDivisionError", 1, "ZeroDivisionError"),
+    ],
+)
+def test_it_leaves_behind_what_libraries_have_to_say(body: str, code: int, printed: str) -> None:
+    script = (
+        f"import atexit\nfrom pipeline import cli\ndef main():\n  atexit.register(print, 'said at the end')\n  {body}\n"
+    )
+    words = [sys.executable, "-c", f"{script}cli.leave(main)"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code
+    assert printed in done.stdout + done.stderr

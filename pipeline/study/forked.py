@@ -1,12 +1,16 @@
-"""What the process does first from which workers fork (`executors.Workers`): outlive them, and hand nothing down.
+"""What the process does first from which workers fork (`executors.Workers`): outlive them, and hand no handler down.
 
-Whoever ends all processes of a study at once ends the workers, too, and these are to tell how they ended.
+Whoever ends all processes of a study at once ends the workers, too, and these are to tell how they ended. What it has
+imported by then they share with it: to look through that for garbage would write to all of it.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+
+from pipeline import cli
 
 
 def _restore() -> None:
@@ -17,4 +21,5 @@ def _restore() -> None:
 _IGNORED = (signal.SIGTERM, signal.SIGHUP)
 for number in _IGNORED:
     signal.signal(number, signal.SIG_IGN)
-os.register_at_fork(after_in_child=_restore)
+gc.set_threshold(cli.COLLECT_AFTER)
+os.register_at_fork(before=gc.freeze, after_in_child=_restore)
