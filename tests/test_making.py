@@ -111,7 +111,9 @@ def test_what_fails_by_its_own_parameters_is_not_started_again(toy: Toy, tmp_pat
 
 
 @pytest.mark.usefixtures("db")
-def test_after_so_many_failures_in_a_row_no_more_are_made(toy: Toy, tmp_path: Path) -> None:
+def test_after_so_many_failures_in_a_row_no_more_are_made(
+    toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     declared = {**DECLARED, "seeds": 5, "base": {"rate": 100.0}, "stop_after": 3}
     with pytest.raises(UserError, match=r"^3 runs in a row have failed, and no more are made: .*diverged"):
         make(
@@ -120,6 +122,7 @@ def test_after_so_many_failures_in_a_row_no_more_are_made(toy: Toy, tmp_path: Pa
     parent = next(each for each in mlflow.MlflowClient().search_runs(["0"]) if each.info.run_name == "bad")
     assert parent.info.status == "FAILED"
     assert parent.data.tags["failure"].startswith("StoppedError: 3 runs in a row")
+    assert "ending the runs after their epoch; Ctrl-C ends them at once\n" in capsys.readouterr().err
 
 
 class Lost(AtOnce):
@@ -274,6 +277,26 @@ def test_who_is_not_the_newest_writer_may_not_write(tmp_path: Path) -> None:
         record_end(first, "FAILED")
     Journal(tmp_path / "run").append("tags", tags={})  # the study itself
     assert [line["operation"] for line, _ in second.read()] == ["end", "tags"]
+
+
+def test_a_line_that_was_on_its_way_when_another_writer_began_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    Journal.begin(folder, journal.Header("key", "", None, None, None, "a run", 0)).append("tags", tags={"before": 1})
+    first, is_newest = Journal(folder, journal.claim(folder)), journal.require_newest
+
+    def cut_off(folder: Path, writer: int) -> None:
+        is_newest(folder, writer)
+        monkeypatch.setattr(journal, "require_newest", is_newest)
+        Journal(folder, journal.claim(folder)).append("end", status="FINISHED", reason="", at=1)
+
+    monkeypatch.setattr(journal, "require_newest", cut_off)
+    first.append("tags", tags={"late": 1})
+    assert Journal(folder).status == "FINISHED"
+    assert [line.get("tags") for line, _ in Journal(folder).read()] == [{"before": 1}, None]
+    with pytest.raises(journal.SupersededError):
+        first.append("tags", tags={"later": 1})
 
 
 @pytest.mark.usefixtures("db")

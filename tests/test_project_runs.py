@@ -322,6 +322,7 @@ def test_an_environment_that_cannot_be_made_is_told(project: Path, tmp_path: Pat
     task = files.load(str(declared(tmp_path / "s.yaml", project))).task.with_environment("conda")
     with pytest.raises(UserError, match=r"the environment of .*theirs cannot be made: .*conda"):
         project_run.prepare(task.configure({"how": "well"}))
+    assert [each.name for each in (journal.state_folder() / "environments").iterdir()] == ["making"]
 
 
 @pytest.mark.usefixtures("store")
@@ -333,17 +334,19 @@ def test_an_environment_that_is_not_whole_is_made_anew(
     (project / "python_env.yaml").write_text(f"python: '{version}'\n")
     config = files.load(str(declared(tmp_path / "s.yaml", project))).task.with_environment("uv").configure({"how": ""})
     project_run.prepare(config)
-    (made,) = (journal.state_folder() / "environments").iterdir()
-    python, whole = made / "bin" / "python", made / "whole"
+    root = journal.state_folder() / "environments"
+    (made,) = root.iterdir()
+    python = made / "bin" / "python"
     assert python.exists()
-    assert whole.exists()
     python.unlink()
-    whole.unlink()  # as a kill leaves it, while it is made
+    (root / "making").touch()  # as a kill leaves it, while it is made
     project_run.prepare(config)
     assert python.exists()
     (made / "used").touch()
+    (root / "another").mkdir()  # which a run has made by itself
     project_run.prepare(config)
     assert (made / "used").exists(), "what is whole is made once"
+    assert (root / "another").exists()
 
 
 def test_the_schema_covers_it(project: Path, tmp_path: Path) -> None:

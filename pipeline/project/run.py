@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +41,7 @@ from pipeline.tracking.runs import TrackedRun
 OUTPUT = "output.log"  # artifact: what a run has printed
 
 _ENV_ROOT = "MLFLOW_ENV_ROOT"  # MLflow's: where it makes environments
-_WHOLE = "whole"  # file in an environment that was made to its end
+_MAKING = "making"  # file beside environments while one is made: the names of those that are whole
 _PREPARING_SECONDS = 3600.0  # that another study may take to make one
 _JOURNAL = "VARIATIONS_JOURNAL"  # in the environment of what a run has started: the folder of its journal
 _LAST_LINES = 2  # of the output, in the reason of a failure
@@ -77,11 +77,15 @@ def prepare(config: ProjectConfig) -> None:
     if config.env_manager == "local":
         return
     root = _environments()
+    making = root / _MAKING
     with journal.locked(root, _PREPARING_SECONDS), tempfile.TemporaryDirectory() as folder:
         journal.make_folder(root)
         end_leftovers(root)  # of a program that was killed here
-        for half in (each for each in root.iterdir() if not (each / _WHOLE).exists()):  # MLflow would take it as it is
-            shutil.rmtree(half)
+        if making.exists():  # so it was killed, or it failed: MLflow would take what it has left for whole
+            whole = making.read_text().splitlines()
+            for half in (each for each in root.iterdir() if each.name not in (*whole, _MAKING)):
+                shutil.rmtree(half)
+        journal.replace_file(making, "\n".join(each.name for each in root.iterdir()))
         nothing = Path(folder) / "nothing.sh"
         nothing.touch()  # MLflow makes the environment before it runs a command, whatever that is
         asked = f"{config.folder!r}, {str(nothing)!r}, env_manager={config.env_manager or None!r}"
@@ -96,13 +100,12 @@ def prepare(config: ProjectConfig) -> None:
             end_leftovers(root)
         if made.returncode:
             raise UserError(f"the environment of {config.project.uri} cannot be made: {_end_of(made.stderr)}")
-        for whole in root.iterdir():
-            (whole / _WHOLE).touch()
+        making.unlink()
 
 
 def _environments() -> Path:
-    """Where they lie: what was killed while it made one must be told from what is whole, and is not among MLflow's."""
-    return journal.state_folder() / "environments"
+    """Where they lie: not among MLflow's own, for what was killed while it made one is deleted here."""
+    return Path(os.environ.get(_ENV_ROOT) or journal.state_folder()) / "environments"
 
 
 def start_worker() -> None:
@@ -138,9 +141,11 @@ def _run(child: Child, run: TrackedRun[ProjectConfig]) -> None:
     over = threading.Event()
     looking = threading.Thread(target=_keep_looking, args=(child.folder, run_id, over), daemon=True)
     looking.start()
-    os.environ |= {_JOURNAL: str(child.folder), _ENV_ROOT: str(_environments())}
+    surroundings = {_JOURNAL: str(child.folder)}
+    if config.env_manager != "local":
+        surroundings[_ENV_ROOT] = str(_environments())
     try:
-        with _printing_to(output):
+        with _printing_to(output), _within(surroundings):
             mlflow.projects.run(
                 config.folder,
                 config.project.entry_point,
@@ -152,7 +157,6 @@ def _run(child: Child, run: TrackedRun[ProjectConfig]) -> None:
         raise ProjectFailedError(_end_of(output.read_text(errors="replace")) or first_line(error)) from None
     finally:
         over.set()
-        del os.environ[_JOURNAL], os.environ[_ENV_ROOT]
         end_leftovers(child.folder)
         looking.join(_LOOK_SECONDS)
         run.log_files([OUTPUT])
@@ -186,6 +190,20 @@ def _provenance(config: ProjectConfig) -> dict[str, str]:
     }
     known = {MLFLOW_GIT_COMMIT: project.commit, GIT_DIRTY: str(project.changed).lower()}
     return {**tags, **known} if project.commit else tags
+
+
+@contextmanager
+def _within(environment: Mapping[str, str]) -> Iterator[None]:
+    """Have what this process starts meanwhile see these variables, too."""
+    before = {name: os.environ.pop(name, None) for name in environment}
+    os.environ |= environment
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -195,8 +195,8 @@ class Making:
                     self._submit(group)
                 for job, error in self._as_completed(display, jobs):
                     self._ended(job, error, display)
-        except BaseException:
-            self._end_in_order()
+        except BaseException as error:
+            self._end_in_order("Ctrl-C once more" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "Ctrl-C")
             raise
 
     def _submit(self, runs: list[Planned], attempt: int = 1) -> None:
@@ -291,9 +291,13 @@ class Making:
         Journal(run.child.folder).append("tags", tags={ATTEMPT: str(attempt)})
         return run
 
-    def _end_in_order(self) -> None:
-        """Have the workers end their epochs; another Ctrl-C ends them at once."""
-        print("ending the runs after their epoch; Ctrl-C once more ends them at once", file=sys.stderr, flush=True)
+    def _end_in_order(self, at_once: str) -> None:
+        """Have the workers end their epochs; a Ctrl-C from now on ends them at once.
+
+        Args:
+            at_once: what that is to the user.
+        """
+        print(f"ending the runs after their epoch; {at_once} ends them at once", file=sys.stderr, flush=True)
         with contextlib.suppress(KeyboardInterrupt, Interrupted):
             self._executor.interrupt()
         for runs in (*self._groups, *(job.runs for job in self._jobs.values())):

@@ -168,9 +168,9 @@ class Journal:
             UserError: the disk is full, or cannot be written; the journal stays as it was.
             SupersededError: another process writes it now.
         """
-        require_newest(self.folder, self.writer)
         line = (json.dumps({"operation": operation, **content}) + "\n").encode()
         with writing(self.folder), (self.folder / LINES).open("ab", buffering=0) as file:
+            require_newest(self.folder, self.writer)  # now: `claim` puts another file in the place of this one
             file.truncate(self._whole())
             before = file.seek(0, os.SEEK_END)
             if file.write(line) != len(line):
@@ -414,7 +414,8 @@ def signs_of_life() -> dict[str, str]:
 def claim(folder: Path) -> int:
     """The number of a process that is going to write the journal in a folder: those before may not write any more.
 
-    To be called by the process that has the study's lock.
+    What one of them has begun to write by now goes into a file that is none any more, whenever it arrives there. To be
+    called by the process that has the study's lock.
 
     Raises:
         UserError: the folder cannot be written.
@@ -423,6 +424,8 @@ def claim(folder: Path) -> int:
         make_folder(folder)
         number = _writer_of(folder) + 1
         replace_file(folder / WRITER, str(number))
+        with suppress(FileNotFoundError):
+            replace_file(folder / LINES, (folder / LINES).read_bytes())
     return number
 
 

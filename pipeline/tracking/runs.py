@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import sys
@@ -72,7 +73,6 @@ ROOT = Path(__file__).parents[2]
 CONFIG_FILE = "config.json"
 
 _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
-_PATIENCE_SECONDS = 600.0  # an epoch of one that was cut off; NFS forgets the locks of a client that is gone after 90
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
 
 
@@ -394,11 +394,13 @@ def begin(
 def journal_of(child: Child, made_by: Mapping[str, str] | None = None) -> Iterator[Journal]:
     """The journal of a run of a study, for the process that makes it: no other does so meanwhile.
 
+    One that was cut off ends its epoch first, and NFS forgets its locks some time after it is gone: how long this may
+    wait for that, the study decides, which sees that nothing is said.
+
     Raises:
-        UserError: another process does, and has not ended when a server of files would have forgotten it.
         SupersededError: another process shall do so.
     """
-    with locked(child.folder, _PATIENCE_SECONDS):
+    with locked(child.folder, math.inf):
         require_newest(child.folder, child.writer)
         known = open_journal(child.folder, child.name, child.tags, made_by)
         known.writer = child.writer
