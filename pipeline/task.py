@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pipeline.study.project import Project, Source
 
 
+DATA = "VARIATIONS_DATA"  # in the environment of `Task.imports`
+
+
 class Configuration(Hashable, Protocol):
     """Every parameter of one run. Two are equal where their runs are the same."""
 
@@ -166,7 +169,10 @@ class Task(Protocol):
 
     @property
     def imports(self) -> str:
-        """A module that imports what a process needs that makes runs, and does nothing else."""
+        """A module that imports what a process needs that makes runs, and loads the data that `$VARIATIONS_DATA` names.
+
+        Processes that fork from the one that does so have both in common.
+        """
 
     @property
     def program(self) -> Program:

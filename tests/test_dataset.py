@@ -43,6 +43,7 @@ def test_the_shipped_mnist_is_the_real_one(mnist: dataset.Images) -> None:
     assert mnist.train.shape == (60000, 28, 28, 1)
     assert mnist.test.shape == (10000, 28, 28, 1)
     assert mnist.train.dtype == np.float32
+    assert [each.ctypes.data % dataset.ALIGNMENT for each in (mnist.stored, mnist.test)] == [0, 0]
     assert mnist.shape == (28, 28, 1)
     assert mnist.train_labels is not None
     assert mnist.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
@@ -576,5 +577,6 @@ def test_a_split_holds_images_out_and_loses_none() -> None:
     assert sorted(kept + held_out) == list(range(50))
     assert one.train_labels is not None
     assert one.train_labels.tolist() == kept  # of the images that are left
+    assert [each.ctypes.data % dataset.ALIGNMENT for each in (one.stored, one.validation)] == [0, 0]
     assert again.validation.tolist() == one.validation.tolist() != other.validation.tolist()
     assert {name: len(each) for name, each in one.forms.items()} == {"train": 30, "validation": 20, "test": 5}

@@ -765,14 +765,20 @@ def test_a_finished_study_stays_and_a_launchers_run_says_where_it_is(
     assert journal.journals(tmp_path / "state") == []
 
 
+def data_sets_loaded() -> int:
+    return train.load.cache_info().currsize
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fork", [True, False])
 def test_the_workers_end_and_no_other_process_of_the_program(fork: bool) -> None:
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(120,))
     other.start()
     workers = executors.Workers(fork)
-    workers.warm_up("pipeline.train.imports")
+    workers.warm_up("pipeline.train.imports", "mnist")
+    assert "VARIATIONS_DATA" not in os.environ
     workers.start(1, train.start_worker)
+    assert workers.submit(data_sets_loaded).result(HANGS) == fork, "those that fork share the images"
     future = workers.submit(time.sleep, HANGS)
     with no_hang():
         while not (future.running() and workers._processes[0].is_alive()):

@@ -494,8 +494,8 @@ def test_a_model_that_memory_does_not_hold_is_refused_with_its_size(
 ) -> None:
     config = RunConfig(encoding_dim=10, decoder_hidden=20)
     parameters = (784 + 1) * 10 + (10 + 1) * 20 + (20 + 1) * 784
-    # Four numbers of four bytes for each parameter, 800 images of 784 pixels, 256 images' activations.
-    needed = 16 * parameters + 4 * 800 * 784 + 4 * 256 * (10 + 20 + 784)
+    # Four numbers of four bytes for each parameter, 256 images' activations.
+    needed = 16 * parameters + 4 * 256 * (10 + 20 + 784)
     monkeypatch.setattr(dataset, "free_memory", lambda: needed)
     train.require_memory(config, small)
     monkeypatch.setattr(dataset, "free_memory", lambda: needed - 1)
@@ -518,7 +518,7 @@ def test_as_many_are_trained_at_a_time_as_memory_holds(
     room: float, fit: int, small: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = RunConfig(optimizer="sgd")
-    each = train.needed_memory(config, small) + train._PROCESS_BYTES
+    each = train.needed_memory(config, small) + 4 * 800 * 784 + train._PROCESS_BYTES
     monkeypatch.setattr(train, "load", lambda name: small)
     monkeypatch.setattr(dataset, "free_memory", lambda: room * each)
     assert train.fitting([config], 4) == fit

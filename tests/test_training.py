@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.errors import DivergenceError, UserError
 from pipeline.train import model, run, training
 from pipeline.train.config import OPTIMIZERS, SOURCES, RunConfig
-from pipeline.train.dataset import Images
+from pipeline.train.dataset import Images, zeros
 from pipeline.train.size import size
 
 ADAM = RunConfig(optimizer="adam", epochs=2, batch_size=128)  # 600 images: four full batches and one of 88
@@ -73,6 +73,16 @@ def test_images_that_are_kept_as_they_were_stored_train_the_same_bits(
     np.testing.assert_array_equal(compact.train, floats.stored)
     assert floats.stored.dtype == np.float32
     assert weights(training.train(ADAM, compact)) == weights(training.train(ADAM, floats))
+
+
+def test_images_are_used_as_they_lie_where_tensorflow_can_do_that() -> None:
+    lies = zeros((3, 5), np.uint8)
+    tensor = training._tensor(lies)
+    lies[1, 2] = 7
+    assert tensor.numpy()[1, 2] == 7
+    other = zeros((2, 784), np.float32) + 1
+    for unusable in (other[:, 1:], np.broadcast_to(np.float32(3), (2, 784)), np.frombuffer(b"12", np.uint8)):
+        assert np.array_equal(training._tensor(unusable).numpy() * 2, unusable * 2)
 
 
 def test_the_dense_model_does_not_know_the_shape_of_its_images(trained: training.Trained, small: Images) -> None:

@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
         executor = executors.chosen(options.executor, options.address, options.gpus_per_run, fork=True)
         study = files.declared(options)
         if not options.dry_run:
-            executor.warm_up(study.task.imports)
+            executor.warm_up(study.task.imports, study.data)
         from pipeline.study import run  # while this one imports MLflow, that one imports TensorFlow
 
         return run.run(options, executor, study)

@@ -21,6 +21,7 @@ import pebble
 
 from pipeline import cli
 from pipeline.errors import Interrupted, UserError, first_line
+from pipeline.task import DATA
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")  # Linux, cgroup v2: microseconds of processors in so many microseconds
 _DEVICES = Path("/dev")  # where Linux has a file for each GPU
@@ -52,8 +53,13 @@ class Executor(ABC):
     def require_shared(self, folder: Path) -> None:  # noqa: B027 # nor anybody to share it with
         """Raise a UserError where a process that makes runs may not find the folder of their journals."""
 
-    def warm_up(self, imports: str) -> None:  # noqa: B027 # there may be nothing to do
-        """Begin early what jobs need, of which `imports` is a module that imports it."""
+    def warm_up(self, imports: str, data: str) -> None:  # noqa: B027 # there may be nothing to do
+        """Begin early what jobs need.
+
+        Args:
+            imports: `Task.imports`.
+            data: what most of them are trained on, as `Configuration.data` calls it.
+        """
 
     @abstractmethod
     def start(self, jobs: int, prepare: Callable[[], object]) -> None:
@@ -105,11 +111,13 @@ class Workers(Executor):
         """One for each core."""
         return cores()
 
-    def warm_up(self, imports: str) -> None:
+    def warm_up(self, imports: str, data: str) -> None:
         """Start the process that the others fork from."""
         if self._method == "forkserver":
             forkserver.set_forkserver_preload(["pipeline.study.forked", imports])
+            os.environ[DATA] = data
             forkserver.ensure_running()
+            del os.environ[DATA]
 
     def start(self, jobs: int, prepare: Callable[[], object]) -> None:
         """See `Executor`."""

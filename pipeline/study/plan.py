@@ -296,6 +296,11 @@ class Study(Declaration):
         """
         return {v.name: self._configured(v, self._points.get(v.name, {})) for v in self.expanded()}
 
+    @property
+    def data(self) -> str:
+        """`Configuration.data` of the first one: of most studies, of all of them."""
+        return str(next(iter(self.configurations().values())).data)
+
     def _configured(self, variation: Variation, more: Mapping[str, Any]) -> Any:
         values = {**self.base, **variation.changes, **more}
         return _configure(self.task, values, quoted(variation.name), "variations")

@@ -180,7 +180,7 @@ def run(options: Options, executor: Executor | None = None, study: Study | None 
     executor = executor or executors.chosen(options.executor, options.address, options.gpus_per_run, fork=False)
     study = study or files.declared(options)
     if not options.dry_run:
-        executor.warm_up(study.task.imports)
+        executor.warm_up(study.task.imports, study.data)
         study.task.program.require_surroundings()
     program = study.task.program
     every = [*study.configurations().values(), *(trial.config for trial in study.trials())]

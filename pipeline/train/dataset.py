@@ -15,7 +15,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pipeline.cli import user_path
 from pipeline.errors import UserError, first_line
@@ -43,6 +43,7 @@ _KEYS = {
     TEST: ("x_test", "test_x", "xtest", "testx", "test_images", "testing_images", "images_test"),
 }
 _KEPT = (np.uint8, np.uint16)  # types of pixels that take less memory than floats
+ALIGNMENT = 64  # bytes, of which an array begins at a multiple that TensorFlow uses as it lies, instead of a copy
 _WHITES = (1, 255, 65535)  # values that white has where nobody says another
 _LONGEST_SIDE = 50  # times the shorter one: of longer pictures MLflow makes previews that are no pixel high
 MOST_PIXELS = 512 * 512  # of an image: of larger ones Pillow does not read back the pictures that a run logs
@@ -106,8 +107,8 @@ class Images:
         drawn = np.random.default_rng((_SPLIT, seed)).permutation(len(self.stored))
         kept, held_out = np.sort(drawn[validation:]), np.sort(drawn[:validation])
         labels = None if self.train_labels is None else self.train_labels[kept]
-        validation_images = _times(self.stored[held_out], self.scale)
-        return replace(self, stored=self.stored[kept], train_labels=labels, held_out=validation_images)
+        validation_images = _aligned(_times(self.stored[held_out], self.scale))
+        return replace(self, stored=_aligned(self.stored[kept]), train_labels=labels, held_out=validation_images)
 
     @property
     def forms(self) -> dict[str, NDArray[np.float32]]:
@@ -148,7 +149,8 @@ def load(dataset: str) -> Images:
     source, stored = _find(dataset, path)
     _require_images(dataset, stored)
     bytes_each = {
-        name: array.dtype.itemsize + 4 * (name == TEST or array.dtype not in _KEPT) for name, array in stored.items()
+        name: array.dtype.itemsize + (array.dtype.itemsize if name == TRAIN and array.dtype in _KEPT else 4)
+        for name, array in stored.items()
     }
     _require_memory(dataset, sum(math.prod(array.shape) * bytes_each[name] for name, array in stored.items()))
     raw = {name: array.read() for name, array in stored.items()}
@@ -165,6 +167,14 @@ def load(dataset: str) -> Images:
         test_labels=of_test,
         scale=scale,
     )
+
+
+def zeros(shape: Sequence[int], dtype: DTypeLike) -> NDArray:
+    """As `numpy.zeros`, at a multiple of `ALIGNMENT`."""
+    wanted = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(wanted + ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % ALIGNMENT
+    return memory[begin : begin + wanted].view(dtype).reshape(shape)
 
 
 def free_memory() -> int:
@@ -457,7 +467,8 @@ def _likely_white(most: float) -> int | None:
 
 
 def _scaled(array: NDArray, white: float) -> NDArray[np.float32]:
-    return np.divide(array.reshape(*array.shape[:3], -1), float(white), dtype=np.float32, casting="same_kind")
+    pixels = array.reshape(*array.shape[:3], -1)
+    return np.divide(pixels, float(white), out=zeros(pixels.shape, np.float32), dtype=np.float32, casting="same_kind")
 
 
 def _kept(array: NDArray, white: float) -> tuple[NDArray, float]:
@@ -465,8 +476,14 @@ def _kept(array: NDArray, white: float) -> tuple[NDArray, float]:
     if array.dtype in _KEPT:
         values = np.arange(np.iinfo(array.dtype).max + 1).reshape(-1, 1, 1, 1)
         if np.array_equal(_times(values, 1 / white), _scaled(values, white)):
-            return array.reshape(*array.shape[:3], -1), 1 / white
+            return _aligned(array.reshape(*array.shape[:3], -1)), 1 / white
     return _scaled(array, white), 1.0
+
+
+def _aligned(array: NDArray) -> NDArray:
+    aligned = zeros(array.shape, array.dtype)
+    aligned[...] = array
+    return aligned
 
 
 def _times(stored: NDArray, scale: float) -> NDArray[np.float32]:

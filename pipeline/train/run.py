@@ -216,11 +216,11 @@ def data_hashes(configs: Sequence[RunConfig]) -> dict[str, str]:
 
 
 def fitting(configs: Sequence[RunConfig], at_once: int) -> int:
-    """See `pipeline.task.Program`; counted is what `require_memory` counts, and for each process its program."""
+    """See `pipeline.task.Program`; counted is what `require_memory` counts, and each process's program and images."""
     for images, some in _by_images(configs):
         for config in some:
             require_memory(config, images)
-            each = needed_memory(config, images) + _PROCESS_BYTES
+            each = needed_memory(config, images) + images.stored.nbytes + images.test.nbytes + _PROCESS_BYTES
             at_once = max(1, min(at_once, int(dataset.free_memory() // each)))
     return at_once
 
@@ -281,16 +281,15 @@ def needed_memory(config: RunConfig, images: Images) -> int:
     """The bytes that training a model takes.
 
     Counted are four numbers of 32 bits for each parameter (its value, its gradient, and the two that most optimizers
-    keep of it), the images once more, as TensorFlow holds them, those for training a third time where some are held out
-    of them, and what the layers say of the largest batch: all test images, when their reconstructions are measured.
+    keep of it), the images to train on once more where some are held out of them, and what the layers say of the
+    largest batch: all test images, when their reconstructions are measured.
 
     Raises:
         UserError: the images are too small for this architecture.
     """
     parameters, outputs = size(config, images.shape)
     batch = max(config.batch_size, config.validation, len(images.test))
-    copies = 2 if config.validation else 1
-    return 4 * (4 * parameters + batch * outputs) + copies * images.stored.nbytes + images.test.nbytes
+    return 4 * (4 * parameters + batch * outputs) + (images.stored.nbytes if config.validation else 0)
 
 
 def summarise(history: pd.DataFrame) -> dict[str, float]:

@@ -29,7 +29,7 @@ from pipeline.errors import DivergenceError, UserError
 from pipeline.metrics import DISPLAYED_LOSS, EPOCH_SECONDS, LOSSES
 from pipeline.tracking.journal import replace_file
 from pipeline.train.config import RunConfig
-from pipeline.train.dataset import Images
+from pipeline.train.dataset import ALIGNMENT, Images, zeros
 from pipeline.train.model import build
 
 CHECKPOINT_SECONDS = 2.0  # between two checkpoints: what a kill may cost, and far more than writing one takes
@@ -300,20 +300,20 @@ class _EpochTrainer(keras.Model):
 
 
 class _Held:
-    """Images in TensorFlow's memory, flat: to gather rows of pixels takes less time than to gather images."""
+    """Images as TensorFlow sees them, flat: to gather rows of pixels takes less time than to gather images."""
 
     def __init__(self, stored: np.dtype, train: int, validation: int, shape: tuple[int, int, int]) -> None:
         self.shape = shape
-        self._stored = tf.Variable(tf.zeros((train, math.prod(shape)), stored))
+        self._stored = tf.Variable(_tensor(zeros((train, math.prod(shape)), stored)))
         self._scale = tf.Variable(1.0, dtype=tf.float64)
-        self.validation = tf.Variable(tf.zeros((validation, math.prod(shape))))
+        self.validation = tf.Variable(_tensor(zeros((validation, math.prod(shape)), np.float32)))
         self._taken: Images | None = None
 
     def take(self, images: Images) -> None:
         """Hold these."""
         if images is not self._taken:
             for held, given in ((self._stored, images.stored), (self.validation, images.validation)):
-                held.assign(given.reshape(held.shape))
+                held.assign(_tensor(given.reshape(held.shape)))
             self._scale.assign(images.scale)
             self._taken = images
 
@@ -321,6 +321,14 @@ class _Held:
         """[indices, pixels] of `Images.train`."""
         stored = tf.gather(self._stored, indices)
         return stored if stored.dtype == tf.float32 else tf.cast(tf.cast(stored, tf.float64) * self._scale, tf.float32)
+
+
+def _tensor(array: NDArray) -> tf.Tensor:
+    """An array as a tensor, which is the same memory where TensorFlow can use it: nobody writes to images."""
+    usable = array.flags.writeable and array.flags.c_contiguous  # else NumPy or TensorFlow refuses
+    if usable and array.ctypes.data % ALIGNMENT == 0:
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return tf.constant(array)
 
 
 _held = lru_cache(maxsize=1)(_Held)
