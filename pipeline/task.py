@@ -117,6 +117,10 @@ class Task(Protocol):
     def goes_on(self) -> bool:
         """Whether a run that was interrupted goes on where it was; else it is made anew, as another run."""
 
+    @property
+    def fills_a_core(self) -> bool:
+        """Whether a run keeps a core busy: so more of them at a time than there are cores end later, not earlier."""
+
     def with_environment(self, env_manager: str) -> Task:
         """The same, whose runs have an environment of their own that is made so.
 

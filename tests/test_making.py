@@ -315,6 +315,21 @@ def test_no_more_are_made_at_a_time_than_memory_holds(
     assert "; 2 at a time\n" in printed
 
 
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(("fills_a_core", "at_once"), [(True, 2), (False, 4)])
+def test_no_more_are_made_at_a_time_than_there_are_cores_which_they_fill(
+    fills_a_core: bool, at_once: int, toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy.fills_a_core = fills_a_core
+    executor = InThreads()
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(DECLARED))
+    study.run(study.Options(study=str(tmp_path / "s.yaml"), jobs=4), executor)
+    printed = capsys.readouterr().out
+    assert f"; {at_once} at a time\n" in printed
+    told = "2 at a time, not 4: a run keeps a core busy, and there are no more\n"
+    assert (told in printed) == fills_a_core
+
+
 def test_workers_that_cannot_be_started_can_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(popen_spawn_posix.Popen, "_launch", Mock(side_effect=EOFError("no process more")))
     workers = executors.Workers()

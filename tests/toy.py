@@ -116,7 +116,7 @@ class Toy:
 
     program: ToyProgram = field(default_factory=ToyProgram)
 
-    repetition, repeats, goes_on = "seed", True, True
+    repetition, repeats, goes_on, fills_a_core = "seed", True, True, False
     to_hold_out = "set held_out above 0"
     no_better: Mapping[str, float] = field(default_factory=dict)
     metrics = (

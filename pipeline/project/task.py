@@ -65,6 +65,7 @@ class ProjectTask:
     no_better: ClassVar[Mapping[str, float]] = {}
     to_hold_out: ClassVar[str] = "have the project measure it on other data"
     goes_on: ClassVar[bool] = False
+    fills_a_core: ClassVar[bool] = False  # it may wait for something
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:

@@ -18,7 +18,11 @@ class Options(BaseModel):
     study: str = Field("published", min_length=1, description="a study in pipeline/studies/, or the path of a file")
     seeds: str = Field("", description="other seeds than the file's: a count, or a list such as 0,3,4")
     filter: str = Field("", description="variations, separated by commas; empty = all of them")
-    jobs: int = Field(0, ge=0, description="how many runs train at a time, each on one core; 0 = one for every core")
+    jobs: int = Field(
+        0,
+        ge=0,
+        description="how many runs train at a time, each on a core of its own; 0 = one for every core",
+    )
     env_manager: Literal["", "local", "uv", "virtualenv", "conda"] = Field(
         "",
         description="of a study of another project: how its environment is made, once for all runs; empty = as `mlflow "

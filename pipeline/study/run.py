@@ -254,12 +254,15 @@ def run(options: Options, executor: Executor | None = None, study: Study | None 
 
 
 def _at_once(options: Options, executor: Executor, study: Study, configs: Sequence[Any]) -> int:
-    """How many runs are made at a time, by what was asked for, by what makes them, and by memory.
+    """How many runs are made at a time, by what was asked for, by what makes them, by cores and by memory.
 
     Raises:
         UserError: memory is not enough for one, or for as many as were asked for.
     """
     at_once = min(options.jobs or executor.capacity, max(len(study.runs()), len(study.trials())))
+    if study.task.fills_a_core and options.executor == "local" and at_once > executor.capacity:  # Ray has them wait
+        at_once = executor.capacity
+        print(f"{at_once} at a time, not {options.jobs}: a run keeps a core busy, and there are no more", flush=True)
     here = executor.on_one_machine(at_once)
     fit = study.task.program.fitting(configs, here)
     if fit < here:

@@ -20,7 +20,7 @@ _ALWAYS = {"optimizer", "epochs", "seed"}  # params that runs of every version h
 class Autoencoder:
     """See `pipeline.task.Task`."""
 
-    repetition, repeats, goes_on = "seed", True, True
+    repetition, repeats, goes_on, fills_a_core = "seed", True, True, True
     to_hold_out = "set validation above 0"
     metrics = METRICS
     no_better: Mapping[str, float] = {"l1": 0.0, "decoder_hidden": 0.0}
