@@ -318,7 +318,7 @@ def _once() -> dict[str, float]:
 
 
 def _script() -> dict[str, float]:
-    """What nobody can do without who trains with Keras and logs to MLflow; JAX is not everybody's."""
+    """What a script does by hand that uses both, before it logs anything; JAX, which Keras imports, few have."""
     sys.modules["jax"] = None  # type: ignore[assignment] # Keras would import it
     import mlflow  # noqa: F401
     import tensorflow  # noqa: F401

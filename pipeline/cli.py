@@ -332,8 +332,9 @@ def leave(main: Callable[[], int]) -> None:
 
     def end() -> None:
         if code is not None:  # else there is an error to be shown
-            with contextlib.suppress(OSError, ValueError):  # nobody may take it any more
-                sys.stdout.flush()
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                with contextlib.suppress(OSError, ValueError):  # nobody may take it any more
+                    stream.flush()
             os._exit(code)
 
     atexit.register(end)  # the first that is registered is called behind all that libraries register

@@ -173,9 +173,9 @@ class Task(Protocol):
 
     @property
     def imports(self) -> str:
-        """A module that imports what a process needs that makes runs, and loads the data that `$VARIATIONS_DATA` names.
+        """A module that imports what a process needs that makes runs; processes that fork from it have that in common.
 
-        Processes that fork from the one that does so have both in common.
+        What else they can share it loads by `$VARIATIONS_DATA`, a `Configuration.data`.
         """
 
     @property

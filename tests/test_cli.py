@@ -188,19 +188,30 @@ def test_two_signals_that_come_at_once_interrupt_once_and_print_nothing() -> Non
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "printed"),
+    ("body", "code", "printed", "taken_apart"),
     [
-        ("return 2", 2, "said at the end"),
-        ("return 0", 0, "said at the end"),
-        ("raise SystemExit(3)", 3, "said at the end"),
-        ("raise ZeroDivisionError", 1, "ZeroDivisionError"),
+        ("return 2", 2, "said at the end", False),
+        ("return 0", 0, "said at the end", False),
+        ("raise SystemExit(3)", 3, "said at the end", True),
+        ("raise ZeroDivisionError", 1, "ZeroDivisionError", True),
+        ("sys.stdout.close(); sys.stdout = None; return 2", 2, "", False),
+        ("raise KeyboardInterrupt", 130, "", False),
     ],
 )
-def test_it_leaves_behind_what_libraries_have_to_say(body: str, code: int, printed: str) -> None:
-    script = (
-        f"import atexit\nfrom pipeline import cli\ndef main():\n  atexit.register(print, 'said at the end')\n  {body}\n"
-    )
-    words = [sys.executable, "-c", f"{script}cli.leave(main)"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+def test_it_leaves_behind_what_libraries_say_and_does_not_take_them_apart(
+    body: str, code: int, printed: str, taken_apart: bool
+) -> None:
+    script = f"""
+import atexit, sys
+from pipeline import cli
+atexit.register(print, "taken apart", file=sys.stderr)
+def main():
+    atexit.register(print, "said at the end")
+    {body}
+cli.leave(main)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == code
     assert printed in done.stdout + done.stderr
+    assert ("taken apart" in done.stderr) == taken_apart
+    assert ("Traceback" in done.stderr) == (code == 1)

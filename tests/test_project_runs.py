@@ -349,6 +349,15 @@ def test_an_environment_that_is_not_whole_is_made_anew(
     assert (root / "another").exists()
 
 
+def test_what_a_run_starts_sees_its_environment_and_nothing_of_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ENV_ROOT", "the user's")
+    monkeypatch.delenv("VARIATIONS_JOURNAL", raising=False)
+    with project_run._within({"MLFLOW_ENV_ROOT": "ours", "VARIATIONS_JOURNAL": "a folder"}):
+        assert (os.environ["MLFLOW_ENV_ROOT"], os.environ["VARIATIONS_JOURNAL"]) == ("ours", "a folder")
+    assert os.environ["MLFLOW_ENV_ROOT"] == "the user's"
+    assert "VARIATIONS_JOURNAL" not in os.environ
+
+
 def test_the_schema_covers_it(project: Path, tmp_path: Path) -> None:
     validator = jsonschema.Draft202012Validator(json.loads(files.SCHEMA.read_text()))
     content = yaml.safe_load(declared(tmp_path / "s.yaml", project).read_text())

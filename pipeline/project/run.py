@@ -105,7 +105,7 @@ def prepare(config: ProjectConfig) -> None:
 
 def _environments() -> Path:
     """Where they lie: not among MLflow's own, for what was killed while it made one is deleted here."""
-    return Path(os.environ.get(_ENV_ROOT) or journal.state_folder()) / "environments"
+    return journal.state_folder() / "environments"
 
 
 def start_worker() -> None:

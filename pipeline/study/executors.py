@@ -115,9 +115,12 @@ class Workers(Executor):
         """Start the process that the others fork from."""
         if self._method == "forkserver":
             forkserver.set_forkserver_preload(["pipeline.study.forked", imports])
-            os.environ[DATA] = data
-            forkserver.ensure_running()
-            del os.environ[DATA]
+            try:
+                with suppress(ValueError):  # no name of data: the study says so
+                    os.environ[DATA] = data
+                forkserver.ensure_running()
+            finally:
+                os.environ.pop(DATA, None)
 
     def start(self, jobs: int, prepare: Callable[[], object]) -> None:
         """See `Executor`."""
@@ -253,5 +256,5 @@ def cores() -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # there is no such file, or it says `max`
         quota, period = map(int, _QUOTA.read_text().split())
-        return max(1, min(allowed, quota // period))
+        return max(1, min(allowed, -(-quota // period)))  # a part of one is worth a process, too
     return allowed

@@ -14,6 +14,7 @@ from pipeline import cli
 
 
 def _restore() -> None:
+    gc.set_threshold(*_threshold)
     for number in _IGNORED:
         signal.signal(number, signal.SIG_DFL)
 
@@ -21,5 +22,6 @@ def _restore() -> None:
 _IGNORED = (signal.SIGTERM, signal.SIGHUP)
 for number in _IGNORED:
     signal.signal(number, signal.SIG_IGN)
+_threshold = gc.get_threshold()
 gc.set_threshold(cli.COLLECT_AFTER)
 os.register_at_fork(before=gc.freeze, after_in_child=_restore)

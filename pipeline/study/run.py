@@ -260,7 +260,8 @@ def _at_once(options: Options, executor: Executor, study: Study, configs: Sequen
         UserError: memory is not enough for one, or for as many as were asked for.
     """
     at_once = min(options.jobs or executor.capacity, max(len(study.runs()), len(study.trials())))
-    if study.task.fills_a_core and options.executor == "local" and at_once > executor.capacity:  # Ray has them wait
+    shared_out = options.executor != "local" or executors.gpus()  # by Ray, or a core may wait for a GPU
+    if study.task.fills_a_core and at_once > executor.capacity and not shared_out:
         at_once = executor.capacity
         print(f"{at_once} at a time, not {options.jobs}: a run keeps a core busy, and there are no more", flush=True)
     here = executor.on_one_machine(at_once)

@@ -168,9 +168,10 @@ class Journal:
             UserError: the disk is full, or cannot be written; the journal stays as it was.
             SupersededError: another process writes it now.
         """
+        require_newest(self.folder, self.writer)
         line = (json.dumps({"operation": operation, **content}) + "\n").encode()
         with writing(self.folder), (self.folder / LINES).open("ab", buffering=0) as file:
-            require_newest(self.folder, self.writer)  # now: `claim` puts another file in the place of this one
+            require_newest(self.folder, self.writer)  # still: `claim` puts another file in the place of this one
             file.truncate(self._whole())
             before = file.seek(0, os.SEEK_END)
             if file.write(line) != len(line):
@@ -424,8 +425,11 @@ def claim(folder: Path) -> int:
         make_folder(folder)
         number = _writer_of(folder) + 1
         replace_file(folder / WRITER, str(number))
-        with suppress(FileNotFoundError):
-            replace_file(folder / LINES, (folder / LINES).read_bytes())
+        lines = folder / LINES
+        if lines.exists():
+            before = lines.stat()
+            replace_file(lines, lines.read_bytes())
+            os.utime(lines, ns=(before.st_atime_ns, before.st_mtime_ns))  # `last_written`: nothing is written here
     return number
 
 

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import io
 import json
-import math
 import os
 import shutil
 import sys
@@ -73,6 +72,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG_FILE = "config.json"
 
 _WHAT_MAKES_A_RUN = ("pipeline", "MLproject", "conda.yaml", "requirements.txt")
+_PATIENCE_SECONDS = 3600.0  # the longest epoch of one that was cut off
 _MINIMUM_FREE_BYTES = 64 * 2**20  # the model, the pictures and what MLflow keeps beside them
 
 
@@ -394,13 +394,14 @@ def begin(
 def journal_of(child: Child, made_by: Mapping[str, str] | None = None) -> Iterator[Journal]:
     """The journal of a run of a study, for the process that makes it: no other does so meanwhile.
 
-    One that was cut off ends its epoch first, and NFS forgets its locks some time after it is gone: how long this may
-    wait for that, the study decides, which sees that nothing is said.
+    One that was cut off ends its epoch first, and NFS forgets its locks some time after it is gone. The study does not
+    wait for so long where it sees that nothing is said.
 
     Raises:
+        UserError: another process does, and does not end.
         SupersededError: another process shall do so.
     """
-    with locked(child.folder, math.inf):
+    with locked(child.folder, _PATIENCE_SECONDS):
         require_newest(child.folder, child.writer)
         known = open_journal(child.folder, child.name, child.tags, made_by)
         known.writer = child.writer

@@ -108,7 +108,9 @@ class Images:
         kept, held_out = np.sort(drawn[validation:]), np.sort(drawn[:validation])
         labels = None if self.train_labels is None else self.train_labels[kept]
         validation_images = _aligned(_times(self.stored[held_out], self.scale))
-        return replace(self, stored=_aligned(self.stored[kept]), train_labels=labels, held_out=validation_images)
+        stored = zeros((len(kept), *self.shape), self.stored.dtype)
+        np.take(self.stored, kept, axis=0, out=stored, mode="clip")  # by any other mode it makes a copy first
+        return replace(self, stored=stored, train_labels=labels, held_out=validation_images)
 
     @property
     def forms(self) -> dict[str, NDArray[np.float32]]:
