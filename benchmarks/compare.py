@@ -13,6 +13,7 @@ time in a new process, from the database itself and then through `mlflow server`
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import os
@@ -179,11 +180,13 @@ def _search_runs() -> dict[str, float]:
 def _ours() -> dict[str, float]:
     import mlflow
 
+    from pipeline import cli
     from pipeline.compare import run
     from pipeline.compare.concluding import conclude
     from pipeline.compare.options import Options
     from pipeline.task import load
 
+    gc.set_threshold(cli.COLLECT_AFTER)  # as the command does, in `cli.leave`
     mlflow.search_runs(["0"], max_results=1)
     clock = [time.perf_counter()]
     found = run.find(Options(metric="val_loss", baseline="optimizer=sgd"), load())
