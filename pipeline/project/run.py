@@ -83,7 +83,7 @@ def prepare(config: ProjectConfig) -> None:
         end_leftovers(root)  # of a program that was killed here
         if making.exists():  # so it was killed, or it failed: MLflow would take what it has left for whole
             whole = making.read_text().splitlines()
-            for half in (each for each in root.iterdir() if each.name not in (*whole, _MAKING)):
+            for half in (each for each in root.iterdir() if each.is_dir() and each.name not in whole):
                 shutil.rmtree(half)
         journal.replace_file(making, "\n".join(each.name for each in root.iterdir()))
         nothing = Path(folder) / "nothing.sh"
