@@ -78,6 +78,10 @@ class Ray(Executor):
             has = ray.cluster_resources()
         return max(1, int(min(has.get("CPU", 0), has.get("GPU", 0) / self._gpus if self._gpus else float("inf"))))
 
+    def useful(self, jobs: int) -> int:
+        """All of them: what is too many waits, for a cluster that may grow."""
+        return jobs
+
     def on_one_machine(self, jobs: int) -> int:
         """One for each of its processors."""
         if not self._address:

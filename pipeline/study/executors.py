@@ -46,6 +46,10 @@ class Executor(ABC):
     def capacity(self) -> int:
         """How many jobs it makes at a time, where nobody says how many."""
 
+    def useful(self, jobs: int) -> int:
+        """How many of so many jobs at a time, each of which keeps a core busy, end sooner for it."""
+        return jobs if gpus() else min(jobs, self.capacity)  # a core may wait for a GPU
+
     def on_one_machine(self, jobs: int) -> int:
         """How many of so many jobs at a time this machine, or one like it, makes."""
         return jobs

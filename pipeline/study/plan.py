@@ -294,12 +294,15 @@ class Study(Declaration):
 
         Of one that is tuned, it has the nuisance parameters of `at`, and before that its own.
         """
-        return {v.name: self._configured(v, self._points.get(v.name, {})) for v in self.expanded()}
+        return {v.name: self._chosen(v) for v in self.expanded()}
 
     @property
     def data(self) -> str:
         """`Configuration.data` of the first one: of most studies, of all of them."""
-        return str(next(iter(self.configurations().values())).data)
+        return str(self._chosen(self.expanded()[0]).data)
+
+    def _chosen(self, variation: Variation) -> Any:
+        return self._configured(variation, self._points.get(variation.name, {}))
 
     def _configured(self, variation: Variation, more: Mapping[str, Any]) -> Any:
         values = {**self.base, **variation.changes, **more}

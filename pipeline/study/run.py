@@ -179,10 +179,9 @@ def run(options: Options, executor: Executor | None = None, study: Study | None 
     """
     executor = executor or executors.chosen(options.executor, options.address, options.gpus_per_run, fork=False)
     study = study or files.declared(options)
-    if not options.dry_run:
-        executor.warm_up(study.task.imports, study.data)
-        study.task.program.require_surroundings()
     program = study.task.program
+    if not options.dry_run:
+        program.require_surroundings()
     every = [*study.configurations().values(), *(trial.config for trial in study.trials())]
     hashes = program.data_hashes(every)
     at_once = _at_once(options, executor, study, every)
@@ -260,9 +259,8 @@ def _at_once(options: Options, executor: Executor, study: Study, configs: Sequen
         UserError: memory is not enough for one, or for as many as were asked for.
     """
     at_once = min(options.jobs or executor.capacity, max(len(study.runs()), len(study.trials())))
-    shared_out = options.executor != "local" or executors.gpus()  # by Ray, or a core may wait for a GPU
-    if study.task.fills_a_core and at_once > executor.capacity and not shared_out:
-        at_once = executor.capacity
+    if study.task.fills_a_core and (useful := executor.useful(at_once)) < at_once:
+        at_once = useful
         print(f"{at_once} at a time, not {options.jobs}: a run keeps a core busy, and there are no more", flush=True)
     here = executor.on_one_machine(at_once)
     fit = study.task.program.fitting(configs, here)
